@@ -1,0 +1,67 @@
+"""When to look at a prediction again."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class PollPolicy(BaseModel):
+    """How often to look, and for how long.
+
+    The pause grows by `factor` from `min_interval` to `max_interval`, and starts again at
+    `min_interval` whenever the status changes. With the default factor a result is noticed after
+    at most about 10 % of the time that the model ran, 5 % on average.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    min_interval: float = Field(default=0.5, ge=0, description="Seconds before the first look.")
+    max_interval: float = Field(default=10.0, ge=0, description="Longest pause in seconds.")
+    factor: float = Field(default=1.1, ge=1, description="Growth of the pause from look to look.")
+    jitter: float = Field(default=0.1, ge=0, lt=1, description="Random share of each pause, ±.")
+    queue_timeout: float | None = Field(
+        default=None, gt=0, description="Seconds that it may stay in `starting`; `None`: no limit."
+    )
+    run_timeout: float | None = Field(
+        default=None, gt=0, description="Seconds that it may run once started; `None`: no limit."
+    )
+    failure_budget: float = Field(
+        default=300.0,
+        ge=0,
+        description="Seconds for which every look may fail before the wait gives up.",
+    )
+
+    @model_validator(mode="after")
+    def _intervals_in_order(self) -> PollPolicy:
+        if self.min_interval > self.max_interval:
+            raise ValueError(
+                f"min_interval ({self.min_interval:g} s) is longer than max_interval"
+                f" ({self.max_interval:g} s)"
+            )
+        return self
+
+    def pause(self, looks: int, chance: float) -> float:
+        """Seconds until the next look.
+
+        Args:
+            looks: How often we have looked since the status last changed.
+            chance: A random number between 0 and 1.
+        """
+        # The exponent is capped because a float overflows near 1.1 ** 7400.
+        grown = self.min_interval * self.factor ** min(looks, 500)
+        return min(grown, self.max_interval) * (1 + self.jitter * (2 * chance - 1))
+
+    def exceeded(self, status: str, queued: float, running: float) -> str | None:
+        """Say which of the two limits has passed, if one has.
+
+        Args:
+            status: The prediction's status now.
+            queued: Seconds from creation to the start, or until now.
+            running: Seconds since the start; 0 before it.
+        """
+        if status == "starting":
+            if self.queue_timeout is not None and queued > self.queue_timeout:
+                return f"still queued after {queued:.0f} s (queue_timeout {self.queue_timeout:g} s)"
+        elif self.run_timeout is not None and running > self.run_timeout:
+            return f"still running after {running:.0f} s (run_timeout {self.run_timeout:g} s)"
+        return None

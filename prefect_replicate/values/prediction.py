@@ -1,0 +1,110 @@
+"""What Replicate says of a prediction, read tolerantly."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+TERMINAL_STATUSES = frozenset({"succeeded", "failed", "canceled", "aborted"})
+KNOWN_STATUSES = TERMINAL_STATUSES | {"starting", "processing"}
+
+# https://replicate.com/docs/reference/error-codes and the errors of official models: these come
+# from the platform, not from the input, so that a new prediction may succeed.
+_TRANSIENT_CODES = frozenset(
+    {"PA", "E003", "E004", "E1000", "E6716", "E8367", "E8765", "E9243", "E9825", "E9828"}
+)
+_ERROR_CODE = re.compile(r"\b(?:code: (PA)|(E\d{3,4}))\b")
+_UNKNOWN_ERROR = "Unknown error handling prediction"
+_FRACTION = re.compile(r"\.(\d{6})\d+")
+
+
+class PredictionURLs(BaseModel):
+    """Where a prediction can be read, canceled and looked at."""
+
+    model_config = ConfigDict(frozen=True)
+
+    get: str | None = None
+    cancel: str | None = None
+    web: str | None = None
+    stream: str | None = None
+
+
+class Prediction(BaseModel):
+    """One run of a model, as Replicate last described it.
+
+    Only `id` and `status` are required: the API leaves out fields in some replies, and grows new
+    ones. `status` is kept as it came; one that we don't know is not terminal.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str = Field(min_length=1)
+    status: str
+    model: str | None = None
+    version: str | None = None
+    input: dict[str, Any] = Field(default_factory=dict)
+    output: Any = None
+    error: str | None = None
+    logs: str = ""
+    metrics: dict[str, Any] = Field(default_factory=dict)
+    created_at: datetime | None = None
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    deadline: datetime | None = None
+    data_removed: bool = False
+    deployment: str | None = None
+    source: str | None = None
+    urls: PredictionURLs = Field(default_factory=PredictionURLs)
+
+    @field_validator("input", "metrics", "urls", mode="before")
+    @classmethod
+    def _null_is_empty(cls, value: Any) -> Any:
+        return {} if value is None else value
+
+    @field_validator("logs", mode="before")
+    @classmethod
+    def _null_is_no_text(cls, value: Any) -> Any:
+        return "" if value is None else value  # the reply to a cancel has `null`
+
+    @field_validator("error", mode="before")
+    @classmethod
+    def _any_error_as_text(cls, value: Any) -> Any:
+        return value if value is None or isinstance(value, str) else str(value)
+
+    @field_validator("created_at", "started_at", "completed_at", "deadline", mode="before")
+    @classmethod
+    def _nanoseconds_to_microseconds(cls, value: Any) -> Any:
+        return _FRACTION.sub(r".\1", value) if isinstance(value, str) else value
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the prediction has ended, in whatever way."""
+        return self.status in TERMINAL_STATUSES
+
+    @property
+    def is_succeeded(self) -> bool:
+        return self.status == "succeeded"
+
+    @property
+    def is_transient_failure(self) -> bool:
+        """Whether it failed for a reason of the platform's, not of the input's."""
+        if self.status != "failed" or not self.error:
+            return False
+        code = _ERROR_CODE.search(self.error)
+        return bool(code and (code[1] or code[2]) in _TRANSIENT_CODES) or (
+            _UNKNOWN_ERROR in self.error
+        )
+
+    @property
+    def predict_time(self) -> float | None:
+        """Seconds of model time, which is what GPU-priced models bill; `None` while unknown."""
+        seconds = self.metrics.get("predict_time")
+        return float(seconds) if isinstance(seconds, int | float) else None
+
+    @property
+    def web_url(self) -> str:
+        """The prediction's page for people."""
+        return self.urls.web or f"https://replicate.com/p/{self.id}"
