@@ -1,0 +1,185 @@
+"""One connection pool for each account and address in a process."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import httpx
+from pydantic import SecretStr
+from replicate.client import Client
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
+from tenacity.wait import wait_random_exponential
+
+from prefect_replicate.api.replies import error_in, retry_after
+from prefect_replicate.engine import process_state
+from prefect_replicate.exceptions import (
+    APIError,
+    APIUnreachableError,
+    ConfigurationError,
+    ReplicateError,
+)
+
+DEFAULT_BASE_URL = "https://api.replicate.com"
+
+# A create without `Prefer: wait` is answered in seconds; the client's own `None` never gives up.
+_TIMEOUT = httpx.Timeout(60.0, connect=10.0, pool=60.0)
+_RETRY_SECONDS = 30.0
+_THROTTLED_SECONDS = 600.0  # a 429 is a queue, not a fault: nothing is lost by standing in it
+_LONGEST_PAUSE = 30.0
+
+# Raised before a byte of the request has gone out.
+_NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+
+
+class Address(NamedTuple):
+    """Which API, as whom. Hashable, and its `repr` hides the token."""
+
+    base_url: str
+    token: SecretStr
+
+
+class LostReplyError(Exception):
+    """A request that must not be repeated was sent, and its fate is unknown."""
+
+
+class _Refused(Exception):
+    """A reply or failure that the next attempt may not meet."""
+
+    def __init__(self, error: APIError, pause: float | None) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.pause = pause
+
+
+def new_client(address: Address) -> Client:
+    """Make the official client, with none of its own retries.
+
+    Those sleep for as long as `Retry-After` says, without a cap, and know nothing of ours.
+    """
+    return Client(
+        api_token=address.token.get_secret_value(), base_url=address.base_url, timeout=_TIMEOUT
+    )
+
+
+def connection_to(address: Address) -> Connection:
+    """The connection of this process to `address`; to be called on the engine's loop."""
+    return process_state(("connection", address), lambda: Connection(address))
+
+
+class Connection:
+    """Requests to one account. Lives on the engine's loop."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        http = new_client(address)._async_client  # pyright: ignore[reportPrivateUsage]
+        http._transport.max_attempts = 1  # pyright: ignore  # see `new_client`
+        self._http = http
+
+    async def read(self, method: str, path: str, **kwargs: Any) -> Any:
+        """Send a request that may be repeated, and return the JSON of its reply.
+
+        Raises:
+            ConfigurationError: The key was rejected.
+            APIError: The API refused.
+            APIUnreachableError: No usable reply after half a minute of attempts.
+        """
+        return await self._send(method, path, repeatable=True, **kwargs)
+
+    async def write(self, path: str, **kwargs: Any) -> Any:
+        """Send a POST that must not be repeated once it can have been processed.
+
+        Raises:
+            LostReplyError: It was sent, and whether it was processed is unknown.
+            ConfigurationError: The key was rejected.
+            APIError: The API refused, so that nothing was paid.
+            APIUnreachableError: It could not be sent after half a minute of attempts.
+        """
+        return await self._send("POST", path, repeatable=False, **kwargs)
+
+    async def _send(self, method: str, path: str, *, repeatable: bool, **kwargs: Any) -> Any:
+        attempts = AsyncRetrying(
+            retry=retry_if_exception(lambda exc: isinstance(exc, _Refused)),
+            stop=_out_of_patience,
+            wait=_pause,
+            reraise=True,
+        )
+        try:
+            return await attempts(self._attempt, method, path, repeatable, kwargs)
+        except _Refused as refusal:
+            raise refusal.error from refusal.__cause__
+
+    async def _attempt(
+        self, method: str, path: str, repeatable: bool, kwargs: dict[str, Any]
+    ) -> Any:
+        try:
+            reply = await self._http.request(method, path, **kwargs)
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as exc:
+            raise self._bad_address(exc) from exc
+        except httpx.TransportError as exc:
+            if not repeatable and not isinstance(exc, _NEVER_SENT):
+                raise LostReplyError(f"{method} {path}: {_described(exc)}") from exc
+            raise _Refused(self._unreachable(exc), None) from exc
+        return self._content_of(reply, method, path, repeatable)
+
+    def _content_of(self, reply: httpx.Response, method: str, path: str, repeatable: bool) -> Any:
+        what = f"{method} {path}"
+        if reply.status_code == 401:
+            raise _rejected_key(reply, self.address)
+        if reply.status_code == 429:
+            raise _Refused(error_in(reply, what), retry_after(reply))
+        if reply.status_code >= 500:
+            if not repeatable and reply.status_code != 503:
+                raise LostReplyError(f"{what}: HTTP {reply.status_code}")
+            raise _Refused(error_in(reply, what), retry_after(reply))
+        if reply.is_error:
+            raise error_in(reply, what)
+        if not reply.content:
+            return None
+        try:
+            return reply.json()
+        except (json.JSONDecodeError, UnicodeDecodeError) as exc:
+            if not repeatable:
+                raise LostReplyError(f"{what}: not JSON: {reply.text[:80]!r}") from exc
+            raise _Refused(error_in(reply, what), None) from exc
+
+    def _bad_address(self, exc: Exception) -> ConfigurationError:
+        return ConfigurationError(
+            f"base_url {self.address.base_url!r} is not usable: {exc}. It should be like"
+            f" {DEFAULT_BASE_URL}, without /v1."
+        )
+
+    def _unreachable(self, exc: httpx.TransportError) -> APIUnreachableError:
+        host = urlsplit(self.address.base_url).netloc
+        return APIUnreachableError(f"Replicate's API at {host} can't be reached: {_described(exc)}")
+
+
+def _out_of_patience(state: RetryCallState) -> bool:
+    throttled = _last_refusal(state).error.status == 429
+    limit = _THROTTLED_SECONDS if throttled else _RETRY_SECONDS
+    return (state.seconds_since_start or 0.0) >= limit
+
+
+def _pause(state: RetryCallState) -> float:
+    backoff = wait_random_exponential(multiplier=0.5, max=_LONGEST_PAUSE)(state)
+    asked = _last_refusal(state).pause
+    return backoff if asked is None else min(asked, _LONGEST_PAUSE) + min(backoff, 1.0)
+
+
+def _last_refusal(state: RetryCallState) -> _Refused:
+    failure = state.outcome.exception() if state.outcome else None
+    assert isinstance(failure, _Refused)
+    return failure
+
+
+def _described(exc: Exception) -> str:
+    return f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
+
+
+def _rejected_key(reply: httpx.Response, address: Address) -> ReplicateError:
+    detail = str(error_in(reply, "")).strip(": ")
+    return ConfigurationError(
+        f"Replicate at {urlsplit(address.base_url).netloc} rejected the API token ({detail}). Set a"
+        " valid one in the ReplicateCredentials block's `api_token` or in REPLICATE_API_TOKEN."
+    )

@@ -1,0 +1,143 @@
+"""Local files in a prediction's input: inline when small, through the files API when not.
+
+Limits: https://replicate.com/docs/topics/predictions/input-files (256 kB inline as the OpenAPI
+document has it, 100 MB through `POST /files`).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import mimetypes
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import anyio.to_thread
+from pydantic import BaseModel
+
+from prefect_replicate.api.connection import Connection
+from prefect_replicate.api.replies import parsed
+from prefect_replicate.exceptions import InvalidInputError
+
+INLINE_BYTES = 256 * 1024
+UPLOAD_BYTES = 100 * 1024 * 1024
+
+
+class _FileURLs(BaseModel):
+    get: str
+
+
+class _File(BaseModel):
+    urls: _FileURLs
+
+
+@dataclass(frozen=True)
+class LocalFile:
+    """A file's content, read once."""
+
+    name: str
+    content: bytes
+    sha256: str
+
+    @property
+    def media_type(self) -> str:
+        return mimetypes.guess_type(self.name)[0] or "application/octet-stream"
+
+
+async def read_files(value: Any) -> Any:
+    """Replace each `Path` and open binary file in `value`, at any depth, by a `LocalFile`.
+
+    Raises:
+        InvalidInputError: A file is missing, not readable, or larger than 100 MB.
+    """
+
+    async def read(leaf: Any) -> Any:
+        if isinstance(leaf, Path):
+            return await anyio.to_thread.run_sync(_read_path, leaf)
+        if hasattr(leaf, "read"):
+            return await anyio.to_thread.run_sync(_read_open_file, leaf)
+        return leaf
+
+    return await _map_leaves(value, read)
+
+
+async def send_files(connection: Connection, value: Any) -> Any:
+    """Replace each `LocalFile` by a data URI or by the URL it was uploaded to."""
+
+    async def send(leaf: Any) -> Any:
+        if not isinstance(leaf, LocalFile):
+            return leaf
+        return _data_uri(leaf) if len(leaf.content) <= INLINE_BYTES else await _upload(leaf)
+
+    async def _upload(file: LocalFile) -> str:
+        parts = {
+            "content": (file.name, file.content, file.media_type),
+            "filename": (None, file.name),
+            "type": (None, file.media_type),
+        }
+        return parsed(_File, await connection.read("POST", "/v1/files", files=parts)).urls.get
+
+    return await _map_leaves(value, send)
+
+
+def without_content(value: Any) -> Any:
+    """Put the SHA-256 in place of each `LocalFile`, for telling equal inputs."""
+    if isinstance(value, LocalFile):
+        return f"sha256:{value.sha256}"
+    if isinstance(value, dict):
+        return {key: without_content(item) for key, item in cast("dict[str, Any]", value).items()}
+    if isinstance(value, list):
+        return [without_content(item) for item in cast("list[Any]", value)]
+    return value
+
+
+async def _map_leaves(value: Any, change: Callable[[Any], Awaitable[Any]]) -> Any:
+    if isinstance(value, Mapping):
+        items = cast("Mapping[str, Any]", value).items()
+        return {str(key): await _map_leaves(item, change) for key, item in items}
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return [await _map_leaves(item, change) for item in cast("Sequence[Any]", value)]
+    return await change(value)
+
+
+def _read_path(path: Path) -> LocalFile:
+    try:
+        path = path.expanduser()
+        _check_size(str(path), path.stat().st_size)
+        return _local_file(path.name, path.read_bytes())
+    except OSError as exc:
+        raise InvalidInputError(
+            f"input file {str(path)!r} can't be read: {exc.strerror or exc}. Nothing was sent."
+        ) from exc
+
+
+def _read_open_file(file: BinaryIO) -> LocalFile:
+    name = Path(str(getattr(file, "name", "file"))).name
+    try:
+        if file.seekable():
+            file.seek(0)  # a retry gets the same object, read to its end
+        content = file.read(UPLOAD_BYTES + 1)
+    except (OSError, ValueError) as exc:
+        raise InvalidInputError(f"input file {name!r} can't be read: {exc}") from exc
+    if not isinstance(content, bytes):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidInputError(f"input file {name!r} is open as text; open it with mode 'rb'.")
+    _check_size(name, len(content))
+    return _local_file(name, content)
+
+
+def _check_size(name: str, size: int) -> None:
+    if size > UPLOAD_BYTES:
+        raise InvalidInputError(
+            f"input file {name!r} is larger than the 100 MB that Replicate's files API takes"
+            f" ({size / 1024**2:.0f} MB). Put it on a server and pass its URL. Nothing was sent."
+        )
+
+
+def _local_file(name: str, content: bytes) -> LocalFile:
+    return LocalFile(name, content, hashlib.sha256(content).hexdigest())
+
+
+def _data_uri(file: LocalFile) -> str:
+    return f"data:{file.media_type};base64,{base64.b64encode(file.content).decode()}"

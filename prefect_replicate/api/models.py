@@ -1,0 +1,129 @@
+"""Which route a model's predictions are made on, and the schema of its input."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+
+from prefect_replicate.api.connection import Connection
+from prefect_replicate.api.replies import parsed
+from prefect_replicate.engine import process_state
+from prefect_replicate.exceptions import APIError, InvalidInputError
+from prefect_replicate.values import ModelReference
+
+_FRESH_SECONDS = 300.0
+
+
+@dataclass(frozen=True)
+class ResolvedModel:
+    """A model reference after a look at the API."""
+
+    reference: ModelReference
+    create_path: str
+    version: str | None
+    """What goes into the body's `version`; `None` on the routes that have none."""
+    openapi_schema: dict[str, Any] | None
+    """Cog's document for the version, where the API gives one."""
+
+
+class _Known(dict[Any, tuple[float, "asyncio.Task[ResolvedModel] | None"]]):
+    """What was asked when, by account and reference."""
+
+
+class _Version(BaseModel):
+    id: str
+    openapi_schema: dict[str, Any] | None = None
+
+
+class _Model(BaseModel):
+    is_official: bool = False
+    latest_version: _Version | None = None
+
+
+class _Release(BaseModel):
+    model: str
+    version: str
+
+
+class _Deployment(BaseModel):
+    current_release: _Release | None = None
+
+
+async def resolve_model(connection: Connection, model: str) -> ResolvedModel:
+    """Find the route of a model; asked again at most every five minutes.
+
+    Raises:
+        InvalidInputError: The reference has no accepted form, or there is no such model.
+    """
+    reference = ModelReference.parse(model)
+    known = process_state("models", _Known)
+    key = (connection.address, reference)
+    asked_at, answer = known.get(key, (float("-inf"), None))
+    if answer is None or time.monotonic() - asked_at > _FRESH_SECONDS or _has_failed(answer):
+        answer = asyncio.create_task(_look_up(connection, reference))
+        known[key] = (time.monotonic(), answer)
+    return await asyncio.shield(answer)  # other callers wait for the same answer
+
+
+def _has_failed(answer: asyncio.Task[Any]) -> bool:
+    return answer.done() and (answer.cancelled() or answer.exception() is not None)
+
+
+async def _look_up(connection: Connection, reference: ModelReference) -> ResolvedModel:
+    try:
+        if reference.is_deployment:
+            return await _deployment(connection, reference)
+        if reference.full_name is None:
+            # No route reads a version without its model's name.
+            return ResolvedModel(reference, "/v1/predictions", reference.version, None)
+        if reference.version is not None:
+            return await _version(connection, reference)
+        return await _latest(connection, reference)
+    except APIError as exc:
+        if exc.status != 404:
+            raise
+        raise InvalidInputError(
+            f"Replicate knows no {_kind(reference)} {str(reference)!r} that this account may use."
+            " Check the spelling. Nothing was sent."
+        ) from exc
+
+
+def _kind(reference: ModelReference) -> str:
+    if reference.is_deployment:
+        return "deployment"
+    return "model version" if reference.version else "model"
+
+
+async def _deployment(connection: Connection, reference: ModelReference) -> ResolvedModel:
+    path = f"/v1/deployments/{reference.full_name}"
+    release = parsed(_Deployment, await connection.read("GET", path)).current_release
+    schema = await _schema_of(connection, release.model, release.version) if release else None
+    return ResolvedModel(reference, f"{path}/predictions", None, schema)
+
+
+async def _version(connection: Connection, reference: ModelReference) -> ResolvedModel:
+    assert reference.full_name is not None
+    assert reference.version is not None
+    schema = await _schema_of(connection, reference.full_name, reference.version)
+    return ResolvedModel(reference, "/v1/predictions", reference.version, schema)
+
+
+async def _schema_of(connection: Connection, model: str, version: str) -> dict[str, Any] | None:
+    reply = await connection.read("GET", f"/v1/models/{model}/versions/{version}")
+    return parsed(_Version, reply).openapi_schema
+
+
+async def _latest(connection: Connection, reference: ModelReference) -> ResolvedModel:
+    path = f"/v1/models/{reference.full_name}"
+    model = parsed(_Model, await connection.read("GET", path))
+    latest = model.latest_version
+    if model.is_official:
+        schema = latest.openapi_schema if latest else None
+        return ResolvedModel(reference, f"{path}/predictions", None, schema)
+    if latest is None:
+        raise InvalidInputError(f"{reference} has no version that could be run. Nothing was sent.")
+    return ResolvedModel(reference, "/v1/predictions", latest.id, latest.openapi_schema)

@@ -1,0 +1,84 @@
+"""The prediction routes: create, get, cancel, list."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel
+
+from prefect_replicate.api.connection import Connection, LostReplyError
+from prefect_replicate.api.models import ResolvedModel
+from prefect_replicate.api.replies import parsed
+from prefect_replicate.engine import process_state
+from prefect_replicate.exceptions import APIError
+from prefect_replicate.values import Prediction
+from prefect_replicate.values.prediction import KNOWN_STATUSES
+
+_logger = logging.getLogger(__name__)
+
+
+class _Page(BaseModel):
+    results: list[Any]
+    next: str | None = None
+
+
+class _UnknownStatuses(set[str]):
+    """Those that have been warned of."""
+
+
+async def post_prediction(
+    connection: Connection, model: ResolvedModel, input: dict[str, Any], cancel_after: float | None
+) -> Prediction:
+    """Send one create.
+
+    Raises:
+        LostReplyError: It was sent, and whether a prediction exists is unknown.
+    """
+    body: dict[str, Any] = {"input": input}
+    if model.version is not None:
+        body["version"] = model.version
+    headers = {} if cancel_after is None else {"Cancel-After": f"{max(5, round(cancel_after))}s"}
+    reply = await connection.write(model.create_path, json=body, headers=headers)
+    try:
+        return _read(reply)
+    except APIError as exc:
+        raise LostReplyError(str(exc)) from exc
+
+
+async def get_prediction(connection: Connection, prediction_id: str) -> Prediction:
+    return _read(await connection.read("GET", f"/v1/predictions/{prediction_id}"))
+
+
+async def post_cancel(connection: Connection, prediction_id: str) -> Prediction:
+    """Ask for a cancel; the reply may still say `processing`."""
+    return _read(await connection.read("POST", f"/v1/predictions/{prediction_id}/cancel"))
+
+
+async def list_predictions(
+    connection: Connection, created_after: datetime
+) -> AsyncIterator[Prediction]:
+    """The account's predictions since a time, newest first, 100 a request."""
+    path: str | None = "/v1/predictions"
+    params: dict[str, str] | None = {"created_after": created_after.isoformat()}
+    while path:
+        page = parsed(_Page, await connection.read("GET", path, params=params))
+        for item in page.results:
+            yield _read(item)
+        path, params = page.next, None  # `next` is a whole URL, with its query
+
+
+def _read(reply: Any) -> Prediction:
+    prediction = parsed(Prediction, reply)
+    if prediction.status not in KNOWN_STATUSES:
+        _warn_once(prediction.status)
+    return prediction
+
+
+def _warn_once(status: str) -> None:
+    warned = process_state("unknown statuses", _UnknownStatuses)
+    if status not in warned:
+        warned.add(status)
+        _logger.warning("Replicate reports the unknown status %r; taken as unfinished.", status)

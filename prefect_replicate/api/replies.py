@@ -1,0 +1,65 @@
+"""Reading replies: the expected object, or what an error says; pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, TypeVar, cast
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from prefect_replicate.exceptions import APIError
+
+_SECONDS = re.compile(r"\d+(\.\d+)?")
+_IN_TEXT = re.compile(r"resets in ~(\d+(?:\.\d+)?)\s*s")
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def parsed(kind: type[M], reply: Any) -> M:
+    """Read a reply's JSON.
+
+    Raises:
+        APIError: It lacks what every such reply has.
+    """
+    try:
+        return kind.model_validate(reply)
+    except ValidationError as exc:
+        first = exc.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the whole"
+        what = kind.__name__.strip("_").lower()
+        raise APIError(f"Replicate's reply is not a {what}: {where}: {first['msg']}") from exc
+
+
+def error_in(reply: httpx.Response, what: str) -> APIError:
+    """Read an error reply in any of the forms on record: problem+json, HTML, plain text, empty."""
+    body = _object_in(reply)
+    detail = body.get("detail") or body.get("title") or _text_of(reply)
+    said = " ".join(str(detail).split())
+    return APIError(f"{what}: HTTP {reply.status_code}: {said}", reply.status_code)
+
+
+def retry_after(reply: httpx.Response) -> float | None:
+    """Seconds that a 429 or 503 asks us to wait: header, then body, then the text of the body."""
+    body = _object_in(reply)
+    for stated in (reply.headers.get("retry-after"), body.get("retry_after")):
+        # Anything else is absent, or an HTTP date, which Replicate does not send.
+        if number := _SECONDS.fullmatch(str(stated)):
+            return float(number[0])
+    in_text = _IN_TEXT.search(str(body.get("detail", "")))
+    return float(in_text[1]) if in_text else None
+
+
+def _object_in(reply: httpx.Response) -> dict[str, Any]:
+    try:
+        body = reply.json()
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        return {}
+    return cast("dict[str, Any]", body) if isinstance(body, dict) else {}
+
+
+def _text_of(reply: httpx.Response) -> str:
+    if "html" in reply.headers.get("content-type", ""):
+        return "an HTML page instead of JSON"
+    return reply.text[:200] or reply.reason_phrase or "an empty reply"

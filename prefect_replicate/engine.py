@@ -1,0 +1,199 @@
+"""One thread with one event loop, on which all I/O of a process happens.
+
+Whatever a caller's own loop, thread or cancel scope does, the work here goes on: a flow's timeout,
+an `asyncio.gather` or a blocked loop cannot reach into it. A caller that is interrupted cancels its
+work here, and the work's own clean-up, which cancels the prediction, runs undisturbed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from typing import Any, Generic, TypeVar
+
+from prefect.exceptions import Abort, Pause
+
+T = TypeVar("T")
+Notice = Callable[[], None]
+Work = Callable[["Caller"], Coroutine[Any, Any, T]]
+
+CLEANUP_SECONDS = 15.0
+"""How long an interrupted caller waits for its prediction to be canceled. The engine of Prefect
+sends the signal again after that, and a runner kills the process 30 s after a cancel."""
+
+_WAKE_SECONDS = 0.25
+"""An exception that Prefect injects into a thread is raised only when the thread runs again."""
+
+_SPIN_SECONDS = 0.002
+
+
+class Caller:
+    """The side of a call that runs in the user's thread or loop."""
+
+    def __init__(self, post: Callable[[Notice | None], None]) -> None:
+        self._post = post
+        self.keeps_predictions = False
+        """Set when the interruption is one that the run comes back from, such as a suspension."""
+
+    def tell(self, notice: Notice) -> None:
+        """Run `notice` in the caller's thread, in its Prefect context, soon."""
+        self._post(notice)
+
+
+class _Engine:
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.pid = os.getpid()
+        self.state: dict[Any, Any] = {}
+        # A daemon, because a loop that waits to be closed would hang the interpreter's exit.
+        threading.Thread(target=self._run, name="prefect-replicate", daemon=True).start()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_forever()
+
+
+_engine: _Engine | None = None
+_engine_lock = threading.Lock()
+
+
+def _running_engine() -> _Engine:
+    global _engine
+    with _engine_lock:
+        if _engine is None or _engine.pid != os.getpid():
+            _engine = _Engine()
+        return _engine
+
+
+def _forget_after_fork() -> None:
+    global _engine, _engine_lock
+    _engine, _engine_lock = None, threading.Lock()  # the parent's thread may have held it
+
+
+os.register_at_fork(after_in_child=_forget_after_fork)
+
+
+def process_state(key: Any, make: Callable[[], T]) -> T:
+    """What the engine of this process keeps under `key`, made on first use.
+
+    To be called on the engine's loop, which is what makes it safe without a lock.
+    """
+    state = _running_engine().state
+    if key not in state:
+        state[key] = make()
+    return state[key]
+
+
+class _Call(Generic[T]):
+    """One piece of work on the engine's loop."""
+
+    def __init__(self, work: Work[T], caller: Caller) -> None:
+        self._work = work
+        self.caller = caller
+        self.future: Future[T] = Future()
+        self._task: asyncio.Task[None] | None = None
+        self._loop = _running_engine().loop
+        # Settings and run contexts of Prefect live in context variables, so the work gets a copy.
+        self._loop.call_soon_threadsafe(self._begin, context=contextvars.copy_context())
+
+    def _begin(self) -> None:
+        self._task = self._loop.create_task(self._perform())
+
+    async def _perform(self) -> None:
+        try:
+            self.future.set_result(await self._work(self.caller))
+        except BaseException as exc:  # noqa: BLE001 - whatever it is, it is the caller's
+            self.future.set_exception(exc)
+
+    def interrupt(self, reason: BaseException) -> None:
+        self.caller.keeps_predictions = isinstance(reason, Pause | Abort)
+        self._loop.call_soon_threadsafe(self._cancel)
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+
+def call(work: Work[T]) -> T:
+    """Run `work` on the engine's loop and block until it is done.
+
+    Interrupted by a signal, a timeout or a cancellation, the caller first waits, with a bound,
+    until the work has cleaned up after itself.
+    """
+    inbox: queue.SimpleQueue[Notice | None] = queue.SimpleQueue()
+    running = _Call(work, Caller(inbox.put))
+    running.future.add_done_callback(lambda _: inbox.put(None))
+    try:
+        while (notice := _next(inbox)) is not None:
+            notice()
+    except BaseException as interruption:
+        running.interrupt(interruption)
+        _wait_for_cleanup(inbox)
+        raise
+    return running.future.result()
+
+
+def _next(inbox: queue.SimpleQueue[Notice | None]) -> Notice | None:
+    while True:
+        with contextlib.suppress(queue.Empty):
+            return inbox.get(timeout=_WAKE_SECONDS)
+
+
+def _wait_for_cleanup(inbox: queue.SimpleQueue[Notice | None]) -> None:
+    give_up = time.monotonic() + CLEANUP_SECONDS
+    while (left := give_up - time.monotonic()) > 0:
+        try:
+            notice = inbox.get(timeout=left)
+            if notice is None:
+                return
+            notice()
+        except queue.Empty:
+            return
+        except (asyncio.CancelledError, KeyboardInterrupt):
+            continue  # an impatient second Ctrl-C must not leave a paid prediction running
+
+
+async def acall(work: Work[T]) -> T:
+    """Async version of `call`."""
+    loop = asyncio.get_running_loop()
+    inbox: asyncio.Queue[Notice | None] = asyncio.Queue()
+
+    def post(notice: Notice | None) -> None:
+        with contextlib.suppress(RuntimeError):  # the caller's loop has been closed meanwhile
+            loop.call_soon_threadsafe(inbox.put_nowait, notice)
+
+    running = _Call(work, Caller(post))
+    running.future.add_done_callback(lambda _: post(None))
+    try:
+        while (notice := await inbox.get()) is not None:
+            notice()
+    except BaseException as interruption:
+        running.interrupt(interruption)
+        await _await_cleanup(inbox, running.future)
+        raise
+    return running.future.result()
+
+
+async def _await_cleanup(inbox: asyncio.Queue[Notice | None], done: Future[Any]) -> None:
+    # Prefect's timeouts cancel again at every await, through shields too under `asyncio.gather`.
+    # Each of them is swallowed until the work is done; the first goes on to the caller then.
+    give_up = time.monotonic() + CLEANUP_SECONDS
+    while (left := give_up - time.monotonic()) > 0:
+        try:
+            notice = await asyncio.wait_for(inbox.get(), left)
+            if notice is None:
+                return
+            notice()
+        except asyncio.TimeoutError:
+            return
+        except asyncio.CancelledError:
+            if done.done() and inbox.empty():
+                return
+            time.sleep(_SPIN_SECONDS)  # noqa: ASYNC251 - an awaited sleep would be canceled
