@@ -1,0 +1,367 @@
+"""A model's own input schema: what it takes, and what is wrong with an input."""
+
+from __future__ import annotations
+
+import difflib
+import io
+import re
+import reprlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import PurePath
+from typing import Any, cast
+
+from jsonschema import Draft202012Validator, FormatChecker
+from jsonschema.exceptions import SchemaError, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
+
+from prefect_replicate.exceptions import InvalidInputError
+
+_MOST_LISTED = 30
+_KINDS = {
+    "string": "a string",
+    "integer": "an integer",
+    "number": "a number",
+    "boolean": "True or False",
+    "array": "a list",
+    "object": "a dict",
+    "null": "None",
+}
+_SIZES = {
+    "minLength": "at least {} characters",
+    "maxLength": "at most {} characters",
+    "minItems": "at least {} items",
+    "maxItems": "at most {} items",
+}
+# At least two letters, so that a Windows path (`C:\cat.png`) is not taken for a URL.
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
+_FILE_URI = "file:"
+
+_formats = FormatChecker(formats=())
+_brief = reprlib.Repr()
+_brief.maxstring = _brief.maxother = 40
+
+
+class InputProperty(BaseModel):
+    """One input of a model."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    rules: dict[str, Any] = Field(default_factory=dict)
+    """Its JSON Schema, with every `$ref` written out."""
+    is_required: bool = False
+
+    @property
+    def type(self) -> str | None:
+        """JSON Schema's word; `None` where several types, or any, are taken."""
+        kind = self.rules.get("type")
+        return kind if isinstance(kind, str) else None
+
+    @property
+    def enum(self) -> tuple[Any, ...]:
+        """The choices; empty where there are none to choose from."""
+        return tuple(self.rules.get("enum", ()))
+
+    @property
+    def minimum(self) -> float | None:
+        return self.rules.get("minimum")
+
+    @property
+    def maximum(self) -> float | None:
+        return self.rules.get("maximum")
+
+    @property
+    def default(self) -> Any:
+        return self.rules.get("default")
+
+    @property
+    def format(self) -> str | None:
+        return self.rules.get("format")
+
+    @property
+    def description(self) -> str:
+        return self.rules.get("description") or ""
+
+    @property
+    def is_nullable(self) -> bool:
+        return self.rules.get("nullable") is True
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it takes a file, as a URL or to upload."""
+        return _takes_file(self.rules)
+
+    @property
+    def is_file_list(self) -> bool:
+        return _takes_file(_items(self.rules))
+
+    def problems(self, value: Any) -> list[str]:
+        """Say what is wrong with a value, one short phrase for each place in it."""
+        if value is None and self.is_nullable:
+            return []
+        # The stubs leave the type of what is checked half unknown.
+        validator = cast("Any", Draft202012Validator(self.rules, format_checker=_formats))
+        worst: dict[str, ValidationError] = {}
+        for error in validator.iter_errors(_as_json(value, self.rules)):
+            place = self.name + "".join(f"[{step!r}]" for step in error.absolute_path)
+            worst[place] = min(worst.get(place, error), error, key=_vagueness)
+        return [f"{place} {_phrase(error)}" for place, error in worst.items()]
+
+
+class ModelSchema(BaseModel):
+    """What a model takes, in the order in which Replicate shows it.
+
+    A model without a readable schema takes anything: `is_known` is then false.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    inputs: dict[str, InputProperty] = Field(default_factory=dict)
+    is_known: bool = False
+    is_open: bool = False
+    """Whether it takes inputs that it doesn't name."""
+
+    @classmethod
+    def from_openapi(cls, document: Any) -> ModelSchema:
+        """Read a version's `openapi_schema`, as Cog writes it for OpenAPI 3.0 or 3.1.
+
+        Args:
+            document: The whole document; `None`, or anything unreadable, is an unknown schema.
+        """
+        schemas = _mapping(_mapping(_mapping(document).get("components")).get("schemas"))
+        root = _mapping(_written_out(schemas.get("Input"), schemas))
+        if not isinstance(root.get("properties"), dict):
+            return cls()
+        required = root.get("required") or ()
+        inputs = {
+            name: InputProperty(name=name, rules=_sound(rules), is_required=name in required)
+            for name, rules in sorted(_mapping(root["properties"]).items(), key=_order)
+        }
+        is_open = root.get("additionalProperties", False) is not False
+        return cls(inputs=inputs, is_known=True, is_open=is_open)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.inputs)
+
+    @property
+    def listing(self) -> str:
+        """The names for people: `prompt (required), image, seed`."""
+        names = (f"{p.name} (required)" if p.is_required else p.name for p in self.inputs.values())
+        return ", ".join(names) or "none"
+
+    def problems(self, input: Mapping[str, Any], told: Collection[str] = ()) -> list[str]:
+        """Say everything that is wrong with an input, one short phrase each.
+
+        Args:
+            input: The whole input; a path or a binary file stands for its upload.
+            told: Names that the caller reports on; nothing is said of them.
+        """
+        if not self.is_known:
+            return []
+        checked = {name: value for name, value in input.items() if name not in told}
+        missing = [
+            f"{p.name} is missing"
+            for p in self.inputs.values()
+            if p.is_required and p.name not in input and p.name not in told
+        ]
+        known = checked.keys() & self.inputs.keys()
+        wrong = [
+            text
+            for name, value in checked.items()
+            if name in known
+            for text in self.inputs[name].problems(value)
+        ]
+        unknown = [] if self.is_open else [self._unknown(n) for n in checked if n not in known]
+        return [*missing, *wrong, *unknown]
+
+    def _unknown(self, name: str) -> str:
+        close = difflib.get_close_matches(name, self.names, n=1)
+        return f"{name!r} is unknown" + (f" (did you mean {close[0]!r}?)" if close else "")
+
+    # The last of the class, because the name hides the decorator from here on.
+    def property(self, name: str) -> InputProperty | None:
+        """The input of that name, if the model has it."""
+        return self.inputs.get(name)
+
+
+def validate_input(
+    schema: ModelSchema,
+    model: str,
+    input: Mapping[str, Any],
+    *,
+    problems: Mapping[str, str] | None = None,
+) -> None:
+    """Refuse an input that the model cannot take, before anything is sent.
+
+    Args:
+        schema: The model's own schema.
+        model: The model as the user named it, for the message.
+        input: The whole input.
+        problems: What the caller has found already, by the input's name.
+
+    Raises:
+        InvalidInputError: The message lists all problems and what the model takes.
+    """
+    told = problems or {}
+    found = [*told.values(), *schema.problems(input, told.keys())]
+    if found:
+        listing = f" Its inputs are: {schema.listing}." if schema.is_known else ""
+        raise InvalidInputError(
+            f"{model} cannot take this input: {'; '.join(found)}.{listing} Nothing was sent."
+        )
+
+
+def one_of(texts: Sequence[str]) -> str:
+    """Write a choice out: `4, 6 or 8`; a long one is cut."""
+    if len(texts) > _MOST_LISTED:
+        left = len(texts) - _MOST_LISTED
+        return f"{', '.join(texts[:_MOST_LISTED])} or {left} more"
+    return " or ".join(filter(None, [", ".join(texts[:-1]), *texts[-1:]]))
+
+
+def span(low: float | None, high: float | None) -> str:
+    """Write a range out: `from 2 to 12`, `at least 2`, `at most 12`, or nothing."""
+    if low is not None and high is not None:
+        return f"from {low:.15g} to {high:.15g}"
+    if low is not None:
+        return f"at least {low:.15g}"
+    return "" if high is None else f"at most {high:.15g}"
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def _order(item: tuple[str, Any]) -> float:
+    order = _mapping(item[1]).get("x-order")
+    return order if isinstance(order, int | float) else float("inf")
+
+
+def _sound(rules: Any) -> dict[str, Any]:
+    """Take rules that are themselves broken for none, so that the name stays known."""
+    try:
+        Draft202012Validator.check_schema(rules)
+    except SchemaError:
+        return {}
+    return _mapping(rules)
+
+
+def _written_out(node: Any, schemas: Mapping[str, Any], above: tuple[str, ...] = ()) -> Any:
+    """Write every `$ref` out, and every lone `allOf` or `anyOf` branch into its parent.
+
+    Cog puts an enum into `allOf: [{"$ref": …}]` with the default beside it, and OpenAPI 3.1 an
+    optional input into `anyOf` with `null`.
+    """
+    if isinstance(node, list):
+        return [_written_out(item, schemas, above) for item in cast("list[Any]", node)]
+    if not isinstance(node, dict):
+        return node
+    own = cast("dict[str, Any]", node)
+    if isinstance(own.get("$ref"), str):
+        name = own["$ref"].rpartition("/")[2]
+        target = {} if name in above else _mapping(schemas.get(name))
+        beside = {key: value for key, value in own.items() if key != "$ref"}
+        return _written_out({**target, **beside}, schemas, (*above, name))
+    return _lone({key: _written_out(value, schemas, above) for key, value in own.items()})
+
+
+def _lone(rules: dict[str, Any]) -> dict[str, Any]:
+    kinds = rules.get("type")
+    if isinstance(kinds, list) and "null" in kinds:
+        named = [kind for kind in cast("list[Any]", kinds) if kind != "null"]
+        rules = {**rules, "type": named[0] if len(named) == 1 else named, "nullable": True}
+    for key in ("allOf", "anyOf", "oneOf"):
+        branches = rules.get(key)
+        if not isinstance(branches, list):
+            continue
+        every = [_mapping(branch) for branch in cast("list[Any]", branches)]
+        solid = [branch for branch in every if branch.get("type") != "null"]
+        rest = {name: value for name, value in rules.items() if name != key}
+        rules = {**solid[0], **rest} if len(solid) == 1 else {**rest, key: solid}
+        if len(solid) < len(every):
+            rules["nullable"] = True
+    return rules
+
+
+def _branches(rules: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    yield dict(rules)
+    for key in ("anyOf", "oneOf"):
+        yield from (_mapping(branch) for branch in rules.get(key, ()))
+
+
+def _takes_file(rules: Mapping[str, Any]) -> bool:
+    return any(branch.get("format") == "uri" for branch in _branches(rules))
+
+
+def _items(rules: Mapping[str, Any]) -> dict[str, Any]:
+    inner = [_mapping(branch.get("items")) for branch in _branches(rules)]
+    return next(filter(None, inner), inner[0])
+
+
+def _is_file(value: Any) -> bool:
+    is_open = hasattr(value, "read") and not isinstance(value, io.TextIOBase)
+    return is_open or isinstance(value, PurePath)
+
+
+def _as_json(value: Any, rules: Mapping[str, Any]) -> Any:
+    """Put a URL in the place of each file that may be there."""
+    if _is_file(value) and _takes_file(rules):
+        return _FILE_URI
+    if isinstance(value, list | tuple):
+        inner = _items(rules)
+        return [_as_json(item, inner) for item in cast("Sequence[Any]", value)]
+    return value
+
+
+@_formats.checks("uri")
+def _is_uri(value: object) -> bool:
+    return not isinstance(value, str) or _URI.match(value) is not None
+
+
+def _vagueness(error: ValidationError) -> int:
+    told_by = ("enum", "type")
+    return told_by.index(error.validator) if error.validator in told_by else len(told_by)
+
+
+def _phrase(error: ValidationError) -> str:
+    rules = _mapping(error.schema)
+    rule = str(error.validator)
+    limit: Any = error.validator_value
+    if rule in _SIZES:
+        return f"must have {_SIZES[rule].format(limit)}, not {len(cast('Any', error.instance))}"
+    return f"{_demand(rule, limit, rules)}, not {_shown(error.instance, rules)}"
+
+
+def _demand(rule: str, limit: Any, rules: Mapping[str, Any]) -> str:
+    match rule:
+        case "enum":
+            return f"must be {one_of([repr(choice) for choice in limit])}"
+        case "minimum" | "maximum":
+            return f"must be {span(rules.get('minimum'), rules.get('maximum'))}"
+        case "multipleOf":
+            return f"must be a multiple of {limit}"
+        case "type" | "format" | "anyOf" | "oneOf":
+            return f"takes {one_of(_kinds(rules))}"
+        case _:
+            return f"must satisfy {rule} {_brief.repr(limit)}"
+
+
+def _kinds(rules: Mapping[str, Any]) -> list[str]:
+    kinds: list[str] = []
+    for branch in _branches(rules):
+        kind = branch.get("type", ())
+        names = [kind] if isinstance(kind, str) else kind
+        if branch.get("format") == "uri":
+            kinds.append("a URL or a file")
+        elif kind == "array" and _takes_file(_items(branch)):
+            kinds.append("a list of URLs or files")
+        else:
+            kinds.extend(_KINDS[name] for name in names)
+    return kinds
+
+
+def _shown(value: Any, rules: Mapping[str, Any]) -> str:
+    if rules.get("format") == "password" or rules.get("x-cog-secret"):
+        return "the value given"
+    return "a file" if _is_file(value) else " ".join(_brief.repr(value).split())
