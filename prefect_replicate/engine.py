@@ -39,6 +39,8 @@ class Caller:
 
     def __init__(self, post: Callable[[Notice | None], None]) -> None:
         self._post = post
+        self.interrupted = asyncio.Event()
+        """Set on the engine's loop when the caller no longer wants the result."""
         self.keeps_predictions = False
         """Set when the interruption is one that the run comes back from, such as a suspension."""
 
@@ -117,6 +119,7 @@ class _Call(Generic[T]):
         self._loop.call_soon_threadsafe(self._cancel)
 
     def _cancel(self) -> None:
+        self.caller.interrupted.set()
         if self._task is not None:
             self._task.cancel()
 
@@ -153,7 +156,7 @@ def _wait_for_cleanup(inbox: queue.SimpleQueue[Notice | None]) -> None:
             notice = inbox.get(timeout=left)
             if notice is None:
                 return
-            notice()
+            _run_quietly(notice)
         except queue.Empty:
             return
         except (asyncio.CancelledError, KeyboardInterrupt):
@@ -190,10 +193,17 @@ async def _await_cleanup(inbox: asyncio.Queue[Notice | None], done: Future[Any])
             notice = await asyncio.wait_for(inbox.get(), left)
             if notice is None:
                 return
-            notice()
+            _run_quietly(notice)
         except asyncio.TimeoutError:
             return
         except asyncio.CancelledError:
             if done.done() and inbox.empty():
                 return
             time.sleep(_SPIN_SECONDS)  # noqa: ASYNC251 - an awaited sleep would be canceled
+
+
+def _run_quietly(notice: Notice) -> None:
+    # Prefect's console handler exits the process when nobody reads its output any more, as after
+    # the death of a worker. While we clean up, that must not happen.
+    with contextlib.suppress(Exception, SystemExit):
+        notice()

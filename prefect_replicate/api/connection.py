@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -85,10 +87,15 @@ class Connection:
             APIError: The API refused.
             APIUnreachableError: No usable reply after half a minute of attempts.
         """
-        return await self._send(method, path, repeatable=True, **kwargs)
+        return await self._send(method, path, None, **kwargs)
 
-    async def write(self, path: str, **kwargs: Any) -> Any:
+    async def write(self, path: str, unwanted: asyncio.Event, **kwargs: Any) -> Any:
         """Send a POST that must not be repeated once it can have been processed.
+
+        Args:
+            path: Below the base URL.
+            unwanted: Once set, no further attempt is made.
+            kwargs: As for `httpx.AsyncClient.request`.
 
         Raises:
             LostReplyError: It was sent, and whether it was processed is unknown.
@@ -96,19 +103,27 @@ class Connection:
             APIError: The API refused, so that nothing was paid.
             APIUnreachableError: It could not be sent after half a minute of attempts.
         """
-        return await self._send("POST", path, repeatable=False, **kwargs)
+        return await self._send("POST", path, unwanted, **kwargs)
 
-    async def _send(self, method: str, path: str, *, repeatable: bool, **kwargs: Any) -> Any:
+    async def _send(
+        self, method: str, path: str, unwanted: asyncio.Event | None, **kwargs: Any
+    ) -> Any:
         attempts = AsyncRetrying(
             retry=retry_if_exception(lambda exc: isinstance(exc, _Refused)),
-            stop=_out_of_patience,
+            stop=lambda state: _out_of_patience(state) or bool(unwanted and unwanted.is_set()),
             wait=_pause,
+            sleep=lambda seconds: _sleep(seconds, unwanted),
             reraise=True,
         )
+        url = self._at_home(path)
         try:
-            return await attempts(self._attempt, method, path, repeatable, kwargs)
+            return await attempts(self._attempt, method, url, unwanted is None, kwargs)
         except _Refused as refusal:
             raise refusal.error from refusal.__cause__
+
+    def _at_home(self, url: str) -> str:
+        """Keep only path and query, so that no reply can send the token to another origin."""
+        return httpx.URL(url).raw_path.decode()
 
     async def _attempt(
         self, method: str, path: str, repeatable: bool, kwargs: dict[str, Any]
@@ -153,6 +168,14 @@ class Connection:
     def _unreachable(self, exc: httpx.TransportError) -> APIUnreachableError:
         host = urlsplit(self.address.base_url).netloc
         return APIUnreachableError(f"Replicate's API at {host} can't be reached: {_described(exc)}")
+
+
+async def _sleep(seconds: float, unwanted: asyncio.Event | None) -> None:
+    if unwanted is None:
+        await asyncio.sleep(seconds)
+        return
+    with contextlib.suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(unwanted.wait(), seconds)
 
 
 def _out_of_patience(state: RetryCallState) -> bool:

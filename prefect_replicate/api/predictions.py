@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any
@@ -13,10 +15,11 @@ from prefect_replicate.api.connection import Connection, LostReplyError
 from prefect_replicate.api.models import ResolvedModel
 from prefect_replicate.api.replies import parsed
 from prefect_replicate.engine import process_state
-from prefect_replicate.exceptions import APIError
+from prefect_replicate.exceptions import APIError, InvalidInputError
 from prefect_replicate.values import Prediction
 from prefect_replicate.values.prediction import KNOWN_STATUSES
 
+_ID = re.compile(r"[A-Za-z0-9_-]+")
 _logger = logging.getLogger(__name__)
 
 
@@ -30,9 +33,20 @@ class _UnknownStatuses(set[str]):
 
 
 async def post_prediction(
-    connection: Connection, model: ResolvedModel, input: dict[str, Any], cancel_after: float | None
+    connection: Connection,
+    model: ResolvedModel,
+    input: dict[str, Any],
+    cancel_after: float,
+    unwanted: asyncio.Event,
 ) -> Prediction:
     """Send one create.
+
+    Args:
+        connection: To which account.
+        model: Decides the route.
+        input: JSON, with no local files left in it.
+        cancel_after: Seconds from creation after which Replicate ends it; at least 5.
+        unwanted: Once set, a create that was refused for now is not tried again.
 
     Raises:
         LostReplyError: It was sent, and whether a prediction exists is unknown.
@@ -40,8 +54,8 @@ async def post_prediction(
     body: dict[str, Any] = {"input": input}
     if model.version is not None:
         body["version"] = model.version
-    headers = {} if cancel_after is None else {"Cancel-After": f"{max(5, round(cancel_after))}s"}
-    reply = await connection.write(model.create_path, json=body, headers=headers)
+    headers = {"Cancel-After": f"{max(5, round(cancel_after))}s"}
+    reply = await connection.write(model.create_path, unwanted, json=body, headers=headers)
     try:
         return _read(reply)
     except APIError as exc:
@@ -49,12 +63,12 @@ async def post_prediction(
 
 
 async def get_prediction(connection: Connection, prediction_id: str) -> Prediction:
-    return _read(await connection.read("GET", f"/v1/predictions/{prediction_id}"))
+    return _read(await connection.read("GET", _path(prediction_id)))
 
 
 async def post_cancel(connection: Connection, prediction_id: str) -> Prediction:
     """Ask for a cancel; the reply may still say `processing`."""
-    return _read(await connection.read("POST", f"/v1/predictions/{prediction_id}/cancel"))
+    return _read(await connection.read("POST", f"{_path(prediction_id)}/cancel"))
 
 
 async def list_predictions(
@@ -68,6 +82,15 @@ async def list_predictions(
         for item in page.results:
             yield _read(item)
         path, params = page.next, None  # `next` is a whole URL, with its query
+
+
+def _path(prediction_id: str) -> str:
+    if not _ID.fullmatch(prediction_id):
+        raise InvalidInputError(
+            f"{prediction_id!r} is not a prediction id, which is letters and digits such as"
+            " 'vrsafsk7mnrgj0cf0p2ax766s4'."
+        )
+    return f"/v1/predictions/{prediction_id}"
 
 
 def _read(reply: Any) -> Prediction:

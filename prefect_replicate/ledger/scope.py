@@ -1,0 +1,65 @@
+"""Which flow run and task run a call belongs to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from prefect.client.orchestration import PrefectClient
+from prefect.context import FlowRunContext, TaskRunContext
+
+from prefect_replicate.engine import process_state
+
+
+@dataclass(frozen=True)
+class RunScope:
+    """The run that a call was made in; everything is `None` outside of runs."""
+
+    flow_run_id: UUID | None = None
+    task_run_id: UUID | None = None
+    attempt: int = 0
+    """The flow run's run count: 2 when it is retried."""
+    is_subflow: bool = False
+
+    @classmethod
+    def current(cls) -> RunScope:
+        """Read Prefect's run contexts; to be called where the user's code runs."""
+        task, flow = TaskRunContext.get(), FlowRunContext.get()
+        flow_run = flow.flow_run if flow else None
+        return cls(
+            flow_run_id=flow_run.id if flow_run else task.task_run.flow_run_id if task else None,
+            task_run_id=task.task_run.id if task else None,
+            attempt=flow_run.run_count if flow_run else 0,
+            is_subflow=flow_run is None or flow_run.parent_task_run_id is not None,
+        )
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether there is a run that a record could belong to."""
+        return self.flow_run_id is not None or self.task_run_id is not None
+
+    @property
+    def own_id(self) -> UUID | None:
+        return self.flow_run_id or self.task_run_id
+
+
+class _Roots(dict[UUID, UUID]):
+    """Root flow runs, by flow run."""
+
+
+async def root_of(client: PrefectClient, scope: RunScope) -> UUID | None:
+    """The flow run at the top, whose id stays the same when a parent's retry makes new subflows."""
+    if scope.flow_run_id is None or not scope.is_subflow:
+        return scope.own_id
+    roots = process_state("root flow runs", _Roots)
+    if scope.flow_run_id not in roots:
+        roots[scope.flow_run_id] = await _climb(client, scope.flow_run_id)
+    return roots[scope.flow_run_id]
+
+
+async def _climb(client: PrefectClient, flow_run_id: UUID) -> UUID:
+    flow_run = await client.read_flow_run(flow_run_id)
+    if flow_run.parent_task_run_id is None:
+        return flow_run_id
+    parent = await client.read_task_run(flow_run.parent_task_run_id)
+    return await _climb(client, parent.flow_run_id) if parent.flow_run_id else flow_run_id

@@ -1,0 +1,171 @@
+"""Reading and writing records through Prefect's API."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Generator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import httpx
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    ArtifactFilterKey,
+    ArtifactFilterType,
+    FlowRunFilter,
+    FlowRunFilterParentFlowRunId,
+)
+from prefect.client.schemas.objects import Artifact
+from prefect.client.schemas.sorting import ArtifactSort
+from prefect.exceptions import PrefectException
+from prefect.settings import PREFECT_API_URL
+from pydantic import ValidationError
+
+from prefect_replicate.engine import process_state
+from prefect_replicate.exceptions import LedgerError
+from prefect_replicate.ledger.record import Record
+from prefect_replicate.ledger.scope import RunScope
+
+RECORD_TYPE = "replicate-prediction"
+_PAGE = 200  # the server refuses more
+
+
+class Entry(NamedTuple):
+    """A record and the artifact that holds it."""
+
+    artifact_id: UUID
+    record: Record
+
+
+async def prefect_client() -> PrefectClient:
+    """The engine's client for the API that the caller's settings name."""
+    clients: dict[str | None, PrefectClient] = process_state("prefect clients", _Clients)
+    address = PREFECT_API_URL.value()
+    if address not in clients:
+        with _as_ledger_error("be reached"):
+            clients[address] = await get_client().__aenter__()
+    return clients[address]
+
+
+class _Clients(dict["str | None", PrefectClient]):
+    """By API address."""
+
+
+async def add_record(record: Record, scope: RunScope) -> Entry:
+    """Write a new record; without it, nothing may be paid.
+
+    Raises:
+        LedgerError: It could not be written.
+    """
+    client = await prefect_client()
+    with _as_ledger_error("write what is about to be started"):
+        artifact = await client.create_artifact(
+            ArtifactCreate(
+                key=record.key,
+                type=RECORD_TYPE,
+                flow_run_id=scope.flow_run_id,
+                task_run_id=scope.task_run_id,
+                **_content(record),
+            )
+        )
+    return Entry(artifact.id, record)
+
+
+async def update_record(entry: Entry, record: Record) -> Entry:
+    client = await prefect_client()
+    with _as_ledger_error(f"record prediction {record.prediction_id}"):
+        await client.update_artifact(entry.artifact_id, ArtifactUpdate(**_content(record)))
+    return Entry(entry.artifact_id, record)
+
+
+async def records_with_key(key: str) -> list[Entry]:
+    """All records of a call, newest first."""
+    return [entry async for entry in _read(key=ArtifactFilterKey(any_=[key]))]
+
+
+async def records_of_runs(flow_run_ids: Sequence[UUID]) -> list[Entry]:
+    """All records of these flow runs, newest first."""
+    runs = ArtifactFilterFlowRunId(any_=list(flow_run_ids))
+    return [entry async for entry in _read(flow_run_id=runs)]
+
+
+async def records_since(moment: datetime) -> list[Entry]:
+    """Everyone's records with an intent at or after `moment`."""
+    found: list[Entry] = []
+    async for entry in _read():
+        if entry.record.intent_at < moment:
+            break
+        found.append(entry)
+    return found
+
+
+async def with_descendants(flow_run_id: UUID) -> list[UUID]:
+    """A flow run and everything that it has started, at any depth."""
+    client = await prefect_client()
+    found, frontier = [flow_run_id], [flow_run_id]
+    while frontier:
+        children = await _children(client, frontier)
+        frontier = [child for child in children if child not in found]
+        found += frontier
+    return found
+
+
+async def _children(client: PrefectClient, parents: list[UUID]) -> list[UUID]:
+    children: list[UUID] = []
+    of_parents = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=parents))
+    while True:
+        with _as_ledger_error("read subflow runs"):
+            page = await client.read_flow_runs(
+                flow_run_filter=of_parents, limit=_PAGE, offset=len(children)
+            )
+        children += [run.id for run in page]
+        if len(page) < _PAGE:
+            return children
+
+
+async def _read(**conditions: Any) -> AsyncIterator[Entry]:
+    client = await prefect_client()
+    chosen = ArtifactFilter(type=ArtifactFilterType(any_=[RECORD_TYPE]), **conditions)
+    offset = 0
+    while True:
+        with _as_ledger_error("read what was started before"):
+            page = await client.read_artifacts(
+                artifact_filter=chosen,
+                sort=ArtifactSort.CREATED_DESC,
+                limit=_PAGE,
+                offset=offset,
+            )
+        for artifact in page:
+            yield _entry(artifact)
+        offset += len(page)
+        if len(page) < _PAGE:
+            return
+
+
+def _entry(artifact: Artifact) -> Entry:
+    try:
+        return Entry(artifact.id, Record.model_validate(artifact.data))
+    except ValidationError as exc:
+        raise LedgerError(
+            f"artifact {artifact.id} of type {RECORD_TYPE} is not a record of this package;"
+            " delete it if nothing of yours depends on it. Nothing was started."
+        ) from exc
+
+
+def _content(record: Record) -> dict[str, Any]:
+    return {"data": record.model_dump(mode="json"), "description": record.description()}
+
+
+@contextmanager
+def _as_ledger_error(action: str) -> Generator[None, None, None]:
+    try:
+        yield
+    # The last two are what `get_client` raises: no address is set, or its own server won't start.
+    except (httpx.HTTPError, PrefectException, RuntimeError, ValueError) as exc:
+        raise LedgerError(
+            f"Prefect's API could not {action}: {type(exc).__name__}: {exc}".splitlines()[0]
+        ) from exc

@@ -1,0 +1,102 @@
+"""Finding the prediction of a create whose reply was lost.
+
+Replicate has no idempotency key, so it is looked for among the account's predictions by model and
+input. Neither the version nor the exact time of creation is compared: in recorded replies both
+differ from what was sent and from one route to another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from tenacity import AsyncRetrying, retry_if_result, stop_after_attempt, wait_exponential
+
+from prefect_replicate.api.predictions import list_predictions
+from prefect_replicate.engine import process_state
+from prefect_replicate.ledger.record import digest
+from prefect_replicate.ledger.store import records_since
+from prefect_replicate.lifecycle.bookkeeping import known_ids
+from prefect_replicate.lifecycle.run import Run
+from prefect_replicate.values import ModelReference, Prediction
+
+CLOCK_SLACK = timedelta(seconds=60)
+"""How far our clock may be ahead of Replicate's."""
+
+LOOKS = 5
+"""Spread over about 15 s, since a list may lag behind a create."""
+
+
+class _Adopted(set[str]):
+    """Predictions that a call of this process has taken as its own."""
+
+
+def match(
+    candidates: Iterable[Prediction], reference: ModelReference, input_digest: str, owned: set[str]
+) -> Prediction | None:
+    """Choose the prediction that a lost create has made, if one fits.
+
+    Those that fit are equal, so that any will do: the first that is alive or has succeeded, else
+    the first.
+
+    Args:
+        candidates: Newest first, as the API lists them.
+        reference: The model that was asked for.
+        input_digest: Of the input that was sent.
+        owned: Ids that belong to other calls.
+    """
+    fitting = [
+        prediction
+        for prediction in candidates
+        if prediction.id not in owned
+        and prediction.source != "web"
+        and _fits(prediction, reference)
+        and digest(prediction.input) == input_digest
+    ]
+    useful = [one for one in fitting if one.is_succeeded or not one.is_terminal]
+    return next(iter(useful or fitting), None)
+
+
+def _fits(prediction: Prediction, reference: ModelReference) -> bool:
+    # A deployment's predictions name its model, and a bare version does not say whose it is.
+    if reference.is_deployment or reference.full_name is None:
+        return True
+    return prediction.model == reference.full_name
+
+
+async def look_for_lost(
+    run: Run, reference: ModelReference, input_digest: str, since: datetime
+) -> Prediction | None:
+    """Look for a lost create's prediction, several times; `None` when there is none."""
+    attempts = AsyncRetrying(
+        retry=retry_if_result(lambda found: found is None),
+        stop=stop_after_attempt(LOOKS),
+        wait=wait_exponential(multiplier=1, max=8),
+        retry_error_callback=lambda _: None,
+    )
+    found: Prediction | None = await attempts(
+        _look, run, reference, input_digest, since - CLOCK_SLACK
+    )
+    return found
+
+
+async def _look(
+    run: Run, reference: ModelReference, input_digest: str, since: datetime
+) -> Prediction | None:
+    # One at a time, or two equal calls whose replies are lost together would adopt the same one.
+    async with process_state("adoption", asyncio.Lock):
+        adopted = process_state("adopted", _Adopted)
+        candidates = [one async for one in list_predictions(run.connection, since)]
+        owned = known_ids() | adopted | await _recorded_ids(run, since)
+        found = match(candidates, reference, input_digest, owned)
+        if found is not None:
+            adopted.add(found.id)
+        return found
+
+
+async def _recorded_ids(run: Run, since: datetime) -> set[str]:
+    if not run.scope.is_recorded:
+        return set()
+    entries = await records_since(since)
+    return {entry.record.prediction_id for entry in entries if entry.record.prediction_id}

@@ -1,0 +1,47 @@
+"""Keeping the ledger true to what Replicate says."""
+
+from __future__ import annotations
+
+import logging
+
+from prefect_replicate.engine import process_state
+from prefect_replicate.exceptions import LedgerError
+from prefect_replicate.ledger.store import Entry, records_of_runs, update_record
+from prefect_replicate.lifecycle.run import Run
+from prefect_replicate.values import Prediction
+
+
+class _Entries(dict[str, Entry]):
+    """By prediction id: those that this process has seen."""
+
+
+def known_ids() -> set[str]:
+    """The predictions that a record of this process owns."""
+    return set(process_state("entries", _Entries))
+
+
+def remember(prediction_id: str, entry: Entry) -> None:
+    process_state("entries", _Entries)[prediction_id] = entry
+
+
+async def record_outcome(run: Run, prediction: Prediction) -> None:
+    """Bring the prediction's record up to date, if it has one. Never raises.
+
+    A record that is behind costs one look at Replicate later; a lost result would cost money.
+    """
+    try:
+        entry = await _entry_of(run, prediction.id)
+        if entry is None or entry.record.status == prediction.status:
+            return
+        remember(prediction.id, await update_record(entry, entry.record.showing(prediction)))
+    except LedgerError as exc:
+        run.say("%s", exc, level=logging.WARNING)
+
+
+async def _entry_of(run: Run, prediction_id: str) -> Entry | None:
+    entries = process_state("entries", _Entries)
+    if prediction_id not in entries and run.scope.flow_run_id is not None:
+        for entry in await records_of_runs([run.scope.flow_run_id]):
+            if entry.record.prediction_id:
+                entries.setdefault(entry.record.prediction_id, entry)
+    return entries.get(prediction_id)

@@ -1,0 +1,76 @@
+"""Ending a prediction, and making sure that it has ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+
+from prefect_replicate.api.predictions import get_prediction, post_cancel
+from prefect_replicate.exceptions import APIError, PredictionError, ReplicateError
+from prefect_replicate.lifecycle.bookkeeping import record_outcome
+from prefect_replicate.lifecycle.run import Run
+from prefect_replicate.values import PollPolicy, Prediction
+
+_CONFIRMATION = PollPolicy(min_interval=0.2, max_interval=2.0, factor=1.3)
+_CONFIRMATION_SECONDS = 120.0
+
+
+async def cancel(run: Run, prediction_id: str) -> Prediction:
+    """Cancel a prediction unless it has ended, and return it as it ended.
+
+    Raises:
+        APIError: There is no such prediction, or Replicate could not be asked.
+        PredictionError: It has not ended within two minutes after the cancel.
+    """
+    prediction = await _ask(run, prediction_id)
+    give_up = time.monotonic() + _CONFIRMATION_SECONDS
+    looks = 0
+    while not prediction.is_terminal:
+        if time.monotonic() > give_up:
+            raise PredictionError(
+                f"Prediction {prediction_id} is still {prediction.status}"
+                f" {_CONFIRMATION_SECONDS:.0f} s after its cancel was accepted;"
+                f" look at {prediction.web_url}.",
+                prediction,
+            )
+        await asyncio.sleep(_CONFIRMATION.pause(looks, random.random()))
+        prediction = await get_prediction(run.connection, prediction_id)
+        looks += 1
+    await record_outcome(run, prediction)
+    run.say("%s", how_it_ended(prediction))
+    return prediction
+
+
+async def _ask(run: Run, prediction_id: str) -> Prediction:
+    try:
+        return await post_cancel(run.connection, prediction_id)
+    except APIError as exc:
+        # One that has ended may be refused; what a look says of it counts.
+        if exc.status is None or not 400 <= exc.status < 500:
+            raise
+        return await get_prediction(run.connection, prediction_id)
+
+
+async def stop(run: Run, prediction_id: str) -> Prediction | None:
+    """Cancel while cleaning up: logs what it could not do, never raises."""
+    try:
+        return await cancel(run, prediction_id)
+    except ReplicateError as exc:
+        message = "Prediction %s could not be canceled and may run on until its deadline: %s"
+        run.say(message, prediction_id, exc, level=logging.ERROR)
+        return None
+
+
+def how_it_ended(prediction: Prediction) -> str:
+    """One line for the log: how a prediction ended, and after how many paid seconds."""
+    seconds = prediction.predict_time
+    after = "" if seconds is None else f" after {seconds:.1f} s"
+    words = {
+        "canceled": f"canceled{after}",
+        "aborted": "aborted before it started, which is not charged",
+        "succeeded": f"had already succeeded{after}",
+    }
+    ended = words.get(prediction.status, f"{prediction.status}{after}")
+    return f"Prediction {prediction.id}: {ended}"

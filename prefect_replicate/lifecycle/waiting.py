@@ -1,0 +1,194 @@
+"""Waiting for a prediction: looking at it, now and then, until it has ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+from typing import NoReturn
+
+from prefect_replicate.api.predictions import get_prediction
+from prefect_replicate.exceptions import (
+    APIError,
+    PredictionCanceledError,
+    PredictionFailedError,
+    PredictionTimeoutError,
+)
+from prefect_replicate.lifecycle.bookkeeping import record_outcome
+from prefect_replicate.lifecycle.cancellation import how_it_ended, stop
+from prefect_replicate.lifecycle.model_logs import LogTail
+from prefect_replicate.lifecycle.run import Run
+from prefect_replicate.lifecycle.run_watch import end_of_run
+from prefect_replicate.values import PollPolicy, Prediction
+
+OnUpdate = Callable[[Prediction], None]
+
+
+class _Wait:
+    """What one wait has seen so far."""
+
+    def __init__(self, run: Run, policy: PollPolicy, on_update: OnUpdate | None) -> None:
+        self.run = run
+        self.policy = policy
+        self._on_update = on_update
+        self._logs = LogTail()
+        self._looks = 0
+        self._failing_since: float | None = None
+        self._started: float | None = None
+        self._born: float | None = None
+        self.last: Prediction | None = None
+
+    def saw(self, prediction: Prediction) -> None:
+        """Take note of a prediction, and tell the caller."""
+        changed = self.last is None or self.last.status != prediction.status
+        self._looks = 0 if changed else self._looks + 1
+        self._failing_since = None
+        self._born = self._born or time.monotonic() - _age(prediction)
+        if prediction.status != "starting" and self._started is None:
+            self._started = time.monotonic()
+        if changed:
+            self.run.say("Prediction %s is %s", prediction.id, prediction.status)
+        self.last = prediction
+        self._forward(prediction)
+
+    def _forward(self, prediction: Prediction) -> None:
+        for line in self._logs.new_lines(prediction.logs, is_complete=prediction.is_terminal):
+            self.run.say("[%s] %s", prediction.model or prediction.id, line)
+        if self._on_update is not None:
+            self.run.caller.tell(lambda: self._call_back(prediction))
+
+    def _call_back(self, prediction: Prediction) -> None:
+        assert self._on_update is not None
+        try:
+            self._on_update(prediction)
+        except Exception:
+            self.run.logger.exception("on_update failed; the wait goes on")
+
+    def failed_to_look(self, error: APIError, prediction_id: str) -> None:
+        """Bear a failed look, up to the policy's budget."""
+        now = time.monotonic()
+        self._failing_since = self._failing_since or now
+        if error.status == 404 or now - self._failing_since >= self.policy.failure_budget:
+            known = f"last seen {self.last.status}" if self.last else "never seen"
+            raise type(error)(
+                f"Prediction {prediction_id} ({known}) can't be looked at: {error} It may still"
+                " run, until its deadline; a retry continues with it.",
+                error.status,
+            ) from error
+        self.run.say("A look at %s failed: %s", prediction_id, error, level=logging.WARNING)
+
+    def pause(self) -> float:
+        return self.policy.pause(self._looks, random.random())
+
+    def exceeded(self, timeout: float | None) -> str | None:
+        """Say which limit has passed, if one has."""
+        if self.last is None or self._born is None:
+            return None
+        now = time.monotonic()
+        age = now - self._born
+        if timeout is not None and age > timeout:
+            return f"not done {age:.0f} s after its creation (timeout {timeout:g} s)"
+        running = now - self._started if self._started is not None else 0.0
+        return self.policy.exceeded(self.last.status, age, running)
+
+
+def _age(prediction: Prediction) -> float:
+    if prediction.created_at is None:
+        return 0.0
+    created = prediction.created_at
+    if created.tzinfo is None:
+        created = created.replace(tzinfo=timezone.utc)
+    return max(0.0, (datetime.now(timezone.utc) - created).total_seconds())
+
+
+async def wait(
+    run: Run,
+    prediction: Prediction | str,
+    timeout: float | None,
+    policy: PollPolicy,
+    on_update: OnUpdate | None,
+) -> Prediction:
+    """Look at a prediction until it has succeeded.
+
+    Raises:
+        PredictionFailedError: The model failed.
+        PredictionCanceledError: It was canceled or aborted, or its flow run was ended.
+        PredictionTimeoutError: A limit passed, and it was canceled.
+        APIError: It could not be looked at for longer than the policy bears.
+    """
+    waiting = _Wait(run, policy, on_update)
+    prediction_id = prediction if isinstance(prediction, str) else prediction.id
+    if isinstance(prediction, Prediction):
+        waiting.saw(prediction)
+    try:
+        async with end_of_run(run) as ended:
+            await _look_until_over(waiting, prediction_id, timeout, ended)
+    except asyncio.CancelledError:
+        if not run.caller.keeps_predictions:
+            await stop(run, prediction_id)
+        raise
+    assert waiting.last is not None
+    await record_outcome(run, waiting.last)
+    return _succeeded(waiting.last)
+
+
+async def _look_until_over(
+    waiting: _Wait, prediction_id: str, timeout: float | None, ended: asyncio.Event
+) -> None:
+    while waiting.last is None or not waiting.last.is_terminal:
+        if ended.is_set():
+            await _give_up_for_run(waiting, prediction_id)
+        if limit := waiting.exceeded(timeout):
+            await _give_up(waiting, limit)
+            return
+        if waiting.last is not None:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(ended.wait(), waiting.pause())
+        try:
+            waiting.saw(await get_prediction(waiting.run.connection, prediction_id))
+        except APIError as exc:
+            waiting.failed_to_look(exc, prediction_id)
+
+
+async def _give_up(waiting: _Wait, limit: str) -> None:
+    assert waiting.last is not None
+    prediction = await stop(waiting.run, waiting.last.id) or waiting.last
+    if prediction.is_succeeded:
+        waiting.saw(prediction)  # it was done at the last moment, and is paid: keep it
+        return
+    raise PredictionTimeoutError(
+        f"Prediction {prediction.id} was {limit}; {_fate(prediction)}", prediction
+    )
+
+
+async def _give_up_for_run(waiting: _Wait, prediction_id: str) -> NoReturn:
+    last = waiting.last or await get_prediction(waiting.run.connection, prediction_id)
+    prediction = await stop(waiting.run, prediction_id) or last
+    raise PredictionCanceledError(
+        f"The flow run was ended while it waited for prediction {prediction.id}:"
+        f" {_fate(prediction)}",
+        prediction,
+    )
+
+
+def _fate(prediction: Prediction) -> str:
+    if not prediction.is_terminal:
+        return f"it could not be canceled and may still run: {prediction.web_url}"
+    return how_it_ended(prediction).partition(": ")[2]
+
+
+def _succeeded(prediction: Prediction) -> Prediction:
+    if prediction.is_succeeded:
+        return prediction
+    if prediction.status == "failed":
+        again = "trying again may help" if prediction.is_transient_failure else "permanent"
+        reason = " ".join((prediction.error or "no reason given").split())
+        raise PredictionFailedError(
+            f"Prediction {prediction.id} of {prediction.model} failed ({again}): {reason}",
+            prediction,
+        )
+    raise PredictionCanceledError(f"{how_it_ended(prediction)}.", prediction)
