@@ -1,0 +1,62 @@
+"""JSON in and out of the routes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, TypeVar
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from prefect_replicate.emulator import problems
+from prefect_replicate.emulator.paging import page_of
+from prefect_replicate.emulator.platform import platform_of
+
+T = TypeVar("T")
+
+
+async def read_json(request: Request) -> Any:
+    """Return the body of `request`, or raise the 400 of one that is not JSON."""
+    try:
+        return json.loads(await request.body(), parse_constant=_refuse)
+    except ValueError as exc:
+        raise problems.bad_request(f"The request body is not valid JSON: {exc}") from exc
+
+
+def paged(
+    request: Request,
+    items: Sequence[T],
+    key: Callable[[T], str],
+    write: Callable[[T], Any],
+    size: int = 100,
+) -> Response:
+    """Return the page of `items` that the request's `cursor` asks for."""
+    try:
+        page = page_of(items, key, request.query_params.get("cursor"), size)
+    except ValueError as exc:
+        raise problems.bad_request(str(exc)) from exc
+    return JSONResponse(
+        {
+            "next": _page_url(request, page.next),
+            "previous": _page_url(request, page.previous),
+            "results": [write(item) for item in page.items],
+        }
+    )
+
+
+async def answer_problem(request: Request, exc: Exception) -> Response:
+    """Turn a `Problem` that a route raised into its reply."""
+    assert isinstance(exc, problems.Problem)
+    return exc.reply()
+
+
+def _page_url(request: Request, cursor: str | None) -> str | None:
+    if cursor is None:
+        return None
+    url = request.url.include_query_params(cursor=cursor)
+    return f"{platform_of(request).base_url}{url.path}?{url.query}"
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")

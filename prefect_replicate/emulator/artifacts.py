@@ -1,0 +1,113 @@
+"""Files that models produce, with the bytes made when somebody asks for them."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+from prefect_replicate.emulator.scenes import Scene
+
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class TextFile:
+    """A small text."""
+
+    name: str
+    text: str
+
+    @property
+    def media_type(self) -> str:
+        """The MIME type."""
+        return "text/plain"
+
+
+@dataclass(frozen=True)
+class NoiseFile:
+    """A file of any size that is never held whole: its bytes follow from its seed."""
+
+    name: str
+    size: int
+    seed: int
+
+    @property
+    def media_type(self) -> str:
+        """The MIME type."""
+        return "application/octet-stream"
+
+    def chunks(self, start: int, stop: int) -> Iterator[bytes]:
+        """Yield the bytes from `start` up to `stop` in blocks of at most 1 MiB."""
+        block = _noise_block(self.seed)
+        for index in range(start // _BLOCK, -(-stop // _BLOCK)):
+            # The number of the block is what tells one from the next.
+            whole = index.to_bytes(8, "big") + block
+            first = index * _BLOCK
+            yield whole[max(start - first, 0) : min(stop - first, _BLOCK)]
+
+
+@dataclass(frozen=True)
+class VideoFile:
+    """An H.264 MP4 of a scene, drawn on first use."""
+
+    name: str
+    scene: Scene
+
+    @property
+    def media_type(self) -> str:
+        """The MIME type."""
+        return "video/mp4"
+
+
+Artifact = TextFile | NoiseFile | VideoFile
+
+
+@dataclass(frozen=True)
+class Body:
+    """The bytes of a file: their number, a validator, and any part of them."""
+
+    size: int
+    etag: str
+    content: bytes | NoiseFile
+
+    def chunks(self, start: int, stop: int) -> Iterator[bytes]:
+        """Yield the bytes from `start` up to `stop` in blocks of at most 1 MiB."""
+        if isinstance(self.content, bytes):
+            return _slices(self.content, start, stop)
+        return self.content.chunks(start, stop)
+
+
+async def load(artifact: Artifact) -> Body:
+    """Return the bytes of `artifact`; a video is drawn in a thread, and once for all who wait."""
+    if isinstance(artifact, NoiseFile):
+        etag = hashlib.md5(f"{artifact.seed}-{artifact.size}".encode()).hexdigest()
+        return Body(artifact.size, etag, artifact)
+    if isinstance(artifact, TextFile):
+        return _body_of(artifact.text.encode())
+    return _body_of(await asyncio.to_thread(_drawn, artifact.scene))
+
+
+@lru_cache(maxsize=64)
+def _drawn(scene: Scene) -> bytes:
+    # PyAV takes a quarter of a second to import, which only those who watch should pay.
+    from prefect_replicate.emulator.drawing import draw_video
+
+    return draw_video(scene)
+
+
+def _body_of(content: bytes) -> Body:
+    return Body(len(content), hashlib.md5(content).hexdigest(), content)
+
+
+@lru_cache(maxsize=8)
+def _noise_block(seed: int) -> bytes:
+    return random.Random(seed).randbytes(_BLOCK - 8)
+
+
+def _slices(content: bytes, start: int, stop: int) -> Iterator[bytes]:
+    for first in range(start, stop, _BLOCK):
+        yield content[first : min(first + _BLOCK, stop)]

@@ -1,0 +1,62 @@
+"""What the emulator's account and platform are like: every switch in one frozen value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+RateLimits = Literal["off", "standard", "low-credit"]
+_HOUR = 3600.0
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """The switches. The defaults are what was recorded of Replicate, without rate limits.
+
+    Args:
+        rate_limits: `standard` is 600 creates, 60,000 reads of a prediction and 3,000 others a
+            minute; `low-credit` allows 6 creates a minute, one at a time.
+        credit: `False` refuses every create with a 402.
+        duration_factor: Multiplies the time that the video models take.
+        retention: Seconds after completion until input, output, logs and files are removed.
+        file_lifetime: Seconds until an uploaded file is deleted.
+        gone_status: What the file host answers for a removed output.
+        strict_input: Refuse input keys that the model's schema does not have.
+        finished_cancel_status: What cancelling a finished prediction answers; with 200, the
+            unchanged prediction.
+        cancel_lag: Seconds that a running model goes on for after it was told to stop.
+        pending_create_status: Status of a create whose output is not there yet, 201 or 202.
+        sync_status_lags: With `Prefer: wait` the reply has the output while it still says
+            `processing`.
+        sync_data_uri_limit: With `Prefer: wait`, files up to this many bytes come as `data:` URIs.
+        archived_after: Seconds after completion until GET reads the database form, whose
+            `created_at` is some milliseconds later.
+        version_substitution: Run the latest version of a community model whichever was asked for.
+        omit_model: Leave `model` out of predictions, as one recorded reply does.
+        duplicate_webhooks: Send every webhook twice.
+    """
+
+    rate_limits: RateLimits = "off"
+    credit: bool = True
+    duration_factor: float = 1.0
+    retention: float = _HOUR
+    file_lifetime: float = 24 * _HOUR
+    gone_status: int = 404
+    strict_input: bool = False
+    finished_cancel_status: int = 200
+    cancel_lag: float = 0.0
+    pending_create_status: int = 201
+    sync_status_lags: bool = True
+    sync_data_uri_limit: int = 256_000
+    archived_after: float = 60.0
+    version_substitution: bool = False
+    omit_model: bool = False
+    duplicate_webhooks: bool = False
+
+    def __post_init__(self) -> None:
+        if self.rate_limits not in get_args(RateLimits):
+            choices = ", ".join(get_args(RateLimits))
+            raise ValueError(f"rate_limits must be one of {choices}, not {self.rate_limits!r}")
+        for name in ("duration_factor", "retention", "file_lifetime", "cancel_lag"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} cannot be negative: {getattr(self, name)}")

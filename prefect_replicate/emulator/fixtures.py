@@ -1,0 +1,30 @@
+"""The emulator as a pytest fixture: `pytest_plugins = ["prefect_replicate.emulator.fixtures"]`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from prefect_replicate.emulator.server import Emulator
+
+
+@pytest.fixture(scope="session")
+def _replicate_emulator_server() -> Iterator[Emulator]:  # pyright: ignore[reportUnusedFunction] pytest calls it
+    with Emulator() as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def replicate_emulator(
+    _replicate_emulator_server: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> Emulator:
+    """A fresh local Replicate that the environment points to.
+
+    One server runs for the whole session and is reset before each test.
+    """
+    emulator = _replicate_emulator_server
+    emulator.reset()
+    monkeypatch.setenv("REPLICATE_API_TOKEN", emulator.token)
+    monkeypatch.setenv("REPLICATE_BASE_URL", emulator.base_url)
+    return emulator

@@ -1,0 +1,63 @@
+"""Finds models, versions and deployments by their names."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from prefect_replicate.emulator.models.model import Deployment, Model, Version
+from prefect_replicate.emulator.models.timer import timers
+from prefect_replicate.emulator.models.videos import STUDIOS
+
+_VERSION_ID = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """All that can be run."""
+
+    models: tuple[Model, ...]
+    deployments: tuple[Deployment, ...]
+
+    def find_model(self, full_name: str) -> Model | None:
+        """Return the model `owner/name`, if there is one."""
+        return next((one for one in self.models if one.full_name == full_name), None)
+
+    def find_deployment(self, full_name: str) -> Deployment | None:
+        """Return the deployment `owner/name`, if there is one."""
+        return next((one for one in self.deployments if one.full_name == full_name), None)
+
+    def resolve(self, reference: str) -> tuple[Model, Version] | None:
+        """Return what `version` of a create body means.
+
+        It may be 64 hexadecimal digits, `owner/name:` with those, or `owner/name` of an official
+        model; `None` where it is none of these or unknown.
+        """
+        name, colon, version_id = reference.partition(":")
+        if colon:
+            model = self.find_model(name)
+            return _pair(model, version_id) if model else None
+        if _VERSION_ID.fullmatch(reference):
+            pairs = (_pair(model, reference) for model in self.models)
+            return next((pair for pair in pairs if pair), None)
+        model = self.find_model(reference)
+        return (model, model.latest_version) if model and model.is_official else None
+
+
+def default_catalogue() -> Catalogue:
+    """Return the video models, the timers, and a deployment of either kind."""
+    videos = tuple(studio.model() for studio in STUDIOS)
+    official_timer, community_timer = timers()
+    ltx = next(model for model in videos if not model.is_official)
+    return Catalogue(
+        models=(*videos, official_timer, community_timer),
+        deployments=(
+            Deployment("acme", "studio-video", ltx),
+            Deployment("acme", "timer", community_timer),
+        ),
+    )
+
+
+def _pair(model: Model, version_id: str) -> tuple[Model, Version] | None:
+    version = model.find_version(version_id)
+    return (model, version) if version else None

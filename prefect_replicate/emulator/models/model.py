@@ -1,0 +1,87 @@
+"""A model and its versions."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from prefect_replicate.emulator.plans import Plan
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a model gets to see: its input with the defaults filled in, and ways to read it.
+
+    Args:
+        seed: Follows from the model and the input, for those who ask for no seed.
+        factor: Multiplies the time that the video models take.
+        image: Bytes of the first frame, where the input has one that can be read from here.
+    """
+
+    model: str
+    input: Mapping[str, Any]
+    seed: int
+    factor: float = 1.0
+    image: bytes | None = None
+
+
+Planner = Callable[[Job], Plan]
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version of a model: 64 hexadecimal digits and the schema of its input and output."""
+
+    id: str
+    created_at: float
+    openapi_schema: Mapping[str, Any]
+    cog_version: str = "0.16.8"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model. The newest of its versions comes first."""
+
+    owner: str
+    name: str
+    description: str
+    versions: tuple[Version, ...]
+    planner: Planner
+    is_official: bool = True
+    run_count: int = 0
+    image_input: str | None = None
+
+    @property
+    def full_name(self) -> str:
+        """The model as `owner/name`."""
+        return f"{self.owner}/{self.name}"
+
+    @property
+    def latest_version(self) -> Version:
+        """The newest version."""
+        return self.versions[0]
+
+    def find_version(self, version_id: str) -> Version | None:
+        """Return the version with this id, if there is one."""
+        return next((one for one in self.versions if one.id == version_id), None)
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A model that an account keeps running under a name of its own."""
+
+    owner: str
+    name: str
+    model: Model
+
+    @property
+    def full_name(self) -> str:
+        """The deployment as `owner/name`."""
+        return f"{self.owner}/{self.name}"
+
+
+def version_id(full_name: str, number: int) -> str:
+    """Return the 64 hexadecimal digits of the `number`-th version of a model."""
+    return hashlib.sha256(f"{full_name}#{number}".encode()).hexdigest()

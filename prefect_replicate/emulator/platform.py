@@ -1,0 +1,133 @@
+"""The state of one emulator: the account, what it ran and uploaded, and how it behaves."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from starlette.requests import Request
+
+from prefect_replicate.emulator.behaviour import Behaviour
+from prefect_replicate.emulator.clock import Clock
+from prefect_replicate.emulator.faults import FaultPlan
+from prefect_replicate.emulator.frames import first_frame
+from prefect_replicate.emulator.history import History
+from prefect_replicate.emulator.limits import Meter
+from prefect_replicate.emulator.models.catalogue import Catalogue, default_catalogue
+from prefect_replicate.emulator.models.cog import defaults
+from prefect_replicate.emulator.models.model import Job, Model, Version
+from prefect_replicate.emulator.plans import Plan
+from prefect_replicate.emulator.predictions import Record, WebhookEvent
+from prefect_replicate.emulator.serialise import Writer
+from prefect_replicate.emulator.traffic import Traffic
+from prefect_replicate.emulator.uploads import Uploads
+
+DEFAULT_TOKEN = "r8_emulator00000000000000000000000000000"
+WEBHOOK_SECRET = "whsec_ZW11bGF0b3Itd2ViaG9vay1zZWNyZXQtMzItYnl0ZXM="
+USERNAME = "acme"
+_ID_LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+@dataclass
+class Platform:
+    """Everything that requests read and change.
+
+    Args:
+        base_url: Origin of the API, without `/v1`.
+        files_url: Origin of the file host.
+    """
+
+    base_url: str
+    files_url: str
+    tokens: frozenset[str]
+    clock: Clock
+    behaviour: Behaviour
+    catalogue: Catalogue = field(default_factory=default_catalogue)
+    faults: FaultPlan = field(default_factory=FaultPlan)
+    traffic: Traffic = field(default_factory=Traffic)
+    uploads: Uploads = field(default_factory=Uploads)
+    meter: Meter = field(default_factory=Meter)
+    signing_secret: bytes = b"emulator-files-api-signing-secret"
+    history: History = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.history = History(self.clock.now, lambda: self.writer)
+
+    @property
+    def writer(self) -> Writer:
+        """The writer of predictions under the present behaviour."""
+        return Writer(self.base_url, self.files_url, self.behaviour)
+
+    def reset(self, behaviour: Behaviour, speed: float) -> None:
+        """Forget everything that happened."""
+        self.clock.reset(speed)
+        self.behaviour = behaviour
+        for part in (self.history, self.faults, self.traffic, self.uploads, self.meter):
+            part.clear()
+
+    def start(self, model: Model, version: Version, order: Order) -> Record:
+        """Create a prediction."""
+        record = Record(
+            id="".join(secrets.choice(_ID_LETTERS) for _ in range(26)),
+            model=model.full_name,
+            version="hidden" if model.is_official else version.id,
+            input=order.input,
+            plan=self._plan(model, version, order.input),
+            created_at=(now := self.clock.now()),
+            deployment=order.deployment,
+            deadline=None if order.lifetime is None else now + order.lifetime,
+            webhook=order.webhook,
+            webhook_events=order.webhook_events,
+        )
+        self.history.add(record)
+        return record
+
+    def _plan(self, model: Model, version: Version, asked: Mapping[str, Any]) -> Plan:
+        filled = {**defaults(version.openapi_schema), **asked}
+        image = filled.get(model.image_input) if model.image_input else None
+        lifetime = self.behaviour.file_lifetime
+        job = Job(
+            model=model.full_name,
+            input=filled,
+            seed=_seed(model.full_name, filled),
+            factor=self.behaviour.duration_factor,
+            image=first_frame(image, self.uploads, self.clock.now(), lifetime),
+        )
+        return model.planner(job)
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a create asks for, once it was found to be in order."""
+
+    input: Mapping[str, Any]
+    lifetime: float | None = None
+    deployment: str | None = None
+    webhook: str | None = None
+    webhook_events: tuple[WebhookEvent, ...] | None = None
+
+
+def order_from(body: Mapping[str, Any], lifetime: float | None, deployment: str | None) -> Order:
+    """Return what the body of a create asks for."""
+    events = cast("Sequence[WebhookEvent] | None", body.get("webhook_events_filter"))
+    return Order(
+        input=body["input"],
+        lifetime=lifetime,
+        deployment=deployment,
+        webhook=body.get("webhook"),
+        webhook_events=None if events is None else tuple(events),
+    )
+
+
+def platform_of(request: Request) -> Platform:
+    """Return the platform that serves `request`."""
+    return cast("Platform", request.app.state.platform)
+
+
+def _seed(model: str, values: Mapping[str, Any]) -> int:
+    text = f"{model} {json.dumps(values, sort_keys=True)}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")

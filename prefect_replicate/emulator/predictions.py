@@ -1,0 +1,117 @@
+"""A prediction, and what has become of it at any moment: a pure function, with no task behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from prefect_replicate.emulator.plans import Plan
+
+Status = Literal["starting", "processing", "succeeded", "failed", "canceled", "aborted"]
+WebhookEvent = Literal["start", "output", "logs", "completed"]
+
+# A prediction that was canceled before it ran was recorded with this `predict_time`.
+_NEVER_RAN = 3e-06
+
+
+@dataclass
+class Record:
+    """Everything that was asked of one prediction; only a cancel changes it afterwards.
+
+    Args:
+        version: The version as replies name it: `hidden` for official models.
+        deadline: When `Cancel-After` ends it, in seconds since the epoch.
+        stop_at: When a cancel takes hold.
+    """
+
+    id: str
+    model: str
+    version: str
+    input: Mapping[str, Any]
+    plan: Plan
+    created_at: float
+    deployment: str | None = None
+    deadline: float | None = None
+    webhook: str | None = None
+    webhook_events: tuple[WebhookEvent, ...] | None = None
+    stop_at: float | None = None
+    cancel_requests: int = field(default=0)
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a prediction ends if nobody interferes any more."""
+
+    status: Status
+    started_at: float | None
+    completed_at: float
+
+
+@dataclass(frozen=True)
+class State:
+    """What a prediction is like at one moment."""
+
+    status: Status
+    moment: float
+    started_at: float | None = None
+    completed_at: float | None = None
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether nothing will change any more."""
+        return self.completed_at is not None
+
+    @property
+    def run_seconds(self) -> float:
+        """Seconds that the model has run for."""
+        if self.started_at is None:
+            return 0.0
+        until = self.moment if self.completed_at is None else self.completed_at
+        return until - self.started_at
+
+
+def ending_of(record: Record) -> Ending:
+    """Return how `record` ends: as planned, by a cancel, or at its deadline."""
+    started = record.created_at + record.plan.queue
+    finished = started + record.plan.run
+    stop, by_deadline = _stop(record)
+    if stop is None or stop >= finished:
+        return Ending(record.plan.outcome, started, finished)
+    if stop >= started:
+        return Ending("canceled", started, stop)
+    if by_deadline:
+        return Ending("aborted", None, stop)
+    return Ending("canceled", stop - _NEVER_RAN, stop)
+
+
+def state_at(record: Record, now: float) -> State:
+    """Return what has become of `record` by `now`."""
+    ending = ending_of(record)
+    if now >= ending.completed_at:
+        return State(ending.status, now, ending.started_at, ending.completed_at)
+    if now >= (started := record.created_at + record.plan.queue):
+        return State("processing", now, started)
+    return State("starting", now)
+
+
+def logs_at(record: Record, state: State) -> str:
+    """Return what the model has printed."""
+    if state.started_at is None:
+        return ""
+    # Differences of times since the epoch are exact to a microsecond only.
+    until = state.run_seconds + 1e-6
+    return "".join(line.text for line in record.plan.logs if line.at <= until)
+
+
+def removed_at(record: Record, retention: float) -> float:
+    """Return when the data of `record` is removed."""
+    return ending_of(record).completed_at + retention
+
+
+def _stop(record: Record) -> tuple[float | None, bool]:
+    if record.deadline is None:
+        return record.stop_at, False
+    if record.stop_at is None or record.deadline < record.stop_at:
+        return record.deadline, True
+    return record.stop_at, False

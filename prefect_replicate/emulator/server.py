@@ -1,0 +1,214 @@
+"""Runs the emulator: two ports on the loopback, one event loop, one thread."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import uvicorn
+from starlette.types import Receive, Scope, Send
+from typing_extensions import Self
+
+from prefect_replicate.emulator.api.app import api_app
+from prefect_replicate.emulator.behaviour import Behaviour
+from prefect_replicate.emulator.clock import Clock
+from prefect_replicate.emulator.connections import Connections
+from prefect_replicate.emulator.delivery import delivery_app
+from prefect_replicate.emulator.faults import FaultPlan
+from prefect_replicate.emulator.front import Front
+from prefect_replicate.emulator.history import History
+from prefect_replicate.emulator.platform import DEFAULT_TOKEN, WEBHOOK_SECRET, Platform
+from prefect_replicate.emulator.traffic import Traffic
+
+T = TypeVar("T")
+_LOOPBACK = "127.0.0.1"
+_KEEP_ALIVE = 75
+_PATIENCE = 10.0
+
+
+class Emulator:
+    """A local Replicate: the API on one port, the files of its models on another.
+
+    Args:
+        port: Port of the API; 0 takes a free one.
+        files_port: Port of the file host; 0 takes a free one.
+        token: The API token that is accepted.
+        speed: Seconds that pass for the models in one real second; with 0 their time stands still
+            and moves by `clock.advance()` alone.
+        behaviour: What the platform is like.
+
+    Example:
+        ```python
+        with Emulator(speed=60) as emulator:
+            client = replicate.Client(api_token=emulator.token, base_url=emulator.base_url)
+            url = client.run("bytedance/seedance-1-lite", input={"prompt": "a red fox"})
+        ```
+    """
+
+    def __init__(
+        self,
+        port: int = 0,
+        *,
+        files_port: int = 0,
+        token: str = DEFAULT_TOKEN,
+        speed: float = 1.0,
+        behaviour: Behaviour | None = None,
+    ) -> None:
+        if not token.startswith("r8_"):
+            raise ValueError("an API token starts with r8_")
+        self.token = token
+        self._ports = _checked_port(port), _checked_port(files_port)
+        self._speed = speed
+        self._behaviour = behaviour or Behaviour()
+        self._clock = Clock(speed)
+        self._connections = Connections()
+        self._ready = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start to serve, in a thread."""
+        sockets = [_listen(port) for port in self._ports]
+        api, files = (_origin(one) for one in sockets)
+        self._platform = Platform(
+            base_url=api,
+            files_url=files,
+            tokens=frozenset({self.token}),
+            clock=self._clock,
+            behaviour=self._behaviour,
+        )
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(self._serve(sockets)), name="replicate-emulator", daemon=True
+        )
+        self._thread.start()
+        self._ready.wait(_PATIENCE)
+
+    def stop(self) -> None:
+        """Cut all connections and end the thread."""
+        if self._thread is None:
+            return
+        self._loop.call_soon_threadsafe(self._quit)
+        self._thread.join(_PATIENCE)
+        self._thread = None
+
+    @property
+    def base_url(self) -> str:
+        """Origin of the API, without `/v1`: what `REPLICATE_BASE_URL` takes."""
+        return self._platform.base_url
+
+    @property
+    def files_url(self) -> str:
+        """Origin of the file host."""
+        return self._platform.files_url
+
+    @property
+    def webhook_secret(self) -> str:
+        """The secret that webhooks are signed with."""
+        return WEBHOOK_SECRET
+
+    @property
+    def clock(self) -> Clock:
+        """The time that the models, deadlines, limits and retention run on."""
+        return self._clock
+
+    @property
+    def faults(self) -> FaultPlan:
+        """What goes wrong, with which requests."""
+        return self._platform.faults
+
+    @property
+    def requests(self) -> Traffic:
+        """The requests that arrived, on both ports."""
+        return self._platform.traffic
+
+    @property
+    def predictions(self) -> History:
+        """The predictions, newest first."""
+        return self._platform.history
+
+    @property
+    def behaviour(self) -> Behaviour:
+        """What the platform is like at present."""
+        return self._platform.behaviour
+
+    def behave(self, **changes: Any) -> None:
+        """Change switches of the behaviour until the next `reset`."""
+        self._platform.behaviour = _changed(self._platform.behaviour, changes)
+
+    def reset(self) -> None:
+        """Go back to how it was at the start: no predictions, no faults, the first behaviour."""
+        self._on_loop(lambda: self._platform.reset(self._behaviour, self._speed))
+
+    async def _serve(self, sockets: list[socket.socket]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._server = uvicorn.Server(self._config(sockets[1].getsockname()[1]))
+        self._ready.set()
+        await self._server.serve(sockets)
+
+    def _config(self, files_port: int) -> uvicorn.Config:
+        api = Front(api_app(self._platform), self._platform, self._connections, "api")
+        files = Front(delivery_app(self._platform), self._platform, self._connections, "files")
+
+        async def by_port(scope: Scope, receive: Receive, send: Send) -> None:
+            app = files if scope["server"][1] == files_port else api
+            await app(scope, receive, send)
+
+        return uvicorn.Config(
+            by_port,
+            http=self._connections.protocol(),
+            lifespan="off",
+            log_level="critical",
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=_KEEP_ALIVE,
+            timeout_graceful_shutdown=0,
+        )
+
+    def _quit(self) -> None:
+        self._connections.close_all()
+        self._server.should_exit = True
+
+    def _on_loop(self, function: Callable[[], T]) -> T:
+        async def call() -> T:
+            return function()
+
+        return asyncio.run_coroutine_threadsafe(call(), self._loop).result(_PATIENCE)
+
+
+def _changed(behaviour: Behaviour, changes: dict[str, Any]) -> Behaviour:
+    try:
+        return replace(behaviour, **changes)
+    except TypeError as exc:
+        raise ValueError(f"there is no such switch: {exc}") from exc
+
+
+def _checked_port(port: int) -> int:
+    if not 0 <= port <= 65535:
+        raise ValueError(f"a port is a number from 0 to 65535, not {port}")
+    return port
+
+
+def _listen(port: int) -> socket.socket:
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((_LOOPBACK, port))
+    except OSError as exc:
+        listener.close()
+        raise OSError(f"cannot listen on {_LOOPBACK}:{port}: {exc.strerror}") from exc
+    listener.listen(1024)
+    return listener
+
+
+def _origin(listener: socket.socket) -> str:
+    return f"http://{_LOOPBACK}:{listener.getsockname()[1]}"
