@@ -1,0 +1,107 @@
+"""Where files go: a folder, or a Prefect storage block."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from pathlib import Path
+from typing import TypeAlias
+
+import anyio.to_thread
+import httpx
+from prefect.blocks.abstract import ObjectStorageBlock
+from prefect.blocks.core import Block, UnknownBlockType
+from prefect.exceptions import PrefectException
+from prefect.filesystems import LocalFileSystem, RemoteFileSystem, WritableFileSystem
+
+from prefect_replicate.exceptions import ConfigurationError
+from prefect_replicate.outputs.failure import one_line
+from prefect_replicate.outputs.staging import staging_root
+
+StorageBlock: TypeAlias = WritableFileSystem | ObjectStorageBlock
+Destination: TypeAlias = str | Path | StorageBlock
+
+_BLOCK_REFERENCE = re.compile(r"block:([^/]+/[^/]+)")
+_FORMS = (
+    "a folder, a storage block (a WritableFileSystem or an ObjectStorageBlock), or"
+    " 'block:<type-slug>/<name>'"
+)
+
+
+async def check_destination(destination: Destination) -> None:
+    """Find out whether files can be stored, before anything is paid for.
+
+    A missing folder is made. Of a block it is checked that it can be loaded, that it is one that
+    takes files, and that there is room to hold them until it has them; nothing is written to it.
+
+    Raises:
+        ConfigurationError: They can't be.
+    """
+    await open_destination(destination)
+
+
+async def open_destination(destination: object) -> Path | StorageBlock:
+    """Turn a `Destination` into an existing folder, or a block to hand files to.
+
+    Raises:
+        ConfigurationError: It is neither, or can't be written to.
+    """
+    if isinstance(destination, str) and destination.startswith("block:"):
+        destination = await _load(destination)
+    if isinstance(destination, LocalFileSystem):
+        destination = destination.basepath or "."
+    if isinstance(destination, ObjectStorageBlock | WritableFileSystem):
+        await anyio.to_thread.run_sync(_prepare_block, destination)
+        return destination
+    if isinstance(destination, str | Path):
+        return await anyio.to_thread.run_sync(_prepare_folder, destination)
+    raise ConfigurationError(
+        f"A {type(destination).__name__} can't be a destination; accepted are {_FORMS}."
+    )
+
+
+def label(block: StorageBlock) -> str:
+    """A block as messages name it."""
+    name = block._block_document_name  # pyright: ignore[reportPrivateUsage] # no public way
+    return f"{block.get_block_type_slug()}/{name}" if name else type(block).__name__
+
+
+async def _load(reference: str) -> Block:
+    match = _BLOCK_REFERENCE.fullmatch(reference)
+    if match is None:
+        raise ConfigurationError(f"Destination {reference!r} is not 'block:<type-slug>/<name>'.")
+    try:
+        return await Block.aload(match[1])
+    except (ValueError, RuntimeError, UnknownBlockType, PrefectException, httpx.HTTPError) as exc:
+        raise ConfigurationError(
+            f"Destination {reference!r} can't be loaded: {one_line(exc)}"
+        ) from exc
+
+
+def _prepare_block(block: StorageBlock) -> None:
+    _prepare_folder(staging_root())
+    if not isinstance(block, RemoteFileSystem):
+        return
+    try:
+        _ = block.filesystem
+    except (RuntimeError, ImportError, ValueError, TypeError) as exc:  # what fsspec raises
+        raise ConfigurationError(
+            f"Block {label(block)} can't open {block.basepath!r}: {one_line(exc)}"
+        ) from exc
+
+
+def _prepare_folder(path: str | Path) -> Path:
+    if not str(path) or "://" in str(path):
+        raise ConfigurationError(f"Destination {str(path)!r} is not a folder; give {_FORMS}.")
+    try:
+        folder = Path(path).expanduser().resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except (OSError, RuntimeError, ValueError) as exc:  # the latter: an unknown ~user, a null byte
+        reason = (isinstance(exc, OSError) and exc.strerror) or exc
+        raise ConfigurationError(
+            f"Destination {str(path)!r} can't be written to: {reason}."
+            " Give a folder that this process may create and write to."
+        ) from exc
+    return folder

@@ -1,0 +1,140 @@
+"""A file on its way in."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from io import FileIO
+from pathlib import Path
+from typing import BinaryIO
+from uuid import uuid4
+
+from prefect_replicate.outputs.lock import open_locked
+
+_BLOCK = 1024 * 1024
+# A disk, a quota or a file size limit that is full: keeping the part would keep it full.
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+class PartFile:
+    """The bytes of one file that have arrived, under a hidden name beside the final one.
+
+    `.{stem}.part` is locked while a call writes to it. Where a call breaks off it stays, with the
+    ETag of its bytes in `.{stem}.part.etag`, so that the next call goes on from there. A second
+    call at the same time works under a name of its own. Every method blocks.
+    """
+
+    def __init__(self, folder: Path, stem: str) -> None:
+        self._path = folder / f".{stem}.part"
+        self._file: FileIO | None = None
+        self._is_shared = True
+        self._digest = hashlib.sha256()
+        self.size = 0
+        self.etag: str | None = None
+
+    @property
+    def sha256(self) -> str:
+        return self._digest.hexdigest()
+
+    def open(self) -> None:
+        """Take the part that an earlier call left, or begin one."""
+        descriptor = open_locked(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+        if descriptor is None:
+            self._is_shared = False
+            self._path = self._path.with_suffix(f".{uuid4().hex}.part")
+            self._file = FileIO(self._path, "x+")
+            return
+        self._file = FileIO(descriptor, "a+")
+        if self._etag_path.exists():
+            self.etag = self._etag_path.read_text("utf-8")
+            self._file.seek(0)
+            self.size = feed(self._digest.update, self._file)
+        else:
+            self._file.truncate(0)
+
+    def restart(self, etag: str | None) -> None:
+        """Throw away the bytes, for those of the file that `etag` stands for."""
+        self._opened.truncate(0)
+        self._opened.seek(0)
+        self._digest = hashlib.sha256()
+        self.size = 0
+        self.etag = etag
+        # After the truncation, so that bytes never stand beside an ETag that is not theirs.
+        if etag is None:
+            self._etag_path.unlink(missing_ok=True)
+        elif self._is_shared:
+            self._etag_path.write_text(etag, "utf-8")
+
+    def write(self, chunk: bytes | bytearray) -> None:
+        view = memoryview(chunk)
+        with self._discarded_when_full():
+            while view:
+                view = view[self._opened.write(view) :]
+        self._digest.update(chunk)
+        self.size += len(chunk)
+
+    def finish(self, final: Path) -> None:
+        """Give the file its final name, over any file that has it."""
+        with self._discarded_when_full():
+            os.fsync(self._opened.fileno())
+        with self._released():
+            os.replace(self._path, final)
+            self._etag_path.unlink(missing_ok=True)
+
+    def discard(self) -> None:
+        """Remove the part; the next call begins anew."""
+        if self._file is None or self._file.closed:
+            return
+        with self._released():
+            self._etag_path.unlink(missing_ok=True)
+            self._path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Leave the part to the next call, if that can go on from it."""
+        if self._file is None or self._file.closed:
+            return
+        if not self.size or self.etag is None or not self._is_shared:
+            self.discard()
+        self._file.close()
+
+    @contextmanager
+    def _released(self) -> Generator[None]:
+        """Close the file around a change of its name.
+
+        The lock is dropped after the change, or another call could take the part and write to it.
+        Without a lock it is closed before, since Windows renames and removes no open file.
+        """
+        if not self._is_shared:
+            self._opened.close()
+        yield
+        self._opened.close()
+
+    @contextmanager
+    def _discarded_when_full(self) -> Generator[None]:
+        try:
+            yield
+        except OSError as exc:
+            if exc.errno in _FULL:
+                self.discard()
+            raise
+
+    @property
+    def _opened(self) -> FileIO:
+        assert self._file is not None, "open() comes first"
+        return self._file
+
+    @property
+    def _etag_path(self) -> Path:
+        return self._path.with_name(f"{self._path.name}.etag")
+
+
+def feed(update: Callable[[bytes], object], file: BinaryIO | FileIO) -> int:
+    """Give the rest of `file` to a hash's `update`, and say how many bytes that was."""
+    size = 0
+    while block := file.read(_BLOCK):
+        update(block)
+        size += len(block)
+    return size

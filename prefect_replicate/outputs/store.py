@@ -1,0 +1,209 @@
+"""From a finished prediction to stored files."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import anyio
+import httpx
+
+from prefect_replicate.exceptions import ConfigurationError, OutputError
+from prefect_replicate.outputs.collect import FoundFile, collect_files
+from prefect_replicate.outputs.destination import Destination, StorageBlock, open_destination
+from prefect_replicate.outputs.download import DownloadedFile, download
+from prefect_replicate.outputs.failure import FAILURES, expired_error, output_error
+from prefect_replicate.outputs.fetch import Fetcher
+from prefect_replicate.outputs.guard import AccessRules
+from prefect_replicate.outputs.names import is_usable_id, stems, without_query
+from prefect_replicate.outputs.retry import TransferPolicy
+from prefect_replicate.outputs.staging import staged_file, staging_folder, staging_root
+from prefect_replicate.outputs.upload import upload
+from prefect_replicate.values import OutputFile, Prediction
+
+_AT_ONCE = 4
+
+
+async def store_outputs(
+    prediction: Prediction,
+    destination: Destination,
+    *,
+    http: httpx.AsyncClient,
+    api_url: str,
+    token: str,
+    allowed_hosts: Sequence[str] = (),
+    on_progress: Callable[[int, int | None], None] | None = None,
+    policy: TransferPolicy | None = None,
+) -> list[OutputFile]:
+    """Store the files of a succeeded prediction, each whole or not at all.
+
+    A file that fails doesn't stop the others, since all of them are deleted an hour after
+    completion; its error is raised when they are done. Storing again goes on from what is there.
+
+    Args:
+        prediction: One that succeeded less than an hour ago.
+        destination: A folder, made when missing; a `WritableFileSystem` or `ObjectStorageBlock`;
+            or `block:<type-slug>/<name>`. A block gets the file from a folder under Prefect's
+            home, which keeps it where the block won't take it. The interface of
+            `WritableFileSystem` takes bytes, so that a file passes through memory as a whole;
+            Prefect's own local and remote file systems and every `ObjectStorageBlock` stream it.
+        http: Without credentials of its own.
+        api_url: Where the prediction came from. Only its origin gets to see the token.
+        token: Of that API.
+        allowed_hosts: File hosts to trust besides `replicate.delivery` and the API's own, each
+            `host` or `host:port`.
+        on_progress: Called with the bytes of all files so far and their sum, if known.
+        policy: Limits of the retries.
+
+    Returns:
+        One for each place in the output, in the output's order; a URL that stands in two places
+        is downloaded once.
+
+    Raises:
+        OutputExpiredError: Replicate has deleted the files.
+        OutputError: The prediction has no files, or they can't be stored.
+    """
+    found = files_of(prediction)
+    target = await _open(prediction, destination)
+    urls = list(dict.fromkeys(file.url for file in found))
+    async with _folder(prediction, target) as folder:
+        store = _Store(
+            prediction=prediction,
+            target=target,
+            folder=folder,
+            fetcher=Fetcher(http, AccessRules.make(api_url, allowed_hosts), token),
+            policy=policy or TransferPolicy(),
+            progress=_Progress(len(urls), on_progress),
+        )
+        stored = await store.store_all(urls, found)
+    return [stored[file.url].model_copy(update={"output_path": file.path}) for file in found]
+
+
+def files_of(prediction: Prediction) -> list[FoundFile]:
+    """The files of a prediction's output.
+
+    Raises:
+        OutputExpiredError: Replicate has removed the output.
+        OutputError: The prediction has not succeeded, or its output has no files.
+    """
+    if not prediction.is_succeeded:
+        raise OutputError(
+            f"Prediction {prediction.id} is {prediction.status!r}; only one that succeeded has"
+            " files to store. Wait for it first."
+        )
+    if prediction.data_removed:
+        raise expired_error(prediction)
+    if not is_usable_id(prediction.id):
+        raise OutputError(f"Prediction id {prediction.id!r} can't stand in a file name.")
+    found = collect_files(prediction.output)
+    if not found:
+        raise OutputError(
+            f"Prediction {prediction.id} made no files: its output is"
+            f" {reprlib.repr(prediction.output)}. It is in `prediction.output`."
+        )
+    return found
+
+
+async def _open(prediction: Prediction, destination: Destination) -> Path | StorageBlock:
+    try:
+        return await open_destination(destination)
+    except ConfigurationError as exc:
+        raise OutputError(f"Prediction {prediction.id} is done and paid, but: {exc}") from exc
+
+
+@asynccontextmanager
+async def _folder(prediction: Prediction, target: Path | StorageBlock) -> AsyncGenerator[Path]:
+    if isinstance(target, Path):
+        yield target
+        return
+    try:
+        async with staging_folder(prediction.id) as folder:
+            yield folder
+    except OSError as exc:
+        raise output_error(exc, prediction, "its files", staging_root()) from exc
+
+
+@dataclass
+class _Progress:
+    """The sum over files that arrive side by side."""
+
+    count: int
+    callback: Callable[[int, int | None], None] | None
+    _files: dict[str, tuple[int, int | None]] = field(
+        default_factory=dict[str, tuple[int, int | None]]
+    )
+
+    def report(self, url: str, done: int, total: int | None) -> None:
+        self._files[url] = (done, total)
+        if self.callback is not None:
+            self.callback(sum(done for done, _ in self._files.values()), self._total())
+
+    def _total(self) -> int | None:
+        totals = [total for _, total in self._files.values() if total is not None]
+        return sum(totals) if len(totals) == self.count else None
+
+
+@dataclass(frozen=True)
+class _Store:
+    """One call of `store_outputs`."""
+
+    prediction: Prediction
+    target: Path | StorageBlock
+    folder: Path
+    fetcher: Fetcher
+    policy: TransferPolicy
+    progress: _Progress
+
+    async def store_all(
+        self, urls: Sequence[str], found: Sequence[FoundFile]
+    ) -> dict[str, OutputFile]:
+        names = {file.url: file.path for file in reversed(found)}
+        stored: dict[str, OutputFile] = {}
+        errors: list[OutputError] = []
+        places = anyio.Semaphore(_AT_ONCE)
+
+        async def store(url: str, stem: str) -> None:
+            async with places:
+                try:
+                    stored[url] = await self._store(url, stem, names[url])
+                except OutputError as exc:
+                    errors.append(exc)
+
+        async with anyio.create_task_group() as group:
+            for url, stem in zip(urls, stems(self.prediction.id, len(urls)), strict=True):
+                group.start_soon(store, url, stem)
+        if errors:
+            raise errors[0]
+        return stored
+
+    async def _store(self, url: str, stem: str, path: str) -> OutputFile:
+        file = await self._fetch(url, stem, path)
+        if isinstance(self.target, Path):
+            location = str(file.path)
+        else:
+            location = await upload(self.target, file.path, self.prediction, self.policy)
+        return OutputFile(
+            location=location,
+            output_path=path,
+            source=without_query(url),
+            media_type=file.media_type,
+            size=file.size,
+            sha256=file.sha256,
+        )
+
+    async def _fetch(self, url: str, stem: str, path: str) -> DownloadedFile:
+        report = partial(self.progress.report, url)
+        what = f"its file {without_query(url)}" + (f" (output {path})" if path else "")
+        try:
+            if not isinstance(self.target, Path) and (
+                staged := await staged_file(self.folder, stem)
+            ):
+                report(staged.size, staged.size)
+                return staged
+            return await download(url, self.folder, stem, self.fetcher, self.policy, report)
+        except FAILURES as exc:
+            raise output_error(exc, self.prediction, what, self.folder) from exc
