@@ -66,12 +66,16 @@ def _fits(prediction: Prediction, reference: ModelReference) -> bool:
 
 
 async def look_for_lost(
-    run: Run, reference: ModelReference, input_digest: str, since: datetime
+    run: Run,
+    reference: ModelReference,
+    input_digest: str,
+    since: datetime,
+    looks: int = LOOKS,
 ) -> Prediction | None:
     """Look for a lost create's prediction, several times; `None` when there is none."""
     attempts = AsyncRetrying(
         retry=retry_if_result(lambda found: found is None),
-        stop=stop_after_attempt(LOOKS),
+        stop=stop_after_attempt(looks),
         wait=wait_exponential(multiplier=1, max=8),
         retry_error_callback=lambda _: None,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from prefect_replicate.api.connection import Address
 from prefect_replicate.engine import process_state
 from prefect_replicate.exceptions import LedgerError
 from prefect_replicate.ledger.store import Entry, records_of_runs, update_record
@@ -20,8 +21,18 @@ def known_ids() -> set[str]:
     return set(process_state("entries", _Entries))
 
 
-def remember(prediction_id: str, entry: Entry) -> None:
+class _Addresses(dict[str, Address]):
+    """By prediction id: the accounts that this process has used."""
+
+
+def remember(run: Run, prediction_id: str, entry: Entry) -> None:
     process_state("entries", _Entries)[prediction_id] = entry
+    process_state("addresses", _Addresses)[prediction_id] = run.connection.address
+
+
+def address_of(prediction_id: str | None) -> Address | None:
+    """As whom this process has made a prediction, if it was this process."""
+    return process_state("addresses", _Addresses).get(prediction_id or "")
 
 
 async def record_outcome(run: Run, prediction: Prediction) -> None:
@@ -33,7 +44,7 @@ async def record_outcome(run: Run, prediction: Prediction) -> None:
         entry = await _entry_of(run, prediction.id)
         if entry is None or entry.record.status == prediction.status:
             return
-        remember(prediction.id, await update_record(entry, entry.record.showing(prediction)))
+        remember(run, prediction.id, await update_record(entry, entry.record.showing(prediction)))
     except LedgerError as exc:
         run.say("%s", exc, level=logging.WARNING)
 

@@ -119,7 +119,7 @@ async def _resume(run: Run, model: ResolvedModel, key: str) -> Prediction | None
 async def _prediction_of(run: Run, model: ResolvedModel, entry: Entry) -> Prediction | None:
     record = entry.record
     if record.prediction_id is not None:
-        remember(record.prediction_id, entry)
+        remember(run, record.prediction_id, entry)
         return await get_prediction(run.connection, record.prediction_id)
     if record.status != INTENT:
         return None
@@ -190,7 +190,7 @@ async def _send_or_adopt(run: Run, create: _Create) -> Prediction:
 
 async def _record_id(run: Run, entry: Entry, prediction: Prediction) -> None:
     updated = entry._replace(record=entry.record.showing(prediction))
-    remember(prediction.id, updated)
+    remember(run, prediction.id, updated)
     try:
         await update_record(entry, updated.record)
     except LedgerError as exc:

@@ -1,0 +1,6 @@
+"""Saved settings: the key, and a model ready to run."""
+
+from prefect_replicate.blocks.credentials import ReplicateCredentials
+from prefect_replicate.blocks.model import PredictionRun, ReplicateModel
+
+__all__ = ["PredictionRun", "ReplicateCredentials", "ReplicateModel"]

@@ -1,0 +1,123 @@
+"""The block that stores a Replicate API token."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Coroutine
+from functools import lru_cache
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from prefect.blocks.abstract import CredentialsBlock
+from pydantic import Field, SecretStr, field_validator
+from replicate.client import Client
+
+from prefect_replicate.api.connection import DEFAULT_BASE_URL, Address
+from prefect_replicate.engine import Work
+from prefect_replicate.exceptions import ConfigurationError
+from prefect_replicate.lifecycle.run import Run, on_behalf
+
+T = TypeVar("T")
+
+LOGO_URL: Any = "https://github.com/replicate.png"
+DOCUMENTATION_URL: Any = "https://replicate.com/docs/topics/security/api-tokens"
+
+
+class ReplicateCredentials(CredentialsBlock):
+    """Stores a Replicate API token, and hands out clients made from it.
+
+    Example:
+        Load stored credentials and use the official client:
+        ```python
+        from prefect_replicate import ReplicateCredentials
+
+        client = ReplicateCredentials.load("BLOCK_NAME").get_client()
+        client.models.get("bytedance/seedance-1-lite")
+        ```
+    """
+
+    _block_type_name = "Replicate Credentials"
+    _block_type_slug = "replicate-credentials"
+    _logo_url = LOGO_URL
+    _documentation_url = DOCUMENTATION_URL
+    _description = "Stores a Replicate API token for starting and watching predictions."
+
+    api_token: SecretStr | None = Field(
+        default=None,
+        title="API token",
+        description=(
+            "Token from replicate.com/account/api-tokens, starting with r8_. When empty, the"
+            " environment variable REPLICATE_API_TOKEN is read each time the block is used."
+        ),
+    )
+    base_url: str | None = Field(
+        default=None,
+        title="Base URL",
+        description=(
+            "Address of the API without /v1, for a proxy or a local server. When empty, the"
+            " environment variable REPLICATE_BASE_URL or else https://api.replicate.com is used."
+        ),
+    )
+
+    @field_validator("base_url")
+    @classmethod
+    def _usable_url(cls, value: str | None) -> str | None:
+        return _normalized(value) if value and value.strip() else None
+
+    def get_client(self, *args: Any, **kwargs: Any) -> Client:
+        """Return the official client, the same one each time for the same settings in a process.
+
+        Raises:
+            ConfigurationError: There is no token, in the block or in the environment.
+        """
+        return _client_of_process(self.address(), os.getpid())
+
+    def address(self) -> Address:
+        """Resolve token and URL as they are now.
+
+        Raises:
+            ConfigurationError: There is no token, or the URL is not one.
+        """
+        token = self.api_token.get_secret_value() if self.api_token else ""
+        token = token.strip() or os.environ.get("REPLICATE_API_TOKEN", "").strip()
+        if not token:
+            raise ConfigurationError(
+                "There is no Replicate API token: set `api_token` in the ReplicateCredentials"
+                " block, or the environment variable REPLICATE_API_TOKEN. Tokens are made at"
+                " https://replicate.com/account/api-tokens."
+            )
+        if not token.isascii() or not token.isprintable() or " " in token:
+            raise ConfigurationError(
+                "The Replicate API token has spaces or characters that no token has; copy it again."
+            )
+        url = self.base_url or os.environ.get("REPLICATE_BASE_URL", "").strip() or DEFAULT_BASE_URL
+        try:
+            return Address(_normalized(url), SecretStr(token))
+        except ValueError as exc:
+            raise ConfigurationError(str(exc)) from exc
+
+
+def _normalized(url: str) -> str:
+    url = url.strip().rstrip("/").removesuffix("/v1")
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(
+            f"base_url {url!r} is not a web address; it should be like {DEFAULT_BASE_URL},"
+            " without /v1."
+        )
+    return url
+
+
+@lru_cache(maxsize=32)
+def _client_of_process(address: Address, pid: int) -> Client:
+    # Not the engine's client: that one lives on the engine's loop, and the official client keeps
+    # one async pool, which breaks on a second loop.
+    return Client(api_token=address.token.get_secret_value(), base_url=address.base_url)
+
+
+def acting_as(
+    credentials: ReplicateCredentials | None, do: Callable[[Run], Coroutine[Any, Any, T]]
+) -> Work[T]:
+    """Bind `do` to an account and to the Prefect run that we are in; `None`: the environment's."""
+    credentials = credentials or ReplicateCredentials()
+    return on_behalf(credentials.address(), credentials._block_document_id, do)  # pyright: ignore[reportPrivateUsage]

@@ -1,0 +1,163 @@
+"""The block that runs a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from prefect._internal.compatibility.async_dispatch import async_dispatch
+from prefect.blocks.abstract import JobBlock, JobRun
+from pydantic import Field
+
+from prefect_replicate.blocks.credentials import (
+    DOCUMENTATION_URL,
+    LOGO_URL,
+    ReplicateCredentials,
+    acting_as,
+)
+from prefect_replicate.engine import Work, acall, call
+from prefect_replicate.exceptions import PredictionError
+from prefect_replicate.lifecycle.cancellation import cancel
+from prefect_replicate.lifecycle.creation import Request, create
+from prefect_replicate.lifecycle.limits import DEFAULT_TIMEOUT, deadline_for
+from prefect_replicate.lifecycle.waiting import OnUpdate, wait
+from prefect_replicate.values import PollPolicy, Prediction
+
+
+class PredictionRun(JobRun[Any]):
+    """A prediction that a `ReplicateModel` has started. Not a block."""
+
+    def __init__(self, model: ReplicateModel, prediction: Prediction) -> None:
+        self._model = model
+        self.prediction = prediction
+        """The prediction as it was last seen."""
+
+    async def await_for_completion(self, on_update: OnUpdate | None = None) -> None:
+        """Async version of `wait_for_completion`."""
+        self.prediction = await acall(self._wait(on_update))
+
+    @async_dispatch(await_for_completion)
+    def wait_for_completion(self, on_update: OnUpdate | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]  # as every block of Prefect does it
+        """Look at the prediction until it has succeeded.
+
+        Raises:
+            PredictionFailedError: The model failed.
+            PredictionCanceledError: It was canceled or aborted.
+            PredictionTimeoutError: The block's timeout passed, and it was canceled.
+        """
+        self.prediction = call(self._wait(on_update))
+
+    async def afetch_result(self) -> Any:
+        """Async version of `fetch_result`."""
+        return self._output()
+
+    @async_dispatch(afetch_result)
+    def fetch_result(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Return the prediction's `output`, which Replicate keeps for one hour.
+
+        Raises:
+            PredictionError: It has not succeeded.
+        """
+        return self._output()
+
+    async def acancel(self) -> Prediction:
+        """Async version of `cancel`."""
+        self.prediction = await acall(self._cancel())
+        return self.prediction
+
+    @async_dispatch(acancel)
+    def cancel(self) -> Prediction:
+        """Cancel the prediction, if it has not ended, and return it as it ended."""
+        self.prediction = call(self._cancel())
+        return self.prediction
+
+    def _wait(self, on_update: OnUpdate | None) -> Work[Prediction]:
+        block, prediction = self._model, self.prediction
+        return acting_as(
+            block.credentials,
+            lambda run: wait(run, prediction, block.timeout, block.policy, on_update),
+        )
+
+    def _cancel(self) -> Work[Prediction]:
+        return acting_as(self._model.credentials, lambda run: cancel(run, self.prediction.id))
+
+    def _output(self) -> Any:
+        if not self.prediction.is_succeeded:
+            raise PredictionError(
+                f"Prediction {self.prediction.id} has no result: it is {self.prediction.status}."
+                " Call `wait_for_completion` first.",
+                self.prediction,
+            )
+        return self.prediction.output
+
+
+class ReplicateModel(JobBlock[Any]):
+    """Runs a model with saved defaults and limits.
+
+    Example:
+        Load a saved model, run it and get its output:
+        ```python
+        from prefect_replicate import ReplicateModel
+
+        model = ReplicateModel.load("BLOCK_NAME")
+        run = model.trigger({"prompt": "a lighthouse in a storm"})
+        run.wait_for_completion()
+        print(run.fetch_result())
+        ```
+    """
+
+    _block_type_name = "Replicate Model"
+    _block_type_slug = "replicate-model"
+    _logo_url = LOGO_URL
+    _documentation_url = DOCUMENTATION_URL
+    _description = "Runs a model on Replicate with saved defaults, limits and credentials."
+
+    model: str = Field(
+        title="Model",
+        description=(
+            "Model reference: owner/name, owner/name:version, a 64-hex version,"
+            " or deployment:owner/name."
+        ),
+    )
+    credentials: ReplicateCredentials = Field(
+        default_factory=ReplicateCredentials,
+        title="Credentials",
+        description="Account that the predictions are made and paid on.",
+    )
+    default_input: dict[str, Any] = Field(
+        default_factory=dict,
+        title="Default input",
+        description="Input that every run starts from; what is passed to `trigger` wins.",
+    )
+    timeout: float | None = Field(
+        default=DEFAULT_TIMEOUT,
+        gt=0,
+        title="Timeout",
+        description="Seconds from creation after which a prediction is canceled; empty: no limit.",
+    )
+    policy: PollPolicy = Field(
+        default_factory=PollPolicy,
+        title="Poll policy",
+        description="How often to look at a prediction, and separate limits for queue and run.",
+    )
+
+    async def atrigger(self, input: Mapping[str, Any] | None = None) -> PredictionRun:
+        """Async version of `trigger`."""
+        return PredictionRun(self, await acall(self._create(input)))
+
+    @async_dispatch(atrigger)
+    def trigger(self, input: Mapping[str, Any] | None = None) -> PredictionRun:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Start a prediction.
+
+        Args:
+            input: Merged over the block's default input.
+
+        Raises:
+            InvalidInputError: Nothing was paid; the message says what to correct.
+        """
+        return PredictionRun(self, call(self._create(input)))
+
+    def _create(self, input: Mapping[str, Any] | None) -> Work[Prediction]:
+        whole = {**self.default_input, **(input or {})}
+        request = Request(self.model, whole, deadline_for(self.timeout))
+        return acting_as(self.credentials, lambda run: create(run, request))

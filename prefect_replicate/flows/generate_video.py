@@ -1,0 +1,226 @@
+"""From a prompt to a stored video."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.blocks.abstract import ObjectStorageBlock
+from prefect.filesystems import WritableFileSystem
+from tenacity import (
+    AsyncRetrying,
+    Retrying,
+    retry_if_exception,
+    stop_after_attempt,
+    wait_random_exponential,
+)
+
+from prefect_replicate.api.models import resolve_model
+from prefect_replicate.blocks import ReplicateCredentials
+from prefect_replicate.blocks.credentials import acting_as
+from prefect_replicate.engine import Work, acall, call
+from prefect_replicate.exceptions import PredictionFailedError
+from prefect_replicate.flows.hooks import cancel_predictions
+from prefect_replicate.flows.presentation import Presentation
+from prefect_replicate.flows.video_input import video_input
+from prefect_replicate.lifecycle.limits import DEFAULT_TIMEOUT, deadline_for
+from prefect_replicate.lifecycle.run import Run
+from prefect_replicate.outputs import check_destination
+from prefect_replicate.tasks import (
+    acreate_prediction,
+    adownload_outputs,
+    await_for_prediction,
+    create_prediction,
+    download_outputs,
+    wait_for_prediction,
+)
+from prefect_replicate.values import GeneratedVideo, OutputFile, PollPolicy, Prediction
+from prefect_replicate.values.model_schema import ModelSchema
+
+DEFAULT_MODEL = "bytedance/seedance-1-lite"
+_DEFAULT_POLICY = PollPolicy()
+_HOOKS: dict[str, Any] = {
+    "on_cancellation": [cancel_predictions],
+    "on_crashed": [cancel_predictions],
+    "on_failure": [cancel_predictions],
+}
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """The video parameters as the user gave them, before the model is known."""
+
+    prompt: str
+    model: str
+    input: Mapping[str, Any] | None
+    image: str | Path | None
+    duration: float | None
+    aspect_ratio: str | None
+    resolution: str | None
+    seed: int | None
+    negative_prompt: str | None
+
+    async def checked(self, run: Run, destination: Any) -> dict[str, Any]:
+        """The model's input, after all that can be checked before anything is paid."""
+        await check_destination(destination)
+        model = await resolve_model(run.connection, self.model)
+        return video_input(
+            ModelSchema.from_openapi(model.openapi_schema),
+            self.model,
+            prompt=self.prompt,
+            image=_file_or_url(self.image),
+            duration=self.duration,
+            aspect_ratio=self.aspect_ratio,
+            resolution=self.resolution,
+            seed=self.seed,
+            negative_prompt=self.negative_prompt,
+            input=self.input,
+        )
+
+    def work(
+        self, credentials: ReplicateCredentials | None, destination: Any
+    ) -> Work[dict[str, Any]]:
+        return acting_as(credentials, lambda run: self.checked(run, destination))
+
+
+def _file_or_url(image: str | Path | None) -> str | Path | None:
+    """A string from the UI may be a local path as well as a URL."""
+    if isinstance(image, str) and not image.startswith(("http://", "https://", "data:")):
+        return Path(image)
+    return image
+
+
+def _attempts(retries: int) -> dict[str, Any]:
+    return {
+        "retry": retry_if_exception(
+            lambda exc: isinstance(exc, PredictionFailedError) and exc.is_transient
+        ),
+        "stop": stop_after_attempt(retries + 1),
+        "wait": wait_random_exponential(multiplier=1, max=30),
+        "reraise": True,
+    }
+
+
+def _result(prediction: Prediction, files: list[OutputFile]) -> GeneratedVideo:
+    return GeneratedVideo(
+        prediction=prediction, files=files, seconds_billed=prediction.predict_time
+    )
+
+
+@flow(name="generate-video", **_HOOKS)
+def generate_video(
+    prompt: str,
+    model: str = DEFAULT_MODEL,
+    input: dict[str, Any] | None = None,
+    credentials: ReplicateCredentials | None = None,
+    *,
+    image: str | Path | None = None,
+    duration: float | None = None,
+    aspect_ratio: str | None = None,
+    resolution: str | None = None,
+    seed: int | None = None,
+    negative_prompt: str | None = None,
+    destination: str | Path | WritableFileSystem | ObjectStorageBlock = "videos",
+    timeout: float | None = DEFAULT_TIMEOUT,
+    retries: int = 2,
+    policy: PollPolicy = _DEFAULT_POLICY,
+) -> GeneratedVideo:
+    """Generate a video from a prompt, and store it.
+
+    The parameters are given the names that the chosen model uses, and the whole input is checked
+    against the model's own schema before anything is paid. However the run ends, it leaves no
+    prediction running.
+
+    Args:
+        prompt: What the video is to show.
+        model: `owner/name`, `owner/name:version`, a 64-hex version, or `deployment:owner/name`.
+        input: Further input in the model's own names; it wins over the parameters below.
+        credentials: The account; empty reads `REPLICATE_API_TOKEN`.
+        image: First frame: a URL or a local file.
+        duration: Length in seconds.
+        aspect_ratio: Such as `16:9`.
+        resolution: Such as `720p`.
+        seed: For a result that can be repeated.
+        negative_prompt: What the video is not to show.
+        destination: A directory, a storage block, or `block:type-slug/name` for a saved one.
+        timeout: Seconds from a prediction's creation after which it is canceled. Empty: no limit.
+        retries: New predictions when one fails for a reason of Replicate's, not of the input's.
+        policy: How often to look, and separate limits for queue and run.
+
+    Raises:
+        InvalidInputError: The model can't take this; nothing was paid.
+        PredictionError: The prediction failed, was canceled, or took too long.
+        OutputError: It succeeded, but its files could not be stored.
+
+    Example:
+        ```python
+        from prefect_replicate import generate_video
+
+        video = generate_video("a lighthouse in a storm", duration=5)
+        print(video.files[0].location, video.seconds_billed)
+        ```
+    """
+    wish = _Wish(
+        prompt, model, input, image, duration, aspect_ratio, resolution, seed, negative_prompt
+    )
+    whole_input = call(wish.work(credentials, destination))
+    shown = Presentation()
+    prediction: Prediction | None = None
+    for attempt in Retrying(**_attempts(retries)):
+        with attempt:
+            prediction = create_prediction(
+                model, whole_input, credentials,
+                cancel_after=deadline_for(timeout), replaces=prediction,
+            )  # fmt: skip
+            shown.started(prediction)
+            prediction = wait_for_prediction(
+                prediction, credentials, timeout=timeout, policy=policy, on_update=shown.updated
+            )
+    assert prediction is not None
+    video = _result(prediction, download_outputs(prediction, destination, credentials))
+    shown.finished(video)
+    return video
+
+
+@flow(name="agenerate-video", **_HOOKS)
+async def agenerate_video(
+    prompt: str,
+    model: str = DEFAULT_MODEL,
+    input: dict[str, Any] | None = None,
+    credentials: ReplicateCredentials | None = None,
+    *,
+    image: str | Path | None = None,
+    duration: float | None = None,
+    aspect_ratio: str | None = None,
+    resolution: str | None = None,
+    seed: int | None = None,
+    negative_prompt: str | None = None,
+    destination: str | Path | WritableFileSystem | ObjectStorageBlock = "videos",
+    timeout: float | None = DEFAULT_TIMEOUT,
+    retries: int = 2,
+    policy: PollPolicy = _DEFAULT_POLICY,
+) -> GeneratedVideo:
+    """Async version of `generate_video`."""
+    wish = _Wish(
+        prompt, model, input, image, duration, aspect_ratio, resolution, seed, negative_prompt
+    )
+    whole_input = await acall(wish.work(credentials, destination))
+    shown = Presentation()
+    prediction: Prediction | None = None
+    async for attempt in AsyncRetrying(**_attempts(retries)):
+        with attempt:
+            prediction = await acreate_prediction(
+                model, whole_input, credentials,
+                cancel_after=deadline_for(timeout), replaces=prediction,
+            )  # fmt: skip
+            shown.started(prediction)
+            prediction = await await_for_prediction(
+                prediction, credentials, timeout=timeout, policy=policy, on_update=shown.updated
+            )
+    assert prediction is not None
+    video = _result(prediction, await adownload_outputs(prediction, destination, credentials))
+    shown.finished(video)
+    return video

@@ -1,0 +1,107 @@
+"""The state hook that ends what a flow run has left running.
+
+Prefect runs it in a process that knows nothing of the run (the one that serves the deployment, or
+a fresh one that the worker starts), so it goes by the ledger alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from uuid import UUID
+
+from prefect import Flow, State
+from prefect.client.schemas.objects import FlowRun
+from prefect.logging.loggers import flow_run_logger
+
+from prefect_replicate.api.connection import Address, connection_to
+from prefect_replicate.blocks import ReplicateCredentials
+from prefect_replicate.engine import Caller, call
+from prefect_replicate.exceptions import ReplicateError
+from prefect_replicate.ledger.record import Record
+from prefect_replicate.ledger.scope import RunScope
+from prefect_replicate.ledger.store import Entry, records_of_runs, with_descendants
+from prefect_replicate.lifecycle.adoption import look_for_lost
+from prefect_replicate.lifecycle.bookkeeping import address_of, remember
+from prefect_replicate.lifecycle.cancellation import stop
+from prefect_replicate.lifecycle.run import Run
+from prefect_replicate.values import ModelReference
+
+_SECONDS = 25.0
+"""A runner kills what still runs 30 s after a cancel."""
+
+
+def cancel_predictions(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """Cancel every prediction that a flow run and its subflows have left running.
+
+    A state hook for `on_cancellation`, `on_crashed` and `on_failure`. It logs what it did to the
+    flow run, and never raises.
+
+    Example:
+        Use it on a flow of your own:
+        ```python
+        from prefect import flow
+        from prefect_replicate import cancel_predictions, create_prediction
+
+        @flow(
+            on_cancellation=[cancel_predictions],
+            on_crashed=[cancel_predictions],
+            on_failure=[cancel_predictions],
+        )
+        def render(prompt: str):
+            create_prediction("bytedance/seedance-1-lite", {"prompt": prompt})
+        ```
+    """
+    logger = flow_run_logger(flow_run, flow)
+    try:
+        call(lambda caller: _cancel_all(caller, flow_run.id, logger))
+    except ReplicateError as exc:
+        logger.error("Predictions of this run may still be running: %s", exc)
+
+
+async def _cancel_all(caller: Caller, flow_run_id: UUID, logger: Any) -> None:
+    runs = await with_descendants(flow_run_id)
+    left = [entry for entry in await records_of_runs(runs) if entry.record.is_open]
+    if not left:
+        return
+    work = [asyncio.create_task(_cancel_one(caller, flow_run_id, logger, one)) for one in left]
+    _, unfinished = await asyncio.wait(work, timeout=_SECONDS)
+    if unfinished:
+        count = len(unfinished)
+        caller.tell(lambda: logger.error("%d predictions are still being canceled", count))
+
+
+async def _cancel_one(caller: Caller, flow_run_id: UUID, logger: Any, entry: Entry) -> None:
+    record = entry.record
+    try:
+        connection = connection_to(await _address_for(record))
+        run = Run(connection, None, RunScope(flow_run_id), caller, logger)
+        prediction_id = record.prediction_id or await _lost_id(run, record)
+    except ReplicateError as exc:
+        message = "Prediction %s of %s was not canceled: %s"
+        reason = str(exc)
+        caller.tell(lambda: logger.error(message, record.prediction_id, record.model, reason))
+        return
+    if prediction_id is not None:
+        remember(run, prediction_id, entry)
+        await stop(run, prediction_id)
+
+
+async def _lost_id(run: Run, record: Record) -> str | None:
+    """The prediction of a create that was interrupted before its id was recorded."""
+    reference = ModelReference.parse(record.model)
+    found = await look_for_lost(run, reference, record.input_digest, record.intent_at, looks=2)
+    return found.id if found else None
+
+
+async def _address_for(record: Record) -> Address:
+    known = address_of(record.prediction_id)
+    if known is not None:
+        return known
+    if record.credentials_block is not None:
+        try:
+            block = await ReplicateCredentials.aload_from_ref(record.credentials_block)
+        except ValueError as exc:
+            raise ReplicateError(f"its credentials block can't be loaded: {exc}") from exc
+        return block.address()
+    return ReplicateCredentials(base_url=record.base_url).address()

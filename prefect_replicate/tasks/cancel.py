@@ -1,0 +1,55 @@
+"""Ending a prediction."""
+
+from __future__ import annotations
+
+import asyncio
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from prefect_replicate.blocks import ReplicateCredentials
+from prefect_replicate.blocks.credentials import acting_as
+from prefect_replicate.engine import Work, acall, call
+from prefect_replicate.lifecycle.cancellation import cancel
+from prefect_replicate.lifecycle.run import Run
+from prefect_replicate.tasks.get import id_of
+from prefect_replicate.values import Prediction
+
+
+def _work(
+    prediction: Prediction | str, credentials: ReplicateCredentials | None
+) -> Work[Prediction]:
+    async def work(run: Run) -> Prediction:
+        if isinstance(prediction, Prediction) and prediction.is_terminal:
+            return prediction
+        # To the end, although the caller may be interrupted: a cancel only helps when it is whole.
+        return await asyncio.shield(asyncio.ensure_future(cancel(run, id_of(prediction))))
+
+    return acting_as(credentials, work)
+
+
+@task(cache_policy=NO_CACHE)
+def cancel_prediction(
+    prediction: Prediction | str, credentials: ReplicateCredentials | None = None
+) -> Prediction:
+    """Cancel a prediction, wait until it has ended, and return it as it ended.
+
+    One that has ended already is returned unchanged, which may be `succeeded`.
+
+    Args:
+        prediction: A prediction or its id.
+        credentials: The account; `None` reads `REPLICATE_API_TOKEN`.
+
+    Raises:
+        APIError: There is no such prediction, or Replicate could not be asked.
+        PredictionError: It has not ended within two minutes.
+    """
+    return call(_work(prediction, credentials))
+
+
+@task(cache_policy=NO_CACHE)
+async def acancel_prediction(
+    prediction: Prediction | str, credentials: ReplicateCredentials | None = None
+) -> Prediction:
+    """Async version of `cancel_prediction`."""
+    return await acall(_work(prediction, credentials))

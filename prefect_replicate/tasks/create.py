@@ -1,0 +1,72 @@
+"""Starting a prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from prefect_replicate.blocks import ReplicateCredentials
+from prefect_replicate.blocks.credentials import acting_as
+from prefect_replicate.engine import Work, acall, call
+from prefect_replicate.lifecycle.creation import Request, create
+from prefect_replicate.lifecycle.limits import DEFAULT_TIMEOUT, deadline_for
+from prefect_replicate.values import Prediction
+
+
+def _work(
+    model: str,
+    input: Mapping[str, Any],
+    credentials: ReplicateCredentials | None,
+    cancel_after: float | None,
+    replaces: Prediction | str | None,
+) -> Work[Prediction]:
+    replaced = replaces.id if isinstance(replaces, Prediction) else replaces
+    deadline = deadline_for(None) if cancel_after is None else cancel_after
+    request = Request(model, input, deadline, replaced)
+    return acting_as(credentials, lambda run: create(run, request))
+
+
+# Not cached: whether a call has been paid for is decided by the ledger, not by Prefect's results.
+@task(task_run_name="create {model}", cache_policy=NO_CACHE)
+def create_prediction(
+    model: str,
+    input: Mapping[str, Any],
+    credentials: ReplicateCredentials | None = None,
+    *,
+    cancel_after: float | None = deadline_for(DEFAULT_TIMEOUT),
+    replaces: Prediction | str | None = None,
+) -> Prediction:
+    """Start a prediction, or return the one that this call has started before its run was retried.
+
+    Args:
+        model: `owner/name`, `owner/name:version`, a 64-hex version, or `deployment:owner/name`.
+        input: The model's input. `pathlib.Path` and open binary files in it are sent along: up to
+            256 kB inline, up to 100 MB through Replicate's files API.
+        credentials: The account; `None` reads `REPLICATE_API_TOKEN`.
+        cancel_after: Seconds from creation after which Replicate ends it by itself, so that it
+            does not run on when nobody is left to watch; at least 5. `None`: one day.
+        replaces: A failed prediction for which this one is a new attempt at the same call.
+
+    Raises:
+        InvalidInputError: Model or input can't be sent; nothing was paid.
+        ConfigurationError: The token is missing or was rejected.
+        LedgerError: Prefect's API could not be read or written; nothing was paid.
+        UncertainCreateError: Replies were lost, and no such prediction was found.
+    """
+    return call(_work(model, input, credentials, cancel_after, replaces))
+
+
+@task(task_run_name="create {model}", cache_policy=NO_CACHE)
+async def acreate_prediction(
+    model: str,
+    input: Mapping[str, Any],
+    credentials: ReplicateCredentials | None = None,
+    *,
+    cancel_after: float | None = deadline_for(DEFAULT_TIMEOUT),
+    replaces: Prediction | str | None = None,
+) -> Prediction:
+    """Async version of `create_prediction`."""
+    return await acall(_work(model, input, credentials, cancel_after, replaces))

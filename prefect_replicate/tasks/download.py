@@ -1,0 +1,71 @@
+"""Storing a prediction's files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from prefect import task
+from prefect.blocks.abstract import ObjectStorageBlock
+from prefect.cache_policies import NO_CACHE
+from prefect.filesystems import WritableFileSystem
+
+from prefect_replicate.blocks import ReplicateCredentials
+from prefect_replicate.blocks.credentials import acting_as
+from prefect_replicate.engine import Work, acall, call
+from prefect_replicate.lifecycle.delivery import deliver
+from prefect_replicate.values import OutputFile, Prediction
+
+Destination = str | Path | WritableFileSystem | ObjectStorageBlock
+
+
+def _work(
+    prediction: Prediction,
+    destination: Destination,
+    credentials: ReplicateCredentials | None,
+    allowed_hosts: Sequence[str],
+) -> Work[list[OutputFile]]:
+    return acting_as(credentials, lambda run: deliver(run, prediction, destination, allowed_hosts))
+
+
+@task(cache_policy=NO_CACHE)
+def download_outputs(
+    prediction: Prediction,
+    destination: Destination = ".",
+    credentials: ReplicateCredentials | None = None,
+    *,
+    allowed_hosts: Sequence[str] = (),
+) -> list[OutputFile]:
+    """Store the files of a succeeded prediction, whole and with their SHA-256.
+
+    Replicate deletes them an hour after the prediction has ended. A broken download is resumed,
+    within the call and by a retry of the task; it never generates again.
+
+    Args:
+        prediction: One that has succeeded.
+        destination: A directory, which is made when it is missing; a storage block; or
+            `block:type-slug/name` for a saved one.
+        credentials: The account; `None` reads `REPLICATE_API_TOKEN`. The token is sent to the
+            API's own address only.
+        allowed_hosts: Hosts to download from besides Replicate's own.
+
+    Returns:
+        One entry for each file in the output, in its order.
+
+    Raises:
+        OutputExpiredError: Replicate has deleted the files.
+        OutputError: The output has no files, or one could not be fetched or stored.
+    """
+    return call(_work(prediction, destination, credentials, allowed_hosts))
+
+
+@task(cache_policy=NO_CACHE)
+async def adownload_outputs(
+    prediction: Prediction,
+    destination: Destination = ".",
+    credentials: ReplicateCredentials | None = None,
+    *,
+    allowed_hosts: Sequence[str] = (),
+) -> list[OutputFile]:
+    """Async version of `download_outputs`."""
+    return await acall(_work(prediction, destination, credentials, allowed_hosts))

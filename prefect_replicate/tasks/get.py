@@ -1,0 +1,46 @@
+"""Looking at a prediction once."""
+
+from __future__ import annotations
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from prefect_replicate.api import predictions as api
+from prefect_replicate.blocks import ReplicateCredentials
+from prefect_replicate.blocks.credentials import acting_as
+from prefect_replicate.engine import Work, acall, call
+from prefect_replicate.values import Prediction
+
+
+def _work(
+    prediction: Prediction | str, credentials: ReplicateCredentials | None
+) -> Work[Prediction]:
+    return acting_as(credentials, lambda run: api.get_prediction(run.connection, id_of(prediction)))
+
+
+def id_of(prediction: Prediction | str) -> str:
+    return prediction if isinstance(prediction, str) else prediction.id
+
+
+@task(cache_policy=NO_CACHE)
+def get_prediction(
+    prediction: Prediction | str, credentials: ReplicateCredentials | None = None
+) -> Prediction:
+    """Return a prediction as Replicate describes it now.
+
+    Args:
+        prediction: A prediction or its id.
+        credentials: The account; `None` reads `REPLICATE_API_TOKEN`.
+
+    Raises:
+        APIError: There is no such prediction, or Replicate could not be asked.
+    """
+    return call(_work(prediction, credentials))
+
+
+@task(cache_policy=NO_CACHE)
+async def aget_prediction(
+    prediction: Prediction | str, credentials: ReplicateCredentials | None = None
+) -> Prediction:
+    """Async version of `get_prediction`."""
+    return await acall(_work(prediction, credentials))

@@ -1,0 +1,70 @@
+"""Waiting for a prediction."""
+
+from __future__ import annotations
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from prefect_replicate.blocks import ReplicateCredentials
+from prefect_replicate.blocks.credentials import acting_as
+from prefect_replicate.engine import Work, acall, call
+from prefect_replicate.lifecycle.limits import DEFAULT_TIMEOUT
+from prefect_replicate.lifecycle.waiting import OnUpdate, wait
+from prefect_replicate.values import PollPolicy, Prediction
+
+_DEFAULT_POLICY = PollPolicy()
+
+
+def _work(
+    prediction: Prediction | str,
+    credentials: ReplicateCredentials | None,
+    timeout: float | None,
+    policy: PollPolicy,
+    on_update: OnUpdate | None,
+) -> Work[Prediction]:
+    return acting_as(credentials, lambda run: wait(run, prediction, timeout, policy, on_update))
+
+
+@task(cache_policy=NO_CACHE)
+def wait_for_prediction(
+    prediction: Prediction | str,
+    credentials: ReplicateCredentials | None = None,
+    *,
+    timeout: float | None = DEFAULT_TIMEOUT,
+    policy: PollPolicy = _DEFAULT_POLICY,
+    on_update: OnUpdate | None = None,
+) -> Prediction:
+    """Look at a prediction, ever less often, until it has succeeded.
+
+    The model's log is forwarded to the run's log as it grows. When the wait is interrupted, by a
+    cancel, a timeout of Prefect's or Ctrl-C, the prediction is canceled; a failed look is not the
+    end of it.
+
+    Args:
+        prediction: A prediction or its id.
+        credentials: The account; `None` reads `REPLICATE_API_TOKEN`.
+        timeout: Seconds from the prediction's creation after which it is canceled. `None`: no
+            limit.
+        policy: How often to look, and separate limits for queue and run.
+        on_update: Called with the prediction after each look. An exception in it is logged.
+
+    Raises:
+        PredictionFailedError: The model failed.
+        PredictionCanceledError: It was canceled or aborted, or its flow run has been ended.
+        PredictionTimeoutError: A limit passed; it was canceled, and the message says how it ended.
+        APIError: It could not be looked at for longer than the policy's failure budget.
+    """
+    return call(_work(prediction, credentials, timeout, policy, on_update))
+
+
+@task(cache_policy=NO_CACHE)
+async def await_for_prediction(
+    prediction: Prediction | str,
+    credentials: ReplicateCredentials | None = None,
+    *,
+    timeout: float | None = DEFAULT_TIMEOUT,
+    policy: PollPolicy = _DEFAULT_POLICY,
+    on_update: OnUpdate | None = None,
+) -> Prediction:
+    """Async version of `wait_for_prediction`."""
+    return await acall(_work(prediction, credentials, timeout, policy, on_update))
