@@ -11,5 +11,6 @@ if _missing := [name for name in _NEEDED if _find_spec(name) is None]:
 from prefect_replicate.emulator.behaviour import Behaviour  # noqa: E402 after the check above
 from prefect_replicate.emulator.faults import Fault  # noqa: E402
 from prefect_replicate.emulator.server import Emulator  # noqa: E402
+from prefect_replicate.emulator.serving import serve  # noqa: E402
 
-__all__ = ["Behaviour", "Emulator", "Fault"]
+__all__ = ["Behaviour", "Emulator", "Fault", "serve"]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, get_args
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
 
 RateLimits = Literal["off", "standard", "low-credit"]
 _HOUR = 3600.0
@@ -60,3 +61,15 @@ class Behaviour:
         for name in ("duration_factor", "retention", "file_lifetime", "cancel_lag"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} cannot be negative: {getattr(self, name)}")
+
+
+def changed(behaviour: Behaviour, changes: Mapping[str, Any]) -> Behaviour:
+    """Return `behaviour` with some switches changed.
+
+    Raises:
+        ValueError: There is no such switch, or it cannot have that value.
+    """
+    try:
+        return replace(behaviour, **changes)
+    except TypeError as exc:
+        raise ValueError(f"no such switch or value: {exc}") from exc

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
-from typing import cast
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -15,13 +14,19 @@ from prefect_replicate.emulator.artifacts import Artifact, Body, load
 from prefect_replicate.emulator.platform import Platform, platform_of
 from prefect_replicate.emulator.predictions import state_at
 from prefect_replicate.emulator.serialise import is_removed
+from prefect_replicate.emulator.streams import get_stream
 
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
 
 def delivery_app(platform: Platform) -> Starlette:
     """Return the file host as an ASGI application."""
-    app = Starlette(routes=[Route("/{shard}/{key}/{name}", get_file)])
+    app = Starlette(
+        routes=[
+            Route("/v1/streams/{prediction_id}", get_stream),
+            Route("/{shard}/{key}/{name}", get_file),
+        ]
+    )
     app.state.platform = platform
     return app
 
@@ -85,7 +90,7 @@ def _headers(artifact: Artifact, body: Body) -> dict[str, str]:
 def _range_header(request: Request, etag: str) -> str | None:
     if request.headers.get("if-range", etag) != etag:
         return None
-    return cast("str | None", request.headers.get("range"))
+    return request.headers.get("range")
 
 
 def _reply(

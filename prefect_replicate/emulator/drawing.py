@@ -1,17 +1,22 @@
 """Draws a scene as a real MP4: the prompt, the model's name, a moving ball and a progress bar."""
 
+# The stubs of PyAV and Pillow leave parts of what they return unknown.
+# pyright: reportUnknownMemberType=false
+
 from __future__ import annotations
 
 import io
 import random
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from functools import lru_cache
 from math import pi, sin
 from pathlib import Path
 from typing import cast
 
 import av
+from av.container import OutputContainer
 from av.video.stream import VideoStream
 from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 
@@ -33,15 +38,16 @@ def draw_video(scene: Scene) -> bytes:
 
 def _write_video(scene: Scene, target: Path) -> None:
     options = {"movflags": "+faststart"}
-    with av.open(str(target), mode="w", format="mp4", options=options) as container:
+    container = av.open(str(target), mode="w", format="mp4", options=options)
+    with closing(container):
         stream = _add_stream(container, scene)
         for picture in _pictures(scene):
-            container.mux(stream.encode(av.VideoFrame.from_image(picture)))
+            container.mux(stream.encode(cast("av.VideoFrame", av.VideoFrame.from_image(picture))))
         container.mux(stream.encode(None))
 
 
-def _add_stream(container: av.container.OutputContainer, scene: Scene) -> VideoStream:
-    stream = cast("VideoStream", container.add_stream("libx264", rate=scene.fps))
+def _add_stream(container: OutputContainer, scene: Scene) -> VideoStream:
+    stream = container.add_stream("libx264", rate=scene.fps)
     stream.width, stream.height = scene.size
     stream.pix_fmt = "yuv420p"
     stream.options = {"preset": "ultrafast", "crf": "26", "g": str(scene.fps)}

@@ -124,6 +124,7 @@ class FaultPlan:
 
         Args:
             rates: The share of requests that meets each kind.
+            seed: Of the chance.
             options: The other options of `Fault`, for all kinds.
         """
         with self._lock:

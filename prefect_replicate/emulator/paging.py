@@ -24,7 +24,10 @@ def page_of(items: Sequence[T], key: Callable[[T], str], cursor: str | None, siz
     """Return the page of `items` that `cursor` points to; without one, the first.
 
     Args:
+        items: All of them, in order.
         key: Tells items apart; a cursor holds the key of the item next to the page.
+        cursor: Where the page begins.
+        size: At most so many items.
 
     Raises:
         ValueError: `cursor` is none of ours.

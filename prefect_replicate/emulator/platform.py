@@ -25,6 +25,7 @@ from prefect_replicate.emulator.predictions import Record, WebhookEvent
 from prefect_replicate.emulator.serialise import Writer
 from prefect_replicate.emulator.traffic import Traffic
 from prefect_replicate.emulator.uploads import Uploads
+from prefect_replicate.emulator.webhooks import Courier
 
 DEFAULT_TOKEN = "r8_emulator00000000000000000000000000000"
 WEBHOOK_SECRET = "whsec_ZW11bGF0b3Itd2ViaG9vay1zZWNyZXQtMzItYnl0ZXM="
@@ -53,19 +54,25 @@ class Platform:
     meter: Meter = field(default_factory=Meter)
     signing_secret: bytes = b"emulator-files-api-signing-secret"
     history: History = field(init=False)
+    courier: Courier = field(init=False)
 
     def __post_init__(self) -> None:
+        self._first = self.behaviour, self.clock.speed
         self.history = History(self.clock.now, lambda: self.writer)
+        self.courier = Courier(
+            self.clock, lambda: self.writer, lambda: self.behaviour, WEBHOOK_SECRET
+        )
 
     @property
     def writer(self) -> Writer:
         """The writer of predictions under the present behaviour."""
         return Writer(self.base_url, self.files_url, self.behaviour)
 
-    def reset(self, behaviour: Behaviour, speed: float) -> None:
-        """Forget everything that happened."""
+    def reset(self) -> None:
+        """Forget everything that happened, and behave as at first."""
+        self.behaviour, speed = self._first
         self.clock.reset(speed)
-        self.behaviour = behaviour
+        self.courier.clear()
         for part in (self.history, self.faults, self.traffic, self.uploads, self.meter):
             part.clear()
 
@@ -84,6 +91,7 @@ class Platform:
             webhook_events=order.webhook_events,
         )
         self.history.add(record)
+        self.courier.follow(record)
         return record
 
     def _plan(self, model: Model, version: Version, asked: Mapping[str, Any]) -> Plan:

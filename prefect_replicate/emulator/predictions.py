@@ -1,4 +1,4 @@
-"""A prediction, and what has become of it at any moment: a pure function, with no task behind it."""
+"""A prediction, and what has become of it at any moment: a pure function, no task behind it."""
 
 from __future__ import annotations
 

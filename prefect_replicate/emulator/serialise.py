@@ -70,12 +70,15 @@ class Writer:
         """Return what a create with `Prefer: wait` answers once the wait is over."""
         if state.status != "succeeded":
             return self.live(record, state)
-        shown = state
-        if self.behaviour.sync_status_lags:
-            shown = replace(state, status="processing", completed_at=None)
-        body = self.live(record, shown)
+        lags = self.behaviour.sync_status_lags
+        body = self.with_output(record, state) if lags else self.live(record, state)
         limit = self.behaviour.sync_data_uri_limit
         return {**body, "output": output_inline(record, self.files_url, limit)}
+
+    def with_output(self, record: Record, state: State) -> dict[str, Any]:
+        """Return the moment when all output is there, and the prediction not yet succeeded."""
+        body = self.live(record, replace(state, status="processing", completed_at=None))
+        return {**body, "output": output_with_urls(record, self.files_url)}
 
     def _core(self, record: Record, state: State) -> dict[str, Any]:
         removed = is_removed(record, state, self.behaviour.retention)

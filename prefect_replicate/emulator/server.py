@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import uvicorn
@@ -14,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 from typing_extensions import Self
 
 from prefect_replicate.emulator.api.app import api_app
-from prefect_replicate.emulator.behaviour import Behaviour
+from prefect_replicate.emulator.behaviour import Behaviour, changed
 from prefect_replicate.emulator.clock import Clock
 from prefect_replicate.emulator.connections import Connections
 from prefect_replicate.emulator.delivery import delivery_app
@@ -23,6 +22,7 @@ from prefect_replicate.emulator.front import Front
 from prefect_replicate.emulator.history import History
 from prefect_replicate.emulator.platform import DEFAULT_TOKEN, WEBHOOK_SECRET, Platform
 from prefect_replicate.emulator.traffic import Traffic
+from prefect_replicate.emulator.webhooks import Delivery
 
 T = TypeVar("T")
 _LOOPBACK = "127.0.0.1"
@@ -62,7 +62,6 @@ class Emulator:
             raise ValueError("an API token starts with r8_")
         self.token = token
         self._ports = _checked_port(port), _checked_port(files_port)
-        self._speed = speed
         self._behaviour = behaviour or Behaviour()
         self._clock = Clock(speed)
         self._connections = Connections()
@@ -137,17 +136,22 @@ class Emulator:
         return self._platform.history
 
     @property
+    def webhooks(self) -> Sequence[Delivery]:
+        """The attempts to deliver webhooks, in order."""
+        return self._platform.courier.deliveries
+
+    @property
     def behaviour(self) -> Behaviour:
         """What the platform is like at present."""
         return self._platform.behaviour
 
     def behave(self, **changes: Any) -> None:
         """Change switches of the behaviour until the next `reset`."""
-        self._platform.behaviour = _changed(self._platform.behaviour, changes)
+        self._platform.behaviour = changed(self._platform.behaviour, changes)
 
     def reset(self) -> None:
         """Go back to how it was at the start: no predictions, no faults, the first behaviour."""
-        self._on_loop(lambda: self._platform.reset(self._behaviour, self._speed))
+        self._on_loop(self._platform.reset)
 
     async def _serve(self, sockets: list[socket.socket]) -> None:
         self._loop = asyncio.get_running_loop()
@@ -183,13 +187,6 @@ class Emulator:
             return function()
 
         return asyncio.run_coroutine_threadsafe(call(), self._loop).result(_PATIENCE)
-
-
-def _changed(behaviour: Behaviour, changes: dict[str, Any]) -> Behaviour:
-    try:
-        return replace(behaviour, **changes)
-    except TypeError as exc:
-        raise ValueError(f"there is no such switch: {exc}") from exc
 
 
 def _checked_port(port: int) -> int:

@@ -75,6 +75,8 @@ def check_input(
     """Return what is wrong with an input by the schema of its model.
 
     Args:
+        values: The input.
+        openapi_schema: The OpenAPI document of the version.
         strict: Whether a key that the schema does not have is wrong; otherwise it is ignored.
     """
     schema = {"$ref": "#/components/schemas/Input", "components": openapi_schema["components"]}
@@ -95,8 +97,9 @@ def _findings(
 
 def _errors(schema: Mapping[str, Any], instance: object) -> Iterator[_Finding]:
     validator = _validator(json.dumps(schema))
-    # The stubs leave iter_errors() partly unknown; _Finding is what it yields.
-    return cast("Iterator[_Finding]", validator.iter_errors(instance))  # pyright: ignore[reportUnknownMemberType]
+    # An overload of the stubs is without types.
+    found = validator.iter_errors(cast("Any", instance))  # pyright: ignore[reportUnknownMemberType]
+    return cast("Iterator[_Finding]", found)
 
 
 @lru_cache(maxsize=64)

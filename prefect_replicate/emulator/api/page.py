@@ -1,0 +1,55 @@
+"""`urls.web`: a page for people to watch a prediction on."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+
+from prefect_replicate.emulator import problems
+from prefect_replicate.emulator.outputs import files_of
+from prefect_replicate.emulator.platform import platform_of
+from prefect_replicate.emulator.predictions import Record, state_at
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>{id}</title>{refresh}
+<style>body{{font:16px system-ui;margin:2em auto;max-width:44em}}pre{{overflow:auto}}</style></head>
+<body><h1>{model}</h1><p><b>{status}</b> {id}</p>{videos}
+<h2>Input</h2><pre>{input}</pre><h2>Output</h2><pre>{output}</pre><h2>Logs</h2><pre>{logs}</pre>
+</body></html>
+"""
+
+
+async def get_page(request: Request) -> Response:
+    """Show a prediction, again every second while it runs."""
+    platform = platform_of(request)
+    record = platform.history.find(request.path_params["prediction_id"])
+    if record is None:
+        raise problems.not_found()
+    state = state_at(record, platform.clock.now())
+    body = platform.writer.database(record, state)
+    return HTMLResponse(_render(record, body, is_live=not state.is_terminal))
+
+
+def _render(record: Record, body: Mapping[str, Any], *, is_live: bool) -> str:
+    output = json.dumps(body["output"], indent=2)
+    has_video = any(one.media_type == "video/mp4" for one in files_of(record).values())
+    url = json.loads(output)[0] if output.startswith("[") else body["output"]
+    return _PAGE.format(
+        id=record.id,
+        model=html.escape(record.model),
+        status=body["status"],
+        refresh='<meta http-equiv="refresh" content="1">' if is_live else "",
+        videos=f'<video controls autoplay loop src="{url}"></video>' if has_video and url else "",
+        input=html.escape(json.dumps(body["input"], indent=2)),
+        output=html.escape(output),
+        logs=html.escape(body["logs"]),
+    )
+
+
+routes = [Route("/p/{prediction_id}", get_page)]
