@@ -20,6 +20,8 @@ from typing import Any, Generic, TypeVar
 
 from prefect.exceptions import Abort, Pause
 
+from prefect_replicate.exceptions import ReplicateError
+
 T = TypeVar("T")
 Notice = Callable[[], None]
 Work = Callable[["Caller"], Coroutine[Any, Any, T]]
@@ -140,7 +142,7 @@ def call(work: Work[T]) -> T:
         running.interrupt(interruption)
         _wait_for_cleanup(inbox)
         raise
-    return running.future.result()
+    return _result(running.future)
 
 
 def _next(inbox: queue.SimpleQueue[Notice | None]) -> Notice | None:
@@ -163,6 +165,15 @@ def _wait_for_cleanup(inbox: queue.SimpleQueue[Notice | None]) -> None:
             continue  # an impatient second Ctrl-C must not leave a paid prediction running
 
 
+def _result(done: Future[T]) -> T:
+    try:
+        return done.result()
+    except ReplicateError as exc:
+        # The message is written for the user; the frames of this engine would only hide it.
+        cause = exc.__cause__
+        raise exc.with_traceback(None) from cause and cause.with_traceback(None)
+
+
 async def acall(work: Work[T]) -> T:
     """Async version of `call`."""
     loop = asyncio.get_running_loop()
@@ -181,7 +192,7 @@ async def acall(work: Work[T]) -> T:
         running.interrupt(interruption)
         await _await_cleanup(inbox, running.future)
         raise
-    return running.future.result()
+    return _result(running.future)
 
 
 async def _await_cleanup(inbox: asyncio.Queue[Notice | None], done: Future[Any]) -> None:

@@ -18,6 +18,7 @@ from prefect.client.schemas.filters import (
     ArtifactFilterType,
     FlowRunFilter,
     FlowRunFilterParentFlowRunId,
+    TaskRunFilter,
 )
 from prefect.client.schemas.objects import Artifact
 from prefect.client.schemas.sorting import ArtifactSort
@@ -135,6 +136,8 @@ async def _read(**conditions: Any) -> AsyncIterator[Entry]:
         with _as_ledger_error("read what was started before"):
             page = await client.read_artifacts(
                 artifact_filter=chosen,
+                flow_run_filter=FlowRunFilter(),  # left out, the client sends nulls: 422
+                task_run_filter=TaskRunFilter(),
                 sort=ArtifactSort.CREATED_DESC,
                 limit=_PAGE,
                 offset=offset,

@@ -50,10 +50,10 @@ class _Wait:
         self._born = self._born or time.monotonic() - _age(prediction)
         if prediction.status != "starting" and self._started is None:
             self._started = time.monotonic()
-        if changed:
-            self.run.say("Prediction %s is %s", prediction.id, prediction.status)
         self.last = prediction
         self._forward(prediction)
+        if changed:
+            self.run.say("Prediction %s is %s", prediction.id, prediction.status)
 
     def _forward(self, prediction: Prediction) -> None:
         for line in self._logs.new_lines(prediction.logs, is_complete=prediction.is_terminal):

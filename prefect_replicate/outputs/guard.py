@@ -34,7 +34,7 @@ class AccessRules:
         if url.scheme not in {"https", self.api_url.scheme}:
             return f"it is on {url.scheme}, and only https is allowed"
         host = _host_and_port(url)
-        if not self._is_allowed(host):
+        if not (self._is_allowed(host) or url.host == self.api_url.host):
             return f"its host {host} is not allowed; to trust it, add {host!r} to `allowed_hosts`"
         return None
 
@@ -46,7 +46,6 @@ class AccessRules:
         return (
             host == _FILE_HOST
             or host.endswith(f".{_FILE_HOST}")
-            or host == _host_and_port(self.api_url)
             or host in self.allowed_hosts
         )
 
