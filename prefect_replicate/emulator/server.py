@@ -196,7 +196,8 @@ def _checked_port(port: int) -> int:
 
 
 def _listen(port: int) -> socket.socket:
-    listener = socket.socket()
+    # Without the protocol's number asyncio leaves Nagle's algorithm on: 40 ms for each request.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((_LOOPBACK, port))
