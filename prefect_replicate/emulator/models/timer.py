@@ -11,6 +11,7 @@ from prefect_replicate.emulator.models.model import Job, Model, Version, version
 from prefect_replicate.emulator.plans import LogLine, Outcome, Plan
 
 FIELDS: Mapping[str, cog.Field] = {
+    "prompt": cog.text("Not used; for flows that send one", ""),
     "queue_seconds": cog.number("Seconds of starting", 0.0, minimum=0),
     "seconds": cog.number("Seconds of processing", 0.0, minimum=0),
     "outcome": cog.choice("How it ends", "succeeded", "succeeded", "failed"),
