@@ -21,7 +21,7 @@ from prefect.client.schemas.filters import (
     TaskRunFilter,
 )
 from prefect.client.schemas.objects import Artifact
-from prefect.client.schemas.sorting import ArtifactSort
+from prefect.client.schemas.sorting import ArtifactSort, FlowRunSort
 from prefect.exceptions import PrefectException
 from prefect.settings import PREFECT_API_URL
 from pydantic import ValidationError
@@ -121,7 +121,10 @@ async def _children(client: PrefectClient, parents: list[UUID]) -> list[UUID]:
     while True:
         with _as_ledger_error("read subflow runs"):
             page = await client.read_flow_runs(
-                flow_run_filter=of_parents, limit=_PAGE, offset=len(children)
+                flow_run_filter=of_parents,
+                sort=FlowRunSort.ID_DESC,
+                limit=_PAGE,
+                offset=len(children),
             )
         children += [run.id for run in page]
         if len(page) < _PAGE:
