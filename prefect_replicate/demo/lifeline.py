@@ -1,0 +1,42 @@
+"""Run a command that must not outlive whoever started it.
+
+A script of its own, with the command as its arguments and a pipe as its standard input. When the
+pipe is closed, on purpose or by the death of the process at its other end, the command is asked to
+stop, and killed with all that it started if it doesn't. It imports the standard library only, since
+it is run by its path and is to be there at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+PATIENCE = 30.0
+"""Seconds; a flow run that is told to stop first cancels its prediction."""
+
+
+def main(command: list[str]) -> int:
+    """Run `command` to its end, or to the end of standard input; return its exit code."""
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: child.send_signal(number))
+    threading.Thread(target=_stop_at_end_of_input, args=(child,), daemon=True).start()
+    return child.wait()
+
+
+def _stop_at_end_of_input(child: subprocess.Popen[bytes]) -> None:
+    sys.stdin.buffer.read()
+    child.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(PATIENCE)
+        return
+    os.killpg(os.getpgid(0), signal.SIGKILL)  # our session was made for the command: all of it
+
+
+if __name__ == "__main__":
+    returncode = main(sys.argv[1:])
+    sys.exit(returncode if returncode >= 0 else 128 - returncode)

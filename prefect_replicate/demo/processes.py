@@ -1,0 +1,42 @@
+"""Processes that end with the block that started them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from prefect_replicate.demo import lifeline
+
+
+@contextmanager
+def running(
+    command: Sequence[str], env: Mapping[str, str], output: IO[bytes] | None = None
+) -> Generator[subprocess.Popen[bytes], None, None]:
+    """Run a Python command line until the block ends, and at the latest until this process does.
+
+    It has a session of its own, so that a Ctrl-C in the terminal reaches this process alone, which
+    then stops what it started in its own order.
+
+    Args:
+        command: The arguments to `python`.
+        env: The whole environment.
+        output: Where its output goes; `None` is this process's own.
+    """
+    process = subprocess.Popen(
+        [sys.executable, str(Path(lifeline.__file__)), sys.executable, *command],
+        env=dict(env),
+        stdin=subprocess.PIPE,
+        stdout=output,
+        stderr=subprocess.STDOUT if output else None,
+        start_new_session=True,
+    )
+    assert process.stdin is not None
+    try:
+        yield process
+    finally:
+        process.stdin.close()
+        process.wait()
