@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from urllib.parse import urljoin
 from urllib.request import getproxies, proxy_bypass
 
 import anyio
@@ -49,7 +50,7 @@ class Fetcher:
             if not response.has_redirect_location:
                 return response
             await response.aclose()
-            url = url.join(parse_url(response.headers["Location"]))
+            url = parse_url(urljoin(str(url), response.headers["Location"]))
         raise Refused(f"it redirects more than {_MAX_REDIRECTS} times")
 
     async def _send(
@@ -66,6 +67,9 @@ class Fetcher:
                 return await self.http.send(request, stream=True, follow_redirects=False)
             except (httpx.ConnectError, httpx.ConnectTimeout) as exc:
                 failure = exc  # the host's next address may be reachable
+            except httpx.LocalProtocolError:
+                # Its text quotes the header, hence the token: neither shown nor chained.
+                raise Refused("the API token has characters that no header may have") from None
         raise failure or TryAgain(f"{url.host} has no address")
 
     async def _requests(self, url: httpx.URL, headers: Mapping[str, str]) -> list[httpx.Request]:

@@ -33,8 +33,8 @@ class AccessRules:
         """Say why a URL may not be fetched; `None` where it may."""
         if url.scheme not in {"https", self.api_url.scheme}:
             return f"it is on {url.scheme}, and only https is allowed"
-        host = _host_and_port(url)
-        if not (self._is_allowed(host) or url.host == self.api_url.host):
+        if not self._is_allowed(url):
+            host = _host_and_port(url)
             return f"its host {host} is not allowed; to trust it, add {host!r} to `allowed_hosts`"
         return None
 
@@ -42,11 +42,14 @@ class AccessRules:
         """Whether `url` is on the API's own origin: the same scheme, host and port."""
         return url.scheme == self.api_url.scheme and url.netloc == self.api_url.netloc
 
-    def _is_allowed(self, host: str) -> bool:
+    def _is_allowed(self, url: httpx.URL) -> bool:
+        host = _host_and_port(url)
         return (
             host == _FILE_HOST
             or host.endswith(f".{_FILE_HOST}")
             or host in self.allowed_hosts
+            # On any port: a Replicate on one's own machine has its file host on a second one.
+            or url.host == self.api_url.host
         )
 
 

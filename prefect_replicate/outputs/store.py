@@ -54,8 +54,8 @@ async def store_outputs(
         http: Without credentials of its own.
         api_url: Where the prediction came from. Only its origin gets to see the token.
         token: Of that API.
-        allowed_hosts: File hosts to trust besides `replicate.delivery` and the API's own, each
-            `host` or `host:port`.
+        allowed_hosts: File hosts to trust besides `replicate.delivery` and the API's own host,
+            each `host` or `host:port`.
         on_progress: Called with the bytes of all files so far and their sum, if known.
         policy: Limits of the retries.
 

@@ -1,0 +1,80 @@
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+
+from prefect_replicate.exceptions import OutputError, OutputExpiredError
+
+from .conftest import names
+
+COMPLETED = datetime(2026, 3, 1, 12, 30, tzinfo=timezone.utc)
+EXPIRED = "prediction abc123 are gone: it completed on 2026-03-01 at 12:30:00 UTC.*paid again"
+
+
+@pytest.mark.parametrize("output", [None, "http://127.0.0.1:1/a.mp4"])
+async def test_removed_data_is_expired(store, prediction, tmp_path, output: str | None):
+    removed = prediction(output, data_removed=True, completed_at=COMPLETED)
+
+    with pytest.raises(OutputExpiredError, match=EXPIRED):
+        await store(removed, tmp_path)
+
+
+@pytest.mark.parametrize("status", [404, 410])
+async def test_a_file_that_the_host_has_deleted_is_expired(
+    host, store, prediction, tmp_path, status: int
+):
+    host.answers(status)
+
+    with pytest.raises(OutputExpiredError, match=EXPIRED):
+        await store(prediction(f"{host.url}/a", completed_at=COMPLETED), tmp_path)
+
+    assert len(host.requests) == 1
+    assert names(tmp_path) == []
+
+
+async def test_a_part_of_an_expired_file_is_not_kept(host, store, prediction, tmp_path):
+    url = host.add("/a", b"video" * 1000)
+    host.breaks_off(after=100)
+    host.answers(404)
+
+    with pytest.raises(OutputExpiredError, match="an unknown time"):
+        await store(prediction(url), tmp_path)
+
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("status", ["processing", "failed", "canceled", "aborted", "new-status"])
+async def test_only_a_succeeded_prediction_has_files(store, prediction, tmp_path, status: str):
+    with pytest.raises(OutputError, match=f"abc123 is '{status}'; only one that succeeded"):
+        await store(prediction("http://127.0.0.1:1/a", status=status), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("output", "shown"),
+    [(None, "None"), (["To", "day"], r"\['To', 'day'\]"), ("x" * 1000, r"'x+\.\.\.x+'")],
+)
+async def test_an_output_without_files_is_shown(
+    store, prediction, tmp_path, output: object, shown: str
+):
+    with pytest.raises(OutputError, match=f"made no files: its output is {shown}. It is in"):
+        await store(prediction(output), tmp_path)
+
+
+async def test_an_id_that_is_a_path_is_refused(store, prediction, tmp_path):
+    with pytest.raises(OutputError, match="can't stand in a file name"):
+        await store(prediction("data:,x", id="../../etc/x"), tmp_path / "a" / "b")
+
+
+async def test_a_bad_destination_after_paying_is_an_output_error(store, prediction, tmp_path):
+    (tmp_path / "file").touch()
+
+    with pytest.raises(OutputError, match=r"abc123 is done and paid, but.*can't be written to"):
+        await store(prediction("data:,x"), tmp_path / "file")
+
+
+async def test_an_older_file_of_the_same_name_is_replaced(store, prediction, tmp_path: Path):
+    (tmp_path / "abc123.txt").write_text("half")
+
+    await store(prediction("data:,whole"), tmp_path)
+
+    assert (tmp_path / "abc123.txt").read_text() == "whole"
