@@ -105,6 +105,8 @@ class Front:
         if fault.kind == "delay":
             await self._process(scope, exchange.receive, exchange.send)
         elif fault.kind == "reset":
+            # A client that still sends would notice in another way each time.
+            await exchange.read_all()
             self._connections.reset(peer)
             await exchange.until_disconnected()
         elif fault.kind == "lost_reply":
@@ -186,11 +188,14 @@ class _Exchange:
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            # A client that is still sending would not read an early refusal.
-            while not self._is_read:
-                await self.receive()
+            # A client that still sends would not read an early refusal.
+            await self.read_all()
             self._request.status = message["status"]
         await self._send(message)
+
+    async def read_all(self) -> None:
+        while not self._is_read:
+            await self.receive()
 
     async def until_disconnected(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":

@@ -178,10 +178,10 @@ def _all_events(record: Record) -> Iterator[Due]:
 
 
 def _throttled(events: Iterator[Due]) -> Iterator[Due]:
-    last: float | None = None
+    last: dict[WebhookEvent, float] = {}
     for due in events:
         if due.event in _THROTTLED:
-            if last is not None and due.at - last < _THROTTLE:
+            if due.at - last.get(due.event, float("-inf")) < _THROTTLE:
                 continue
-            last = due.at
+            last[due.event] = due.at
         yield due
