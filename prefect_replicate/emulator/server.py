@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import threading
 from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ from prefect_replicate.emulator.traffic import Traffic
 from prefect_replicate.emulator.webhooks import Delivery
 
 T = TypeVar("T")
+_logger = logging.getLogger(__name__)
 _LOOPBACK = "127.0.0.1"
 _KEEP_ALIVE = 75
 _PATIENCE = 10.0
@@ -67,6 +69,7 @@ class Emulator:
         self._connections = Connections()
         self._ready = threading.Event()
         self._thread: threading.Thread | None = None
+        self._platform: Platform | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -103,12 +106,12 @@ class Emulator:
     @property
     def base_url(self) -> str:
         """Origin of the API, without `/v1`: what `REPLICATE_BASE_URL` takes."""
-        return self._platform.base_url
+        return self._running.base_url
 
     @property
     def files_url(self) -> str:
         """Origin of the file host."""
-        return self._platform.files_url
+        return self._running.files_url
 
     @property
     def webhook_secret(self) -> str:
@@ -123,35 +126,41 @@ class Emulator:
     @property
     def faults(self) -> FaultPlan:
         """What goes wrong, with which requests."""
-        return self._platform.faults
+        return self._running.faults
 
     @property
     def requests(self) -> Traffic:
         """The requests that arrived, on both ports."""
-        return self._platform.traffic
+        return self._running.traffic
 
     @property
     def predictions(self) -> History:
         """The predictions, newest first."""
-        return self._platform.history
+        return self._running.history
 
     @property
     def webhooks(self) -> Sequence[Delivery]:
         """The attempts to deliver webhooks, in order."""
-        return self._platform.courier.deliveries
+        return self._running.courier.deliveries
 
     @property
     def behaviour(self) -> Behaviour:
         """What the platform is like at present."""
-        return self._platform.behaviour
+        return self._running.behaviour
 
     def behave(self, **changes: Any) -> None:
         """Change switches of the behaviour until the next `reset`."""
-        self._platform.behaviour = changed(self._platform.behaviour, changes)
+        self._running.behaviour = changed(self._running.behaviour, changes)
 
     def reset(self) -> None:
         """Go back to how it was at the start: no predictions, no faults, the first behaviour."""
-        self._on_loop(self._platform.reset)
+        self._on_loop(self._running.reset)
+
+    @property
+    def _running(self) -> Platform:
+        if self._platform is None:
+            raise RuntimeError("the emulator was not started: use it in a with block")
+        return self._platform
 
     async def _serve(self, sockets: list[socket.socket]) -> None:
         self._loop = asyncio.get_running_loop()
@@ -160,12 +169,17 @@ class Emulator:
         await self._server.serve(sockets)
 
     def _config(self, files_port: int) -> uvicorn.Config:
-        api = Front(api_app(self._platform), self._platform, self._connections, "api")
-        files = Front(delivery_app(self._platform), self._platform, self._connections, "files")
+        api = Front(api_app(self._running), self._running, self._connections, "api")
+        files = Front(delivery_app(self._running), self._running, self._connections, "files")
 
         async def by_port(scope: Scope, receive: Receive, send: Send) -> None:
             app = files if scope["server"][1] == files_port else api
-            await app(scope, receive, send)
+            try:
+                await app(scope, receive, send)
+            except Exception:
+                # uvicorn is silenced, as it would also report each connection that a fault cuts.
+                _logger.exception("the emulator failed at %s %s", scope["method"], scope["path"])
+                raise
 
         return uvicorn.Config(
             by_port,

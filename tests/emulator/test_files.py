@@ -52,7 +52,7 @@ def test_an_upload_expires_after_a_day(api: httpx.Client, still: Emulator) -> No
 
 def test_a_signed_url_needs_no_token(api: httpx.Client, replicate_emulator: Emulator) -> None:
     uploaded = upload(api)
-    secret = replicate_emulator._platform.signing_secret  # the API does not tell it
+    secret = replicate_emulator._running.signing_secret  # the API does not tell it
     expiry = int(replicate_emulator.clock.now()) + 60
     query = {"owner": "acme", "expiry": expiry}
     signature = sign_download(secret, "acme", uploaded["id"], expiry)

@@ -92,7 +92,7 @@ def test_models_are_searched_with_the_query_verb(api: httpx.Client) -> None:
 def test_thousands_of_live_predictions_are_cheap(
     api: httpx.Client, replicate_emulator: Emulator
 ) -> None:
-    platform = replicate_emulator._platform  # 5000 creates over HTTP would take 10 s
+    platform = replicate_emulator._running  # 5000 creates over HTTP would take 10 s
     model = default_catalogue().models[0]
     order = Order({"prompt": "a red fox"})
     records = [platform.start(model, model.latest_version, order) for _ in range(5000)]

@@ -81,6 +81,11 @@ def test_arguments_that_make_no_sense_are_refused(options: dict[str, object], me
         Emulator(**options)  # pyright: ignore[reportArgumentType] which is the point
 
 
+def test_an_emulator_that_was_not_started_says_so() -> None:
+    with pytest.raises(RuntimeError, match="was not started: use it in a with block"):
+        _ = Emulator().base_url
+
+
 def test_a_port_that_is_taken_is_named(replicate_emulator: Emulator) -> None:
     port = int(replicate_emulator.base_url.rpartition(":")[2])
 
