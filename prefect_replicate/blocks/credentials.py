@@ -1,7 +1,5 @@
 """The block that stores a Replicate API token."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Coroutine
 from functools import lru_cache

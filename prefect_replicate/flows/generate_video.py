@@ -1,6 +1,7 @@
 """From a prompt to a stored video."""
 
-from __future__ import annotations
+# No `from __future__ import annotations` in modules with flows and tasks: Prefect loads a served
+# flow from its file, where Pydantic could not resolve annotations that are text.
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ Prefect runs it in a process that knows nothing of the run (the one that serves 
 a fresh one that the worker starts), so it goes by the ledger alone.
 """
 
-from __future__ import annotations
-
 import asyncio
 from typing import Any
 from uuid import UUID

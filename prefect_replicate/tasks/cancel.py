@@ -1,7 +1,5 @@
 """Ending a prediction."""
 
-from __future__ import annotations
-
 import asyncio
 
 from prefect import task

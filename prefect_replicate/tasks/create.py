@@ -1,7 +1,5 @@
 """Starting a prediction."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Storing a prediction's files."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Looking at a prediction once."""
 
-from __future__ import annotations
-
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 

@@ -1,7 +1,5 @@
 """Waiting for a prediction."""
 
-from __future__ import annotations
-
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
