@@ -1,4 +1,25 @@
-"""A local Replicate: a real HTTP server that speaks Replicate's published API."""
+"""A local Replicate: a real HTTP server that speaks Replicate's published API.
+
+In tests, the fixture starts it once, resets it before each test, and points the environment to it:
+
+```python
+pytest_plugins = ["prefect_replicate.emulator.fixtures"]  # in the conftest.py at the root
+
+def test_a_lost_reply(replicate_emulator):
+    replicate_emulator.clock.speed = 0  # time stands still
+    replicate_emulator.faults.add("lost_reply", method="POST", path="/predictions$")
+    ...
+    replicate_emulator.clock.advance(60)
+    assert len(replicate_emulator.predictions.live()) == 0
+```
+
+`emulator/timer` is the model for tests: its input says how long it takes, how it ends and what it
+returns. `emulator/community-timer` is the same with versions, `acme/timer` a deployment of that.
+The video models have the names and inputs of real ones and return an MP4 that shows the prompt.
+
+Tests in other processes and languages drive it over HTTP; `prefect_replicate.emulator.api.control`
+lists the routes.
+"""
 
 from importlib.util import find_spec as _find_spec
 

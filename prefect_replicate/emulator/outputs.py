@@ -27,22 +27,24 @@ def files_of(record: Record) -> dict[str, Artifact]:
     return {file_key(record.id, index): artifact for index, artifact in found}
 
 
-def output_with_urls(record: Record, files_url: str) -> Any:
-    """Return the output with a URL in the place of each file."""
-    keys = iter(files_of(record))
-    return _replaced(
-        record.plan.output, lambda file: f"{files_url}/{_SHARD}/{next(keys)}/{file.name}"
-    )
+def file_url(files_url: str, key: str, file: Artifact) -> str:
+    """Return where a file is served."""
+    return f"{files_url}/{_SHARD}/{key}/{file.name}"
 
 
-def output_inline(record: Record, files_url: str, limit: int) -> Any:
-    """Return the output with small texts as `data:` URIs, as sync mode does, and URLs otherwise."""
+def written_output(record: Record, files_url: str, inline_limit: int = 0) -> Any:
+    """Return the output with a URL in the place of each file.
+
+    Args:
+        record: The prediction.
+        files_url: Origin of the file host.
+        inline_limit: Files up to this many bytes come as `data:` URIs, as in sync mode.
+    """
     keys = iter(files_of(record))
 
     def place(file: Artifact) -> str:
-        key = next(keys)
-        inline = _data_uri(file, limit)
-        return inline or f"{files_url}/{_SHARD}/{key}/{file.name}"
+        url = file_url(files_url, next(keys), file)
+        return _data_uri(file, inline_limit) or url
 
     return _replaced(record.plan.output, place)
 
@@ -61,7 +63,7 @@ def _small_content(file: Artifact, limit: int) -> bytes | None:
         content = b"".join(file.chunks(0, file.size))
     else:
         return None
-    return content if len(content) <= limit else None
+    return content if 0 < len(content) <= limit else None
 
 
 def _replaced(output: Any, place: Callable[[Artifact], str]) -> Any:

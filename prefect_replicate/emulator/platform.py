@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -20,8 +20,9 @@ from prefect_replicate.emulator.limits import Meter
 from prefect_replicate.emulator.models.catalogue import Catalogue, default_catalogue
 from prefect_replicate.emulator.models.cog import defaults
 from prefect_replicate.emulator.models.model import Job, Model, Version
+from prefect_replicate.emulator.orders import Order
 from prefect_replicate.emulator.plans import Plan
-from prefect_replicate.emulator.predictions import Record, WebhookEvent
+from prefect_replicate.emulator.predictions import Record
 from prefect_replicate.emulator.serialise import Writer
 from prefect_replicate.emulator.traffic import Traffic
 from prefect_replicate.emulator.uploads import Uploads
@@ -106,29 +107,6 @@ class Platform:
             image=first_frame(image, self.uploads, self.clock.now(), lifetime),
         )
         return model.planner(job)
-
-
-@dataclass(frozen=True)
-class Order:
-    """What a create asks for, once it was found to be in order."""
-
-    input: Mapping[str, Any]
-    lifetime: float | None = None
-    deployment: str | None = None
-    webhook: str | None = None
-    webhook_events: tuple[WebhookEvent, ...] | None = None
-
-
-def order_from(body: Mapping[str, Any], lifetime: float | None, deployment: str | None) -> Order:
-    """Return what the body of a create asks for."""
-    events = cast("Sequence[WebhookEvent] | None", body.get("webhook_events_filter"))
-    return Order(
-        input=body["input"],
-        lifetime=lifetime,
-        deployment=deployment,
-        webhook=body.get("webhook"),
-        webhook_events=None if events is None else tuple(events),
-    )
 
 
 def platform_of(request: Request) -> Platform:

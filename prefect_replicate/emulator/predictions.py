@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from prefect_replicate.emulator.plans import Plan
@@ -36,7 +36,7 @@ class Record:
     webhook: str | None = None
     webhook_events: tuple[WebhookEvent, ...] | None = None
     stop_at: float | None = None
-    cancel_requests: int = field(default=0)
+    cancel_requests: int = 0
 
 
 @dataclass(frozen=True)

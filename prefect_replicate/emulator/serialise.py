@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from prefect_replicate.emulator.behaviour import Behaviour
-from prefect_replicate.emulator.outputs import output_inline, output_with_urls
+from prefect_replicate.emulator.outputs import written_output
 from prefect_replicate.emulator.predictions import Record, State, logs_at, removed_at
 from prefect_replicate.emulator.timestamps import format_time
 
@@ -73,12 +73,12 @@ class Writer:
         lags = self.behaviour.sync_status_lags
         body = self.with_output(record, state) if lags else self.live(record, state)
         limit = self.behaviour.sync_data_uri_limit
-        return {**body, "output": output_inline(record, self.files_url, limit)}
+        return {**body, "output": written_output(record, self.files_url, limit)}
 
     def with_output(self, record: Record, state: State) -> dict[str, Any]:
         """Return the moment when all output is there, and the prediction not yet succeeded."""
         body = self.live(record, replace(state, status="processing", completed_at=None))
-        return {**body, "output": output_with_urls(record, self.files_url)}
+        return {**body, "output": written_output(record, self.files_url)}
 
     def _core(self, record: Record, state: State) -> dict[str, Any]:
         removed = is_removed(record, state, self.behaviour.retention)
@@ -103,7 +103,7 @@ class Writer:
     def _output(self, record: Record, state: State) -> Any:
         if state.status != "succeeded":
             return None
-        return output_with_urls(record, self.files_url)
+        return written_output(record, self.files_url)
 
     def _urls(self, record: Record) -> dict[str, str]:
         api = f"{self.base_url}/v1/predictions/{record.id}"

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import Any, Literal, cast
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
-from prefect_replicate.emulator.outputs import output_with_urls
+from prefect_replicate.emulator.outputs import written_output
 from prefect_replicate.emulator.platform import Platform, platform_of
 from prefect_replicate.emulator.predictions import Record, State, ending_of, logs_at, state_at
 
 _REASONS = {"failed": "error", "canceled": "canceled", "aborted": "canceled"}
+
+
+@dataclass(frozen=True)
+class Event:
+    """A server-sent event."""
+
+    name: Literal["output", "logs", "error", "done"]
+    data: str
 
 
 async def get_stream(request: Request) -> Response:
@@ -24,21 +33,30 @@ async def get_stream(request: Request) -> Response:
         return PlainTextResponse("Not found\n", 404)
     headers = {"cache-control": "no-store", "access-control-allow-origin": "*"}
     return StreamingResponse(
-        _events(platform, record), headers=headers, media_type="text/event-stream"
+        _numbered(_events(platform, record)), headers=headers, media_type="text/event-stream"
     )
 
 
-async def _events(platform: Platform, record: Record) -> AsyncIterator[str]:
+async def _numbered(events: AsyncIterator[Event]) -> AsyncIterator[str]:
+    # The official client drops events without an id.
+    number = 0
+    async for event in events:
+        number += 1
+        data = "".join(f"data: {line}\n" for line in event.data.split("\n"))
+        yield f"event: {event.name}\nid: {number}\n{data}\n"
+
+
+async def _events(platform: Platform, record: Record) -> AsyncIterator[Event]:
     printed = ""
     started = record.created_at + record.plan.queue
     for moment in [*(started + line.at for line in record.plan.logs), float("inf")]:
         state = await _state_after(platform, record, moment)
         logs = logs_at(record, state)
         if logs != printed:
-            yield event("logs", logs[len(printed) :])
+            yield Event("logs", logs[len(printed) :])
             printed = logs
-    for text in ending_events(record, state_at(record, platform.clock.now()), platform.files_url):
-        yield text
+    for event in ending_events(record, state_at(record, platform.clock.now()), platform.files_url):
+        yield event
 
 
 async def _state_after(platform: Platform, record: Record, moment: float) -> State:
@@ -46,20 +64,14 @@ async def _state_after(platform: Platform, record: Record, moment: float) -> Sta
     return state_at(record, platform.clock.now())
 
 
-def ending_events(record: Record, state: State, files_url: str) -> list[str]:
+def ending_events(record: Record, state: State, files_url: str) -> list[Event]:
     """Return the events that close the stream of a prediction that has ended."""
     if state.status == "succeeded":
-        output = output_with_urls(record, files_url)
+        output = written_output(record, files_url)
         parts = cast("list[Any]", output) if isinstance(output, list) else [output]
         texts = [part if isinstance(part, str) else json.dumps(part) for part in parts]
-        return [*(event("output", text) for text in texts), event("done", "{}")]
-    closing = event("done", json.dumps({"reason": _REASONS[state.status]}))
+        return [*(Event("output", text) for text in texts), Event("done", "{}")]
+    closing = Event("done", json.dumps({"reason": _REASONS[state.status]}))
     if state.status == "failed":
-        return [event("error", json.dumps({"detail": record.plan.error})), closing]
+        return [Event("error", json.dumps({"detail": record.plan.error})), closing]
     return [closing]
-
-
-def event(name: str, text: str) -> str:
-    """Return one server-sent event."""
-    data = "".join(f"data: {line}\n" for line in text.split("\n"))
-    return f"event: {name}\n{data}\n"

@@ -12,11 +12,18 @@ from prefect_replicate.emulator.fixtures import (  # noqa: F401 pytest finds the
 )
 
 
-@pytest.fixture
-def api(replicate_emulator: Emulator) -> Iterator[httpx.Client]:  # noqa: F811 the fixture above
-    headers = {"authorization": f"Bearer {replicate_emulator.token}"}
-    with httpx.Client(base_url=f"{replicate_emulator.base_url}/v1", headers=headers) as client:
+@pytest.fixture(scope="session")
+def connection(_replicate_emulator_server: Emulator) -> Iterator[httpx.Client]:  # noqa: F811 above
+    emulator = _replicate_emulator_server
+    headers = {"authorization": f"Bearer {emulator.token}"}
+    with httpx.Client(base_url=f"{emulator.base_url}/v1", headers=headers) as client:
         yield client
+
+
+@pytest.fixture
+def api(replicate_emulator: Emulator, connection: httpx.Client) -> httpx.Client:  # noqa: F811 above
+    """A client of the API; one for all tests, as loading certificates takes 30 ms."""
+    return connection
 
 
 @pytest.fixture

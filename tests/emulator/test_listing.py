@@ -6,8 +6,8 @@ import pytest
 
 from prefect_replicate.emulator import Emulator
 from prefect_replicate.emulator.models.catalogue import default_catalogue
+from prefect_replicate.emulator.orders import Order
 from prefect_replicate.emulator.paging import page_of
-from prefect_replicate.emulator.platform import Order
 
 
 def create_many(emulator: Emulator, api: httpx.Client, count: int) -> list[str]:

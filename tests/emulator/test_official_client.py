@@ -56,6 +56,24 @@ def test_predictions_are_read_listed_and_cancelled(client: replicate.Client) -> 
     assert [one.id for one in client.predictions.list()] == [created.id]
 
 
+def test_an_output_is_streamed(client: replicate.Client) -> None:
+    events = client.stream("emulator/timer", input={"output": ["Hello", " world"]})
+
+    assert "".join(str(event) for event in events) == "Hello world"
+
+
+async def test_the_async_twin_works_too(client: replicate.Client) -> None:
+    assert await client.async_run("emulator/timer", input={"output": [1, 2]}) == [1, 2]
+
+
+def test_a_community_version_runs(client: replicate.Client) -> None:
+    version = client.models.get("emulator/community-timer").versions.list()[0]
+
+    output = client.run(f"emulator/community-timer:{version.id}", input={"output": {"a": 1}})
+
+    assert output == {"a": 1}
+
+
 def test_a_wrong_token_is_refused(replicate_emulator: Emulator) -> None:
     client = replicate.Client(api_token="r8_wrong", base_url=replicate_emulator.base_url)
 

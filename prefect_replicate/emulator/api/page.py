@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from prefect_replicate.emulator import problems
-from prefect_replicate.emulator.outputs import files_of
+from prefect_replicate.emulator.outputs import file_url, files_of
 from prefect_replicate.emulator.platform import platform_of
 from prefect_replicate.emulator.predictions import Record, state_at
 
@@ -33,21 +33,28 @@ async def get_page(request: Request) -> Response:
         raise problems.not_found()
     state = state_at(record, platform.clock.now())
     body = platform.writer.database(record, state)
-    return HTMLResponse(_render(record, body, is_live=not state.is_terminal))
+    videos = _videos(record, platform.files_url) if state.status == "succeeded" else ""
+    return HTMLResponse(_render(body, videos, is_live=not state.is_terminal))
 
 
-def _render(record: Record, body: Mapping[str, Any], *, is_live: bool) -> str:
-    output = json.dumps(body["output"], indent=2)
-    has_video = any(one.media_type == "video/mp4" for one in files_of(record).values())
-    url = json.loads(output)[0] if output.startswith("[") else body["output"]
+def _videos(record: Record, files_url: str) -> str:
+    urls = (
+        file_url(files_url, key, file)
+        for key, file in files_of(record).items()
+        if file.media_type == "video/mp4"
+    )
+    return "".join(f'<video controls autoplay loop src="{url}"></video>' for url in urls)
+
+
+def _render(body: Mapping[str, Any], videos: str, *, is_live: bool) -> str:
     return _PAGE.format(
-        id=record.id,
-        model=html.escape(record.model),
+        id=body["id"],
+        model=html.escape(body.get("model", "")),
         status=body["status"],
         refresh='<meta http-equiv="refresh" content="1">' if is_live else "",
-        videos=f'<video controls autoplay loop src="{url}"></video>' if has_video and url else "",
+        videos=videos,
         input=html.escape(json.dumps(body["input"], indent=2)),
-        output=html.escape(output),
+        output=html.escape(json.dumps(body["output"], indent=2)),
         logs=html.escape(body["logs"]),
     )
 

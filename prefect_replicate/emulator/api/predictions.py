@@ -14,7 +14,8 @@ from prefect_replicate.emulator.api.models import find_deployment, find_model
 from prefect_replicate.emulator.api.replies import paged, read_json
 from prefect_replicate.emulator.durations import parse_lifetime, parse_wait
 from prefect_replicate.emulator.models.model import Model, Version
-from prefect_replicate.emulator.platform import order_from, platform_of
+from prefect_replicate.emulator.orders import order_from
+from prefect_replicate.emulator.platform import platform_of
 from prefect_replicate.emulator.predictions import Record, ending_of, state_at
 from prefect_replicate.emulator.problems import InvalidField
 from prefect_replicate.emulator.serialise import stored_at
