@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,6 +13,7 @@ from functools import lru_cache
 from prefect_replicate.emulator.scenes import Scene
 
 _BLOCK = 1 << 20
+_one_at_a_time = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,13 @@ async def load(artifact: Artifact) -> Body:
     return _body_of(await asyncio.to_thread(_drawn, artifact.scene))
 
 
-@lru_cache(maxsize=64)
 def _drawn(scene: Scene) -> bytes:
+    with _one_at_a_time:
+        return _draw(scene)
+
+
+@lru_cache(maxsize=64)
+def _draw(scene: Scene) -> bytes:
     # PyAV takes a quarter of a second to import, which only those who watch should pay.
     from prefect_replicate.emulator.drawing import draw_video
 

@@ -47,10 +47,10 @@ def _write_video(scene: Scene, target: Path) -> None:
 
 
 def _add_stream(container: OutputContainer, scene: Scene) -> VideoStream:
-    stream = container.add_stream("libx264", rate=scene.fps)
+    options = {"preset": "ultrafast", "crf": "26", "g": str(scene.fps)}
+    stream = container.add_stream("libx264", rate=scene.fps, options=options)
     stream.width, stream.height = scene.size
     stream.pix_fmt = "yuv420p"
-    stream.options = {"preset": "ultrafast", "crf": "26", "g": str(scene.fps)}
     # One thread draws the same bytes on every machine, and leaves the other cores alone.
     stream.codec_context.thread_count = 1
     return stream

@@ -49,6 +49,10 @@ class Fault:
         nth: The first of the matching requests that meets the fault, counted from 1.
         times: How many meet it; `None` is all of them.
         rate: The share of those that meet it, by chance.
+        seconds: Real seconds; for kinds other than those two, the request is kept so long first.
+        status: Of `error_page` and `error_text`.
+        retry_after: Seconds that `throttled` asks to wait.
+        bytes: Where `truncated` breaks off.
         processed: For the kinds that reply: whether the request is processed before it is answered
             so. The client cannot tell.
     """

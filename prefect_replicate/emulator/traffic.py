@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -41,9 +42,9 @@ class Request:
 
 @dataclass
 class Traffic:
-    """All requests, in the order in which they came."""
+    """The requests in the order in which they came, the last 100,000 of them."""
 
-    _requests: list[Request] = field(default_factory=list[Request])
+    _requests: deque[Request] = field(default_factory=lambda: deque[Request](maxlen=100_000))
 
     def __iter__(self) -> Iterator[Request]:
         return iter(tuple(self._requests))

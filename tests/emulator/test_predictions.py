@@ -254,3 +254,37 @@ def test_inspection_counts_creates_with_the_same_input(
 
     assert counted == {first["id"]: 2, again["id"]: 2, other["id"]: 1}
     assert len(replicate_emulator.predictions.live()) == 3
+
+
+def test_sync_mode_can_be_without_its_recorded_quirks(
+    api: httpx.Client, replicate_emulator: Emulator
+) -> None:
+    replicate_emulator.behave(sync_status_lags=False, sync_data_uri_limit=0)
+
+    created = create(api, {"prefer": "wait"})
+
+    assert created["status"] == "succeeded"
+    assert created["output"].startswith(replicate_emulator.files_url)
+
+
+def test_a_prediction_can_lack_its_model(api: httpx.Client, replicate_emulator: Emulator) -> None:
+    replicate_emulator.behave(omit_model=True)
+
+    assert "model" not in create(api)
+
+
+def test_video_models_can_be_made_faster_as_a_whole(
+    api: httpx.Client, replicate_emulator: Emulator
+) -> None:
+    replicate_emulator.behave(duration_factor=0)
+    body = {"version": "openai/sora-2", "input": {"prompt": "x"}}
+    created = api.post("/predictions", json=body).json()
+
+    assert read(api, created)["status"] == "succeeded"
+
+
+def test_times_have_three_to_nine_digits_of_a_second(api: httpx.Client) -> None:
+    times = {create(api)["created_at"] for _ in range(40)}
+    digits = {len(time.rstrip("Z").partition(".")[2]) for time in times}
+
+    assert digits == {3, 6, 8, 9}
