@@ -151,7 +151,7 @@ def test_redirects_are_not_followed_and_retries_end_after_a_minute(
     until(lambda: len(replicate_emulator.webhooks) == 7)
     first, *_, last = replicate_emulator.webhooks
 
-    assert 60 < last.time - first.time < 600
+    assert last.time - first.time >= 63
     assert [one.status for one in replicate_emulator.webhooks] == [301] * 7
 
 
