@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from prefect_replicate.emulator import Emulator
-from prefect_replicate.emulator.limits import LOW_CREDIT, Level, take
+from prefect_replicate.emulator.limits import LOW_CREDIT, STANDARD, Level, Meter, take
 from prefect_replicate.emulator.models.catalogue import default_catalogue
 from prefect_replicate.emulator.validation import (
     CREATE,
@@ -183,9 +183,8 @@ def test_low_credit_allows_one_create_in_ten_seconds(api: httpx.Client, still: E
     assert "burst of 1 requests while you have less than $5.0" in second.json()["detail"]
 
 
-def test_standard_limits_refuse_the_601st_create(api: httpx.Client, still: Emulator) -> None:
-    still.behave(rate_limits="standard", credit=False)
-    body = {"version": "emulator/timer", "input": {}}
-    statuses = [api.post("/predictions", json=body).status_code for _ in range(601)]
+def test_standard_limits_refuse_the_601st_create() -> None:
+    meter = Meter()
+    allowed = [meter.take(STANDARD, "create", now=0.0).allowed for _ in range(601)]
 
-    assert statuses == [402] * 600 + [429]
+    assert allowed == [True] * 600 + [False]
