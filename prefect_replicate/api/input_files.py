@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import mimetypes
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -46,12 +47,18 @@ class LocalFile:
         return mimetypes.guess_type(self.name)[0] or "application/octet-stream"
 
 
-async def read_files(value: Any) -> Any:
-    """Replace each `Path` and open binary file in `value`, at any depth, by a `LocalFile`.
+async def read_files(input: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace each `Path` and open binary file in `input`, at any depth, by a `LocalFile`.
 
     Raises:
-        InvalidInputError: A file is missing, not readable, or larger than 100 MB.
+        InvalidInputError: A file is missing, not readable, or larger than 100 MB, or what is not a
+            file is not JSON.
     """
+    if not isinstance(input, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidInputError(
+            f"input is a {type(input).__name__}, not a mapping of the model's inputs."
+            " Nothing was sent."
+        )
 
     async def read(leaf: Any) -> Any:
         if isinstance(leaf, Path):
@@ -60,7 +67,18 @@ async def read_files(value: Any) -> Any:
             return await anyio.to_thread.run_sync(_read_open_file, leaf)
         return leaf
 
-    return await _map_leaves(value, read)
+    files = await _map_leaves(input, read)
+    _check_json(files)
+    return files
+
+
+def _check_json(files: Any) -> None:
+    try:
+        json.dumps(without_content(files), allow_nan=False)
+    except (TypeError, ValueError) as exc:
+        raise InvalidInputError(
+            f"The input can't be written as JSON: {exc}. Nothing was sent."
+        ) from exc
 
 
 async def send_files(connection: Connection, value: Any) -> Any:
