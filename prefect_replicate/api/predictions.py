@@ -50,12 +50,18 @@ async def post_prediction(
 
     Raises:
         LostReplyError: It was sent, and whether a prediction exists is unknown.
+        InvalidInputError: Replicate found the input or the version wrong, and started nothing.
     """
     body: dict[str, Any] = {"input": input}
     if model.version is not None:
         body["version"] = model.version
     headers = {"Cancel-After": f"{max(5, round(cancel_after))}s"}
-    reply = await connection.write(model.create_path, unwanted, json=body, headers=headers)
+    try:
+        reply = await connection.write(model.create_path, unwanted, json=body, headers=headers)
+    except APIError as exc:
+        if exc.status != 422:
+            raise
+        raise InvalidInputError(f"{model.reference} was not started: {exc}") from exc
     try:
         return _read(reply)
     except APIError as exc:
