@@ -25,11 +25,18 @@ CLOCK_SLACK = timedelta(seconds=60)
 """How far our clock may be ahead of Replicate's."""
 
 LOOKS = 5
-"""Spread over about 15 s, since a list may lag behind a create."""
+FIRST_PAUSE = 1.0
+"""Seconds; it doubles, so that the looks spread over about 15 s: a list may lag behind a create."""
 
 
-class _Adopted(set[str]):
-    """Predictions that a call of this process has taken as its own."""
+class _Taken(set[str]):
+    """Predictions that calls of this process have made or adopted."""
+
+
+def take(prediction: Prediction) -> Prediction:
+    """Keep other calls of this process from adopting a prediction."""
+    process_state("taken", _Taken).add(prediction.id)
+    return prediction
 
 
 def match(
@@ -59,8 +66,9 @@ def match(
 
 
 def _fits(prediction: Prediction, reference: ModelReference) -> bool:
-    # A deployment's predictions name its model, and a bare version does not say whose it is.
-    if reference.is_deployment or reference.full_name is None:
+    # A deployment's predictions name its model, a bare version does not say whose it is, and some
+    # replies leave the model out.
+    if reference.is_deployment or reference.full_name is None or prediction.model is None:
         return True
     return prediction.model == reference.full_name
 
@@ -76,7 +84,7 @@ async def look_for_lost(
     attempts = AsyncRetrying(
         retry=retry_if_result(lambda found: found is None),
         stop=stop_after_attempt(looks),
-        wait=wait_exponential(multiplier=1, max=8),
+        wait=wait_exponential(multiplier=FIRST_PAUSE, max=8),
         retry_error_callback=lambda _: None,
     )
     found: Prediction | None = await attempts(
@@ -90,13 +98,11 @@ async def _look(
 ) -> Prediction | None:
     # One at a time, or two equal calls whose replies are lost together would adopt the same one.
     async with process_state("adoption", asyncio.Lock):
-        adopted = process_state("adopted", _Adopted)
         candidates = [one async for one in list_predictions(run.connection, since)]
-        owned = known_ids() | adopted | await _recorded_ids(run, since)
+        taken = process_state("taken", _Taken)
+        owned = known_ids() | taken | await _recorded_ids(run, since)
         found = match(candidates, reference, input_digest, owned)
-        if found is not None:
-            adopted.add(found.id)
-        return found
+        return take(found) if found else None
 
 
 async def _recorded_ids(run: Run, since: datetime) -> set[str]:

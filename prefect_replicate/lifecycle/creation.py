@@ -16,7 +16,7 @@ from prefect_replicate.api.input_files import read_files, send_files, without_co
 from prefect_replicate.api.models import ResolvedModel, resolve_model
 from prefect_replicate.api.predictions import get_prediction, post_prediction
 from prefect_replicate.engine import process_state
-from prefect_replicate.exceptions import LedgerError, UncertainCreateError
+from prefect_replicate.exceptions import LedgerError, ReplicateError, UncertainCreateError
 from prefect_replicate.ledger.occurrences import occurrence_of
 from prefect_replicate.ledger.record import INTENT, VOID, Record, digest, record_key
 from prefect_replicate.ledger.scope import root_of
@@ -27,7 +27,7 @@ from prefect_replicate.ledger.store import (
     records_with_key,
     update_record,
 )
-from prefect_replicate.lifecycle.adoption import look_for_lost
+from prefect_replicate.lifecycle.adoption import look_for_lost, take
 from prefect_replicate.lifecycle.bookkeeping import remember
 from prefect_replicate.lifecycle.cancellation import stop
 from prefect_replicate.lifecycle.run import Run
@@ -70,7 +70,7 @@ async def create(run: Run, request: Request) -> Prediction:
         LedgerError: Prefect's API could not be read or written, and nothing was paid.
         UncertainCreateError: Replies were lost, and no prediction of this call was found.
     """
-    files = await read_files(dict(request.input))
+    files = await read_files(request.input)
     model = await resolve_model(run.connection, request.model)
     key = await _key_of(run, request, digest(without_content(files)))
     earlier = await _resume(run, model, key) if key else None
@@ -147,6 +147,7 @@ async def _uninterrupted(run: Run, create: _Create) -> Prediction:
 async def _send_and_record(run: Run, create: _Create) -> Prediction:
     entry = await add_record(create.record, run.scope) if run.scope.is_recorded else None
     if run.caller.interrupted.is_set():
+        await _void(run, entry)
         raise asyncio.CancelledError
     attempts = AsyncRetrying(
         retry=retry_if_exception_type(LostReplyError),
@@ -154,7 +155,7 @@ async def _send_and_record(run: Run, create: _Create) -> Prediction:
         reraise=True,
     )
     try:
-        prediction: Prediction = await attempts(_send_or_adopt, run, create)
+        prediction: Prediction = await attempts(_send_or_adopt, run, create, entry)
     except LostReplyError as lost:
         raise UncertainCreateError(
             f"Creating a prediction of {create.record.model} was tried {_LOST_REPLIES} times, each"
@@ -168,24 +169,51 @@ async def _send_and_record(run: Run, create: _Create) -> Prediction:
     return prediction
 
 
-async def _send_or_adopt(run: Run, create: _Create) -> Prediction:
+async def _send_or_adopt(run: Run, create: _Create, entry: Entry | None) -> Prediction:
     sent_at = datetime.now(timezone.utc)
     try:
-        return await post_prediction(
-            run.connection,
-            create.model,
-            create.input,
-            create.record.cancel_after,
-            run.caller.interrupted,
+        return take(
+            await post_prediction(
+                run.connection,
+                create.model,
+                create.input,
+                create.record.cancel_after,
+                run.caller.interrupted,
+            )
         )
+    except ReplicateError:
+        await _void(run, entry)
+        raise
     except LostReplyError as lost:
         run.say("A create's reply was lost (%s); looking for it", lost, level=logging.WARNING)
-        found = await look_for_lost(
-            run, create.model.reference, create.record.input_digest, sent_at
-        )
+        found = await _look_for(run, create, sent_at, lost)
         if found is None:
             raise
         return found
+
+
+async def _look_for(
+    run: Run, create: _Create, sent_at: datetime, lost: LostReplyError
+) -> Prediction | None:
+    record = create.record
+    try:
+        return await look_for_lost(run, create.model.reference, record.input_digest, sent_at)
+    except ReplicateError as exc:
+        raise UncertainCreateError(
+            f"A create of {record.model} was sent, its reply was lost ({lost}), and it can't be"
+            f" looked for: {exc} If a prediction was made, Replicate ends it within"
+            f" {record.cancel_after:.0f} s."
+        ) from exc
+
+
+async def _void(run: Run, entry: Entry | None) -> None:
+    """Note that nothing was started, or a retry would search for it."""
+    if entry is None:
+        return
+    try:
+        await update_record(entry, entry.record.model_copy(update={"status": VOID}))
+    except LedgerError as exc:
+        run.say("%s", exc, level=logging.WARNING)
 
 
 async def _record_id(run: Run, entry: Entry, prediction: Prediction) -> None:
