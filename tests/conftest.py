@@ -1,0 +1,21 @@
+"""What all tests share. Nothing here reads the settings, keys or files of who runs them."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+import pytest
+
+# Before Prefect is imported, which reads its profile and keeps its files there.
+os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="prefect-replicate-tests-")
+os.environ["PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW"] = "ignore"
+
+pytest_plugins = ["prefect_replicate.emulator.fixtures"]
+
+
+@pytest.fixture(autouse=True)
+def _no_account_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:  # pyright: ignore[reportUnusedFunction] pytest calls it
+    """Without the emulator, a test has no token and reaches nobody."""
+    monkeypatch.delenv("REPLICATE_API_TOKEN", raising=False)
+    monkeypatch.delenv("REPLICATE_BASE_URL", raising=False)

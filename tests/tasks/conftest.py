@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from prefect_replicate import PollPolicy, Prediction, ReplicateCredentials, create_prediction
+from prefect_replicate.api import connection
+from prefect_replicate.emulator import Emulator
+from prefect_replicate.lifecycle import adoption
+
+PATIENCE = 5.0
+
+
+@pytest.fixture
+def quick() -> PollPolicy:
+    return PollPolicy(min_interval=0.01, max_interval=0.02)
+
+
+@pytest.fixture
+def still(replicate_emulator: Emulator) -> Emulator:
+    """The emulator with its time standing still, so that nothing ends by itself."""
+    replicate_emulator.clock.speed = 0
+    return replicate_emulator
+
+
+@pytest.fixture
+def running(still: Emulator) -> Prediction:
+    """A prediction that runs until the clock is moved by 1000 s."""
+    return create_prediction.fn("emulator/timer", {"seconds": 1000})
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give up after one attempt, and look for lost creates without a pause."""
+    monkeypatch.setattr(connection, "_RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(adoption, "FIRST_PAUSE", 0.0)
+
+
+@pytest.fixture
+def eventually() -> Callable[[Callable[[], Any]], None]:
+    """Wait until a condition holds, and fail if it never does."""
+
+    def eventually(condition: Callable[[], Any]) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < deadline, "the condition never came to hold"
+            time.sleep(0.005)
+
+    return eventually
+
+
+@dataclass
+class ScriptedAPI:
+    """An API that answers what a test says, for replies that the emulator never gives."""
+
+    base_url: str = ""
+    replies: list[Any] = field(default_factory=list)
+    requests: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+
+    @property
+    def credentials(self) -> ReplicateCredentials:
+        return ReplicateCredentials(api_token="r8_scripted", base_url=self.base_url)
+
+    @property
+    def paths(self) -> list[str]:
+        return [path for path, _ in self.requests]
+
+    def says(self, *bodies: Any) -> None:
+        """Answer these, one after the other, and the last one from then on.
+
+        A body is JSON for a 200, or a tuple of status, body, and maybe headers.
+        """
+        self.replies = list(bodies)
+
+    def next_reply(self) -> tuple[int, Any, dict[str, str]]:
+        reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
+        if not isinstance(reply, tuple):
+            return 200, reply, {}
+        return (*reply, {})[:3] if len(reply) == 2 else reply
+
+
+@pytest.fixture
+def scripted() -> Iterator[ScriptedAPI]:
+    api = ScriptedAPI()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("content-length", 0)))
+            api.requests.append((self.path, {k.lower(): v for k, v in self.headers.items()}))
+            status, body, headers = api.next_reply()
+            content = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+            self.send_response(status)
+            for name, value in {"content-length": str(len(content)), **headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_POST = do_GET
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        api.base_url = f"http://127.0.0.1:{server.server_port}"
+        yield api
+        server.shutdown()

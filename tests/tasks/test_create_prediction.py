@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import pytest
+
+from prefect_replicate import ReplicateCredentials, acreate_prediction, create_prediction
+from prefect_replicate.emulator import Emulator
+from prefect_replicate.emulator.models.model import version_id
+from prefect_replicate.exceptions import APIError, ConfigurationError, InvalidInputError
+
+OLD, NEW = (version_id("emulator/community-timer", number) for number in (1, 2))
+PREDICTIONS = "/v1/predictions"
+
+
+@pytest.mark.parametrize(
+    ("model", "path", "version"),
+    [
+        ("emulator/timer", "/v1/models/emulator/timer/predictions", None),
+        ("emulator/community-timer", PREDICTIONS, NEW),
+        (f"emulator/community-timer:{OLD}", PREDICTIONS, OLD),
+        (OLD, PREDICTIONS, OLD),
+        ("deployment:acme/timer", "/v1/deployments/acme/timer/predictions", None),
+    ],
+    ids=["official", "community", "version", "bare-version", "deployment"],
+)
+def test_each_form_of_reference_goes_to_its_own_endpoint(
+    replicate_emulator: Emulator, model: str, path: str, version: str | None
+) -> None:
+    prediction = create_prediction.fn(model, {"prompt": "a red fox"})
+
+    [sent] = replicate_emulator.requests.matching("POST")
+    assert (sent.path, sent.json.get("version")) == (path, version)
+    assert sent.json["input"] == prediction.input == {"prompt": "a red fox"}
+    assert prediction.id == next(iter(replicate_emulator.predictions)).id
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "",
+        "timer",
+        "emulator/timer:latest",
+        "emulator/timer/predictions",
+        "https://replicate.com/emulator/timer",
+        f"deployment:acme/timer:{OLD}",
+        "../account/x",
+    ],
+)
+def test_anything_else_is_refused_before_any_request(
+    replicate_emulator: Emulator, model: str
+) -> None:
+    with pytest.raises(InvalidInputError, match="accepted are 'owner/name', 'owner/name:version'"):
+        create_prediction.fn(model, {})
+    assert len(replicate_emulator.requests) == 0
+
+
+@pytest.mark.parametrize(
+    ("model", "kind"),
+    [
+        ("nobody/nothing", "model"),
+        (f"emulator/community-timer:{'0' * 64}", "model version"),
+        ("deployment:acme/nothing", "deployment"),
+    ],
+)
+def test_an_unknown_model_is_refused_before_a_create(
+    replicate_emulator: Emulator, model: str, kind: str
+) -> None:
+    with pytest.raises(InvalidInputError, match=f"knows no {kind} '{model}'.*Nothing was sent"):
+        create_prediction.fn(model, {})
+    assert replicate_emulator.requests.matching("POST") == []
+
+
+def test_a_mistyped_model_can_be_corrected_at_once(replicate_emulator: Emulator) -> None:
+    with pytest.raises(InvalidInputError, match="knows no model"):
+        create_prediction.fn("emulator/tiemr", {})
+    with pytest.raises(InvalidInputError, match="knows no model"):
+        create_prediction.fn("emulator/tiemr", {})
+
+    assert len(replicate_emulator.requests.matching("GET", "tiemr")) == 2
+
+
+def test_a_model_is_looked_up_once_for_many_creates() -> None:
+    with Emulator() as fresh:
+        account = ReplicateCredentials(api_token=fresh.token, base_url=fresh.base_url)
+        for _ in range(3):
+            create_prediction.fn("emulator/community-timer", {}, account)
+
+        assert len(fresh.requests.matching("GET", "/v1/models/")) == 1
+
+
+def test_an_unknown_bare_version_is_refused_by_the_create(replicate_emulator: Emulator) -> None:
+    with pytest.raises(InvalidInputError, match="The specified version does not exist"):
+        create_prediction.fn("0" * 64, {})
+    assert replicate_emulator.predictions.create_requests == 0
+
+
+def test_a_parameter_of_the_wrong_type_is_the_callers_error(replicate_emulator: Emulator) -> None:
+    with pytest.raises(InvalidInputError, match=r"^[^\n]*seconds[^\n]*$") as refused:
+        create_prediction.fn("emulator/timer", {"seconds": "soon"})
+
+    assert "emulator/timer" in str(refused.value)
+    assert replicate_emulator.predictions.create_requests == 0
+
+
+@pytest.mark.parametrize(
+    "value",
+    [object(), {1, 2}, b"raw", float("nan"), float("inf")],
+    ids=["object", "set", "bytes", "nan", "infinity"],
+)
+def test_a_value_that_is_not_json_is_refused_before_a_create(
+    replicate_emulator: Emulator, value: object
+) -> None:
+    with pytest.raises(InvalidInputError, match=r"input.*JSON"):
+        create_prediction.fn("emulator/timer", {"output": [value]})
+    assert replicate_emulator.requests.matching("POST") == []
+
+
+def test_an_input_that_is_not_a_mapping_is_refused(replicate_emulator: Emulator) -> None:
+    with pytest.raises(InvalidInputError, match="input is a str"):
+        create_prediction.fn("emulator/timer", "a red fox")  # pyright: ignore
+    assert replicate_emulator.requests.matching("POST") == []
+
+
+@pytest.mark.parametrize(
+    ("options", "header"),
+    [
+        ({}, "3660s"),
+        ({"cancel_after": 90}, "90s"),
+        ({"cancel_after": 0.4}, "5s"),
+        ({"cancel_after": None}, "86400s"),
+    ],
+)
+def test_every_create_says_when_replicate_may_end_it(
+    replicate_emulator: Emulator, options: dict[str, float | None], header: str
+) -> None:
+    prediction = create_prediction.fn("emulator/timer", {}, **options)
+
+    [sent] = replicate_emulator.requests.matching("POST")
+    assert sent.headers["cancel-after"] == header
+    assert prediction.deadline is not None
+
+
+def test_a_rejected_token_is_said_without_the_token(replicate_emulator: Emulator) -> None:
+    stranger = ReplicateCredentials(api_token="r8_stranger")
+
+    with pytest.raises(ConfigurationError, match=r"rejected the API token.*api_token") as refused:
+        create_prediction.fn("emulator/timer", {}, stranger)
+
+    assert "r8_stranger" not in f"{refused.value!r} {refused.value.__cause__!r}"
+    assert len(replicate_emulator.requests) == 1
+
+
+def test_an_account_without_credit_is_told_so_and_not_asked_again(
+    replicate_emulator: Emulator,
+) -> None:
+    replicate_emulator.behave(credit=False)
+
+    with pytest.raises(APIError, match="HTTP 402: You have insufficient credit") as refused:
+        create_prediction.fn("emulator/timer", {})
+
+    assert refused.value.status == 402
+    assert len(replicate_emulator.requests.matching("POST")) == 1
+
+
+async def test_the_async_twin_creates_too(replicate_emulator: Emulator) -> None:
+    prediction = await acreate_prediction.fn("emulator/timer", {"prompt": "a red fox"})
+
+    assert [one.id for one in replicate_emulator.predictions] == [prediction.id]
+
+
+def test_calls_outside_of_runs_are_separate(replicate_emulator: Emulator) -> None:
+    ids = {create_prediction.fn("emulator/timer", {}).id for _ in range(2)}
+
+    assert len(ids) == replicate_emulator.predictions.create_requests == 2
