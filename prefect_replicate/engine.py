@@ -81,7 +81,8 @@ def _forget_after_fork() -> None:
     _engine, _engine_lock = None, threading.Lock()  # the parent's thread may have held it
 
 
-os.register_at_fork(after_in_child=_forget_after_fork)
+if hasattr(os, "register_at_fork"):  # Windows has none, and does not fork
+    os.register_at_fork(after_in_child=_forget_after_fork)
 
 
 def process_state(key: Any, make: Callable[[], T]) -> T:

@@ -78,4 +78,4 @@ def record_key(root: UUID, model: str, input_digest: str, occurrence: int) -> st
         occurrence: 1 for the first call of this run that looks like this, 2 for the next.
     """
     call = digest([str(root), model, input_digest])
-    return f"replicate-{call[:32]}-{occurrence}"
+    return f"replicate-{call[:16]}-{occurrence}"  # longer ones overflow their card in the UI

@@ -80,7 +80,7 @@ def post(server: PrefectServer, path: str, body: dict[str, Any]) -> Any:
 
 
 def flow_run_of(server: PrefectServer, prompt: str) -> dict[str, Any]:
-    recent = {"sort": "ID_DESC", "limit": 20}
+    recent = {"sort": "START_TIME_DESC", "limit": 20}
     runs = post(server, "/flow_runs/filter", recent)
     return next(run for run in runs if run["parameters"].get("prompt") == prompt)
 
