@@ -123,7 +123,9 @@ class Connection:
 
     def _at_home(self, url: str) -> str:
         """Keep only path and query, so that no reply can send the token to another origin."""
-        return httpx.URL(url).raw_path.decode()
+        path = httpx.URL(url).raw_path.decode()
+        own = httpx.URL(self.address.base_url).raw_path.decode().rstrip("/")
+        return path.removeprefix(own) if path.startswith(f"{own}/") else path
 
     async def _attempt(
         self, method: str, path: str, repeatable: bool, kwargs: dict[str, Any]
@@ -148,7 +150,7 @@ class Connection:
             if not repeatable and reply.status_code != 503:
                 raise LostReplyError(f"{what}: HTTP {reply.status_code}")
             raise _Refused(error_in(reply, what), retry_after(reply))
-        if reply.is_error:
+        if not reply.is_success:  # a redirect too: following it could show the token to another
             raise error_in(reply, what)
         if not reply.content:
             return None
