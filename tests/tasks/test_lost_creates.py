@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -16,7 +17,7 @@ from prefect_replicate import ReplicateCredentials, acreate_prediction, create_p
 from prefect_replicate.api import connection
 from prefect_replicate.emulator import Emulator
 from prefect_replicate.emulator.models.model import version_id
-from prefect_replicate.exceptions import APIUnreachableError, UncertainCreateError
+from prefect_replicate.exceptions import APIError, APIUnreachableError, UncertainCreateError
 
 CREATE = {"method": "POST", "path": "/predictions$"}
 VERSION = version_id("emulator/community-timer", 2)
@@ -200,3 +201,27 @@ def test_a_create_is_not_sent_again_while_it_cannot_be_looked_for(
     with pytest.raises(UncertainCreateError, match=r"was lost .* can't be looked for: .*502"):
         create_prediction.fn("emulator/timer", {"seconds": 9})
     assert creates(still) == 1
+
+
+@pytest.mark.parametrize("prefix", ["", "/gateway"])
+@pytest.mark.parametrize("next_page", ["https://evil.example/v1", "{base_url}/v1"])
+def test_the_next_page_is_read_from_the_api_itself(
+    scripted: Any, impatient: None, prefix: str, next_page: str
+) -> None:
+    scripted.base_url += prefix
+    next_url = f"{next_page}/predictions?cursor=x".format(base_url=scripted.base_url)
+    lost = {"id": uuid4().hex, "status": "processing", "input": {"prompt": "a red fox"}}
+    scripted.says((502, "oops"), {"results": [], "next": next_url}, {"results": [lost]})
+
+    adopted = create_prediction.fn(VERSION, {"prompt": "a red fox"}, scripted.credentials)
+
+    assert adopted.id == lost["id"]
+    assert scripted.paths[-1] == f"{prefix}/v1/predictions?cursor=x"
+
+
+def test_a_create_that_is_redirected_is_refused_not_looked_for(scripted: Any) -> None:
+    scripted.says((301, "", {"location": "https://api.replicate.com/v1/predictions"}))
+
+    with pytest.raises(APIError, match="HTTP 301: Moved Permanently"):
+        create_prediction.fn(VERSION, {}, scripted.credentials)
+    assert scripted.paths == ["/v1/predictions"]
