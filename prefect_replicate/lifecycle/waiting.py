@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import random
 import time
 from collections.abc import Callable
@@ -47,9 +48,10 @@ class _Wait:
         changed = self.last is None or self.last.status != prediction.status
         self._looks = 0 if changed else self._looks + 1
         self._failing_since = None
-        self._born = self._born or time.monotonic() - _age(prediction)
+        now = time.monotonic()
+        self._born = self._born or now - _seconds_since(prediction.created_at)
         if prediction.status != "starting" and self._started is None:
-            self._started = time.monotonic()
+            self._started = now - _seconds_since(prediction.started_at)
         self.last = prediction
         self._forward(prediction)
         if changed:
@@ -81,28 +83,37 @@ class _Wait:
             ) from error
         self.run.say("A look at %s failed: %s", prediction_id, error, level=logging.WARNING)
 
-    def pause(self) -> float:
-        return self.policy.pause(self._looks, random.random())
+    def pause(self, timeout: float | None) -> float:
+        """Seconds until the next look, which is no later than the next limit."""
+        chosen = self.policy.pause(self._looks, random.random())
+        if self.last is None:
+            return chosen
+        age, running = self._times()
+        left = self.policy.time_left(self.last.status, age, running)
+        return max(0.0, min(chosen, left, math.inf if timeout is None else timeout - age))
+
+    def _times(self) -> tuple[float, float]:
+        """Seconds since the creation, and since the start; 0 before it."""
+        now = time.monotonic()
+        age = now - self._born if self._born is not None else 0.0
+        return age, now - self._started if self._started is not None else 0.0
 
     def exceeded(self, timeout: float | None) -> str | None:
         """Say which limit has passed, if one has."""
-        if self.last is None or self._born is None:
+        if self.last is None:
             return None
-        now = time.monotonic()
-        age = now - self._born
+        age, running = self._times()
         if timeout is not None and age > timeout:
             return f"not done {age:.0f} s after its creation (timeout {timeout:g} s)"
-        running = now - self._started if self._started is not None else 0.0
         return self.policy.exceeded(self.last.status, age, running)
 
 
-def _age(prediction: Prediction) -> float:
-    if prediction.created_at is None:
+def _seconds_since(moment: datetime | None) -> float:
+    if moment is None:
         return 0.0
-    created = prediction.created_at
-    if created.tzinfo is None:
-        created = created.replace(tzinfo=timezone.utc)
-    return max(0.0, (datetime.now(timezone.utc) - created).total_seconds())
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=timezone.utc)
+    return max(0.0, (datetime.now(timezone.utc) - moment).total_seconds())
 
 
 async def wait(
@@ -147,7 +158,7 @@ async def _look_until_over(
             return
         if waiting.last is not None:
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(ended.wait(), waiting.pause())
+                await asyncio.wait_for(ended.wait(), waiting.pause(timeout))
         try:
             waiting.saw(await get_prediction(waiting.run.connection, prediction_id))
         except APIError as exc:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
@@ -50,6 +52,13 @@ class PollPolicy(BaseModel):
         # The exponent is capped because a float overflows near 1.1 ** 7400.
         grown = self.min_interval * self.factor ** min(looks, 500)
         return min(grown, self.max_interval) * (1 + self.jitter * (2 * chance - 1))
+
+    def time_left(self, status: str, queued: float, running: float) -> float:
+        """Seconds until the limit that applies passes; the arguments are those of `exceeded`."""
+        limit, passed = self.run_timeout, running
+        if status == "starting":
+            limit, passed = self.queue_timeout, queued
+        return math.inf if limit is None else limit - passed
 
     def exceeded(self, status: str, queued: float, running: float) -> str | None:
         """Say which of the two limits has passed, if one has.
