@@ -1,0 +1,347 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from prefect_replicate import (
+    PollPolicy,
+    Prediction,
+    await_for_prediction,
+    create_prediction,
+    wait_for_prediction,
+)
+from prefect_replicate.emulator import Emulator
+from prefect_replicate.exceptions import (
+    APIError,
+    APIUnreachableError,
+    ConfigurationError,
+    PredictionCanceledError,
+    PredictionFailedError,
+    PredictionTimeoutError,
+)
+
+POLL = {"method": "GET", "path": r"/predictions/\w+$"}
+NEVER = 1000.0
+
+
+def test_a_prediction_is_waited_for_until_it_has_succeeded(
+    replicate_emulator: Emulator, quick: PollPolicy
+) -> None:
+    created = create_prediction.fn("emulator/timer", {"seconds": 0.1, "output": {"n": 1}})
+
+    done = wait_for_prediction.fn(created, policy=quick)
+
+    assert (done.id, done.status, done.output) == (created.id, "succeeded", {"n": 1})
+    assert done.predict_time == pytest.approx(0.1)
+
+
+def test_an_id_is_enough(replicate_emulator: Emulator, quick: PollPolicy) -> None:
+    created = create_prediction.fn("emulator/timer", {})
+
+    assert wait_for_prediction.fn(created.id, policy=quick).is_succeeded
+
+
+def test_one_that_has_ended_is_not_looked_at_again(
+    replicate_emulator: Emulator, quick: PollPolicy
+) -> None:
+    done = wait_for_prediction.fn(create_prediction.fn("emulator/timer", {}), policy=quick)
+    before = len(replicate_emulator.requests)
+
+    assert wait_for_prediction.fn(done) == done
+    assert len(replicate_emulator.requests) == before
+
+
+@pytest.mark.parametrize(
+    ("error", "is_transient", "said"),
+    [
+        ("Prediction interrupted; please retry (code: PA)", True, "trying again may help"),
+        ("CUDA out of memory.\n  Tried to allocate", False, r"permanent\): CUDA out of memory. Tr"),
+        ("NSFW content detected (E005)", False, "permanent"),
+    ],
+)
+def test_a_failure_says_whether_trying_again_can_help(
+    replicate_emulator: Emulator, quick: PollPolicy, error: str, is_transient: bool, said: str
+) -> None:
+    asked = {"outcome": "failed", "error": error}
+    created = create_prediction.fn("emulator/timer", asked)
+
+    with pytest.raises(PredictionFailedError, match=f"^Prediction .*{said}[^\n]*$") as failed:
+        wait_for_prediction.fn(created, policy=quick)
+
+    assert failed.value.is_transient is is_transient
+    assert failed.value.prediction.error == error
+
+
+def test_a_prediction_canceled_elsewhere_is_an_error(
+    replicate_emulator: Emulator, running: Prediction, quick: PollPolicy
+) -> None:
+    import replicate
+
+    def cancel_elsewhere(_: Prediction) -> None:
+        client = replicate.Client(
+            api_token=replicate_emulator.token, base_url=replicate_emulator.base_url
+        )
+        client.predictions.cancel(running.id)
+
+    with pytest.raises(PredictionCanceledError, match=rf"{running.id}: canceled after 0.0 s\.$"):
+        wait_for_prediction.fn(running, policy=quick, on_update=cancel_elsewhere)
+
+
+def test_a_prediction_that_its_deadline_aborts_is_an_error(
+    still: Emulator, quick: PollPolicy
+) -> None:
+    queued = create_prediction.fn("emulator/timer", {"queue_seconds": NEVER}, cancel_after=5)
+
+    with pytest.raises(PredictionCanceledError, match=r"aborted before it started.*not charged"):
+        wait_for_prediction.fn(
+            queued, policy=quick, on_update=lambda _: still.clock.advance(10) and None
+        )
+
+
+def test_an_unknown_status_is_waited_through(scripted: Any, quick: PollPolicy) -> None:
+    scripted.says(
+        {"id": "abc", "status": "hibernating"}, {"id": "abc", "status": "succeeded", "output": 1}
+    )
+
+    assert wait_for_prediction.fn("abc", scripted.credentials, policy=quick).output == 1
+
+
+@pytest.mark.parametrize("kind", ["reset", "error_page", "error_text", "html", "malformed"])
+def test_failed_looks_do_not_lose_the_prediction(
+    still: Emulator, running: Prediction, impatient: None, quick: PollPolicy, kind: Any
+) -> None:
+    still.faults.add(kind, **POLL, times=3)
+    seen: list[str] = []
+
+    def note(prediction: Prediction) -> None:
+        seen.append(prediction.status)
+        if not still.faults.pending:
+            still.clock.advance(NEVER)
+
+    assert wait_for_prediction.fn(running, policy=quick, on_update=note).is_succeeded
+    assert still.predictions.cancel_requests == 0
+
+
+def test_a_look_that_stays_impossible_ends_the_wait_and_leaves_the_prediction(
+    still: Emulator, running: Prediction, impatient: None
+) -> None:
+    still.faults.add("reset", **POLL, times=None)
+    policy = PollPolicy(min_interval=0.01, max_interval=0.01, failure_budget=0.1)
+
+    with pytest.raises(APIUnreachableError, match=r"last seen .* may still run") as lost:
+        wait_for_prediction.fn(running, policy=policy)
+
+    assert running.id in str(lost.value)
+    assert len(still.predictions.live()) == 1
+
+
+def test_a_prediction_that_is_unknown_is_not_looked_at_for_ever(
+    replicate_emulator: Emulator,
+) -> None:
+    with pytest.raises(APIError, match="nosuchprediction .never seen. can't be looked at") as lost:
+        wait_for_prediction.fn("nosuchprediction")
+    assert lost.value.status == 404
+
+
+def test_a_token_that_is_revoked_while_waiting_is_said(
+    still: Emulator, running: Prediction, quick: PollPolicy
+) -> None:
+    still.faults.add("unauthenticated", **POLL, times=None)
+
+    with pytest.raises(ConfigurationError, match="rejected the API token"):
+        wait_for_prediction.fn(running, policy=quick)
+
+
+def test_on_timeout_the_prediction_is_canceled_and_the_error_says_so(
+    still: Emulator, running: Prediction, quick: PollPolicy
+) -> None:
+    with pytest.raises(
+        PredictionTimeoutError, match=r"timeout 0.2 s\); canceled after 0.0 s$"
+    ) as e:
+        wait_for_prediction.fn(running, timeout=0.2, policy=quick)
+
+    assert isinstance(e.value, TimeoutError)
+    assert e.value.prediction.status == "canceled"
+    assert still.predictions.live() == []
+
+
+def test_a_timeout_does_not_wait_for_the_next_look(still: Emulator, running: Prediction) -> None:
+    slow = PollPolicy(min_interval=60, max_interval=60)
+
+    with pytest.raises(PredictionTimeoutError, match=r"timeout 0.2 s"):
+        wait_for_prediction.fn(running, timeout=0.2, policy=slow)
+
+
+@pytest.mark.parametrize(
+    ("asked", "limit", "said"),
+    [
+        (
+            {"queue_seconds": NEVER},
+            {"queue_timeout": 0.2},
+            "still queued after .*queue_timeout 0.2",
+        ),
+        ({"seconds": NEVER}, {"run_timeout": 0.2}, "still running after .*run_timeout 0.2 s"),
+    ],
+)
+@pytest.mark.parametrize("interval", [0.01, 60.0])
+def test_queue_and_run_have_their_own_limits(
+    still: Emulator, asked: dict[str, float], limit: dict[str, float], said: str, interval: float
+) -> None:
+    policy = PollPolicy(min_interval=interval, max_interval=interval, **limit)
+    created = create_prediction.fn("emulator/timer", asked)
+
+    with pytest.raises(PredictionTimeoutError, match=said):
+        wait_for_prediction.fn(created, policy=policy)
+    assert still.predictions.live() == []
+
+
+def test_a_queue_limit_does_not_count_the_run(still: Emulator) -> None:
+    policy = PollPolicy(min_interval=0.01, max_interval=0.02, queue_timeout=0.1)
+    running = create_prediction.fn("emulator/timer", {"seconds": NEVER})
+    looks = iter(range(1000))
+
+    def note(_: Prediction) -> None:
+        if next(looks) == 20:  # by then the limit has passed
+            still.clock.advance(NEVER)
+
+    assert wait_for_prediction.fn(running, policy=policy, on_update=note).is_succeeded
+
+
+def test_the_time_counts_from_the_creation(still: Emulator, quick: PollPolicy) -> None:
+    old = create_prediction.fn("emulator/timer", {"seconds": NEVER})
+    aged = old.model_copy(
+        update={"created_at": old.created_at and old.created_at.replace(year=2020)}
+    )
+
+    with pytest.raises(PredictionTimeoutError, match=r"not done \d{8,} s after its creation"):
+        wait_for_prediction.fn(aged, timeout=3600, policy=quick)
+
+
+def test_a_result_that_comes_at_the_last_moment_is_kept(
+    still: Emulator, running: Prediction, quick: PollPolicy
+) -> None:
+    still.faults.add("delay", method="POST", path="/cancel$", seconds=0.3)
+    done_meanwhile = threading.Timer(0.25, still.clock.advance, [NEVER])
+
+    done_meanwhile.start()
+    done = wait_for_prediction.fn(running, timeout=0.1, policy=quick)
+
+    assert done.is_succeeded
+
+
+def test_a_timeout_whose_cancel_fails_says_that_it_may_still_run(
+    still: Emulator, running: Prediction, impatient: None, quick: PollPolicy
+) -> None:
+    still.faults.add("error_page", method="POST", path="/cancel$", times=None)
+
+    with pytest.raises(
+        PredictionTimeoutError, match="could not be canceled and may still run: htt"
+    ):
+        wait_for_prediction.fn(running, timeout=0.1, policy=quick)
+
+
+def test_each_look_is_told_in_the_callers_thread(
+    still: Emulator, running: Prediction, quick: PollPolicy
+) -> None:
+    seen: list[tuple[str, threading.Thread]] = []
+
+    def note(prediction: Prediction) -> None:
+        seen.append((prediction.status, threading.current_thread()))
+        if len(seen) == 5:
+            still.clock.advance(NEVER)
+
+    wait_for_prediction.fn(running, policy=quick, on_update=note)
+
+    looks = len(still.requests.matching("GET", running.id))
+    assert len(seen) == looks + 1  # the first is the prediction that it was called with
+    assert {thread for _, thread in seen} == {threading.current_thread()}
+    assert seen[-1][0] == "succeeded"
+
+
+def test_an_exception_in_on_update_is_logged_and_harmless(
+    replicate_emulator: Emulator, quick: PollPolicy, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(_: Prediction) -> None:
+        raise RuntimeError("the progress bar fell over")
+
+    created = create_prediction.fn("emulator/timer", {"seconds": 0.1})
+
+    assert wait_for_prediction.fn(created, policy=quick, on_update=broken).is_succeeded
+    assert "on_update failed; the wait goes on" in caplog.text
+    assert "the progress bar fell over" in caplog.text
+
+
+def test_the_models_log_is_forwarded_each_line_once(
+    replicate_emulator: Emulator, quick: PollPolicy, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "prefect_replicate")
+    created = create_prediction.fn("emulator/timer", {"seconds": 0.3, "log_lines": 6})
+
+    wait_for_prediction.fn(created, policy=quick)
+
+    forwarded = [line for line in caplog.messages if line.startswith("[emulator/timer]")]
+    assert forwarded == [f"[emulator/timer] line {number} of 6" for number in range(1, 7)]
+
+
+def test_a_state_is_logged_when_it_changes(
+    replicate_emulator: Emulator, quick: PollPolicy, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "prefect_replicate")
+    created = create_prediction.fn("emulator/timer", {"queue_seconds": 0.1, "seconds": 0.1})
+
+    wait_for_prediction.fn(created, policy=quick)
+
+    states = [line.rpartition(" ")[2] for line in caplog.messages if " is " in line]
+    assert states == ["starting", "processing", "succeeded"]
+
+
+def test_looks_get_rarer_and_frequent_again_when_the_state_changes(
+    still: Emulator,
+) -> None:
+    policy = PollPolicy(min_interval=0.01, max_interval=60, factor=3, jitter=0)
+    created = create_prediction.fn("emulator/timer", {"queue_seconds": 10, "seconds": NEVER})
+    looks: list[int] = []
+
+    def note(prediction: Prediction) -> None:
+        looks.append(1)
+        still.clock.advance({3: 10, 7: NEVER}.get(len(looks), 0))
+
+    wait_for_prediction.fn(created, policy=policy, on_update=note)
+
+    # Without the reset, the seventh look would come after 0.01 · 3⁶ = 7 s.
+    assert len(looks) == 8
+
+
+async def test_the_async_twin_waits_too(replicate_emulator: Emulator, quick: PollPolicy) -> None:
+    created = create_prediction.fn("emulator/timer", {"seconds": 0.1})
+    seen: list[str] = []
+
+    done = await await_for_prediction.fn(
+        created, policy=quick, on_update=lambda one: seen.append(one.status)
+    )
+
+    assert done.is_succeeded
+    assert seen[-1] == "succeeded"
+
+
+def test_many_waits_share_one_connection_pool(
+    replicate_emulator: Emulator, quick: PollPolicy
+) -> None:
+    ids = [create_prediction.fn("emulator/timer", {"seconds": 0.2}).id for _ in range(20)]
+    results: list[Prediction] = []
+    threads = [
+        threading.Thread(target=lambda one=one: results.append(wait_for_prediction.fn(one)))
+        for one in ids
+    ]
+
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    engines = [one for one in threading.enumerate() if one.name == "prefect-replicate"]
+    assert {one.id for one in results} == set(ids)
+    assert len(engines) == 1
