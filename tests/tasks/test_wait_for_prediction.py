@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
@@ -25,6 +25,7 @@ from prefect_replicate.exceptions import (
 
 POLL = {"method": "GET", "path": r"/predictions/\w+$"}
 NEVER = 1000.0
+LONG_AGO = datetime(2020, 1, 1, tzinfo=timezone.utc)
 
 
 def test_a_prediction_is_waited_for_until_it_has_succeeded(
@@ -141,7 +142,9 @@ def test_a_look_that_stays_impossible_ends_the_wait_and_leaves_the_prediction(
 def test_a_prediction_that_is_unknown_is_not_looked_at_for_ever(
     replicate_emulator: Emulator,
 ) -> None:
-    with pytest.raises(APIError, match="nosuchprediction .never seen. can't be looked at") as lost:
+    with pytest.raises(
+        APIError, match=r"nosuchprediction \(never seen\) can't be looked at"
+    ) as lost:
         wait_for_prediction.fn("nosuchprediction")
     assert lost.value.status == 404
 
@@ -158,13 +161,11 @@ def test_a_token_that_is_revoked_while_waiting_is_said(
 def test_on_timeout_the_prediction_is_canceled_and_the_error_says_so(
     still: Emulator, running: Prediction, quick: PollPolicy
 ) -> None:
-    with pytest.raises(
-        PredictionTimeoutError, match=r"timeout 0.2 s\); canceled after 0.0 s$"
-    ) as e:
+    with pytest.raises(TimeoutError, match=r"timeout 0.2 s\); canceled after 0.0 s$") as timeout:
         wait_for_prediction.fn(running, timeout=0.2, policy=quick)
 
-    assert isinstance(e.value, TimeoutError)
-    assert e.value.prediction.status == "canceled"
+    assert isinstance(timeout.value, PredictionTimeoutError)
+    assert timeout.value.prediction.status == "canceled"
     assert still.predictions.live() == []
 
 
@@ -211,13 +212,21 @@ def test_a_queue_limit_does_not_count_the_run(still: Emulator) -> None:
 
 
 def test_the_time_counts_from_the_creation(still: Emulator, quick: PollPolicy) -> None:
-    old = create_prediction.fn("emulator/timer", {"seconds": NEVER})
-    aged = old.model_copy(
-        update={"created_at": old.created_at and old.created_at.replace(year=2020)}
-    )
+    new = create_prediction.fn("emulator/timer", {"seconds": NEVER})
+    aged = new.model_copy(update={"created_at": LONG_AGO})
 
     with pytest.raises(PredictionTimeoutError, match=r"not done \d{8,} s after its creation"):
         wait_for_prediction.fn(aged, timeout=3600, policy=quick)
+
+
+def test_the_run_limit_counts_from_the_start_that_replicate_states(
+    still: Emulator, running: Prediction, quick: PollPolicy
+) -> None:
+    policy = quick.model_copy(update={"run_timeout": 3600.0})
+    aged = running.model_copy(update={"started_at": LONG_AGO, "status": "processing"})
+
+    with pytest.raises(PredictionTimeoutError, match=r"still running after \d{8,} s"):
+        wait_for_prediction.fn(aged, timeout=None, policy=policy)
 
 
 def test_a_result_that_comes_at_the_last_moment_is_kept(
