@@ -22,14 +22,13 @@ PATIENCE = 30.0
 def main(command: list[str]) -> int:
     """Run `command` to its end, or to the end of standard input; return its exit code."""
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, _: child.send_signal(number))
     threading.Thread(target=_stop_at_end_of_input, args=(child,), daemon=True).start()
     return child.wait()
 
 
 def _stop_at_end_of_input(child: subprocess.Popen[bytes]) -> None:
-    sys.stdin.buffer.read()
+    while os.read(sys.stdin.fileno(), 1):
+        pass
     child.terminate()
     with contextlib.suppress(subprocess.TimeoutExpired):
         child.wait(PATIENCE)

@@ -49,7 +49,10 @@ def prefect_server(
     server = PrefectServer(f"http://{_HOST}:{port}", _environment(home, port))
     log = home / "server.log"
     command = ["-m", "prefect", "server", "start", "--host", _HOST, "--port", str(port)]
-    with log.open("wb") as output, running(command, server.env, output) as process:
+    with (
+        log.open("wb") as output,
+        running(command, server.env, stdout=output, stderr=subprocess.STDOUT) as process,
+    ):
         _wait_until_healthy(server, process, log, on_wait)
         yield server
 

@@ -14,7 +14,11 @@ from prefect_replicate.demo import lifeline
 
 @contextmanager
 def running(
-    command: Sequence[str], env: Mapping[str, str], output: IO[bytes] | None = None
+    command: Sequence[str],
+    env: Mapping[str, str],
+    *,
+    stdout: IO[bytes] | int | None = None,
+    stderr: int | None = None,
 ) -> Generator[subprocess.Popen[bytes], None, None]:
     """Run a Python command line until the block ends, and at the latest until this process does.
 
@@ -24,14 +28,15 @@ def running(
     Args:
         command: The arguments to `python`.
         env: The whole environment.
-        output: Where its output goes; `None` is this process's own.
+        stdout: As `subprocess.Popen` takes it.
+        stderr: As `subprocess.Popen` takes it.
     """
     process = subprocess.Popen(
         [sys.executable, str(Path(lifeline.__file__)), sys.executable, *command],
         env=dict(env),
         stdin=subprocess.PIPE,
-        stdout=output,
-        stderr=subprocess.STDOUT if output else None,
+        stdout=stdout,
+        stderr=stderr,
         start_new_session=True,
     )
     assert process.stdin is not None

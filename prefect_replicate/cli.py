@@ -1,0 +1,166 @@
+"""The command `prefect-replicate`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import cyclopts
+from cyclopts import Parameter
+
+from prefect_replicate._version import __version__
+from prefect_replicate.exceptions import ConfigurationError, ReplicateError
+
+_USAGE, _FAILED, _INTERRUPTED = 2, 1, 130
+
+app = cyclopts.App(
+    name="prefect-replicate",
+    help="Generate video on Replicate with Prefect.",
+    version=__version__,
+    help_format="markdown",
+)
+
+
+@app.command
+def demo(
+    *,
+    keep: Annotated[bool, Parameter(negative=())] = False,
+    real: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Generate a video on a local Replicate and a Prefect server made for it.
+
+    Args:
+        keep: Leave both up, with a deployment to run from the Prefect UI, until Ctrl-C.
+        real: Run on Replicate itself, which is paid; needs `REPLICATE_API_TOKEN`.
+    """
+    from prefect_replicate.demo.show import show
+
+    return show(keep=keep, real=real)
+
+
+@app.command
+def emulator(*, port: int = 5005) -> None:
+    """Run a local Replicate until Ctrl-C.
+
+    Args:
+        port: Where its API listens; 0 takes a free port.
+    """
+    # The error of a missing extra says how to install it.
+    try:
+        from prefect_replicate.emulator import serve
+
+        serve(port)
+    except (ModuleNotFoundError, OSError, ValueError) as exc:
+        raise ConfigurationError(str(exc)) from exc
+
+
+@app.command
+def generate(
+    model: str,
+    /,
+    *,
+    prompt: str,
+    input: Annotated[list[str] | None, Parameter(alias="-i", negative=())] = None,
+    image: str | None = None,
+    duration: float | None = None,
+    aspect_ratio: str | None = None,
+    resolution: str | None = None,
+    seed: int | None = None,
+    negative_prompt: str | None = None,
+    destination: str | None = None,
+    timeout: float | None = None,
+    block: str | None = None,
+) -> None:
+    """Generate a video as a run of the flow `generate-video`, and print the path of the file.
+
+    Args:
+        model: `owner/name`, `owner/name:version`, a 64-hex version, or `deployment:owner/name`.
+        prompt: What the video is to show.
+        input: An input by the model's own name, as `key=value`. The value is JSON where it reads
+            as JSON, a local file after `@`, else text; it wins over the options below.
+        image: First frame: a URL or a local file.
+        duration: Length in seconds.
+        aspect_ratio: Such as `16:9`.
+        resolution: Such as `720p`.
+        seed: For a result that can be repeated.
+        negative_prompt: What the video is not to show.
+        destination: A directory, or `block:type-slug/name` for a storage block; `videos` if not
+            given.
+        timeout: Seconds after which the prediction is canceled; an hour if not given.
+        block: Name of a saved `ReplicateCredentials` block; else `REPLICATE_API_TOKEN` is used.
+    """
+    wishes = {
+        "image": image,
+        "duration": duration,
+        "aspect_ratio": aspect_ratio,
+        "resolution": resolution,
+        "seed": seed,
+        "negative_prompt": negative_prompt,
+        "destination": destination,
+        "timeout": timeout,
+    }
+    from prefect_replicate import terminal
+
+    options = {name: value for name, value in wishes.items() if value is not None}
+    video = terminal.generate(model, prompt, input_from(input or []), block, options)
+    for file in video.files:
+        print(file.location)
+
+
+def input_from(pairs: list[str]) -> dict[str, Any]:
+    """Read a model's input from `key=value` pairs.
+
+    Raises:
+        UsageError: A pair has no `=`, or names a file that is not there.
+    """
+    return dict(map(_name_and_value, pairs))
+
+
+def _name_and_value(pair: str) -> tuple[str, Any]:
+    name, equals, text = pair.partition("=")
+    if not name or not equals:
+        raise UsageError(f"-i takes key=value, not {pair!r}")
+    if text.startswith("@"):
+        file = Path(text[1:]).expanduser()
+        if not file.is_file():
+            raise UsageError(f"-i {name}: there is no file {text[1:]!r}")
+        return name, file
+    try:
+        return name, json.loads(text)
+    except json.JSONDecodeError:
+        return name, text
+
+
+class UsageError(Exception):
+    """The command line makes no sense."""
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line, and exit with 0, 1 for a failure, 2 for wrong usage, 130 for Ctrl-C."""
+    sys.exit(_exit_code(arguments))
+
+
+def _exit_code(arguments: list[str] | None) -> int:
+    try:
+        result = app(
+            arguments, exit_on_error=False, print_error=False, result_action="return_value"
+        )
+        return result or 0
+    except (cyclopts.CycloptsError, UsageError) as exc:
+        return _complain(exc, _USAGE)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except ReplicateError as exc:
+        return _complain(exc, _FAILED)
+
+
+def _complain(error: Exception, exit_code: int) -> int:
+    text = " ".join(str(error).split()) or type(error).__name__
+    print(f"prefect-replicate: {text}", file=sys.stderr)
+    return exit_code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""The demo, from its start to its end."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import httpx
+from rich.console import Console
+
+from prefect_replicate.demo.prefect_server import PrefectServer, prefect_server
+from prefect_replicate.demo.processes import running
+from prefect_replicate.demo.replicate import Replicate, local_replicate, real_replicate
+from prefect_replicate.demo.served import DEPLOYMENT
+from prefect_replicate.exceptions import ConfigurationError
+from prefect_replicate.flows.generate_video import DEFAULT_MODEL, generate_video
+
+PROMPT = "a lighthouse in a storm, waves breaking over the rocks"
+_CONSOLE = Console(highlight=False, soft_wrap=True)
+_SERVE_SECONDS = 120.0
+
+
+def show(*, keep: bool, real: bool) -> int:
+    """Generate a video where everything can be seen, and return the exit code.
+
+    All that it starts ends with it, also on Ctrl-C, SIGTERM and errors.
+
+    Args:
+        keep: Leave all of it up afterwards, until Ctrl-C.
+        real: Run on Replicate itself.
+
+    Raises:
+        ConfigurationError: Something could not be started.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    with (
+        real_replicate() if real else local_replicate() as replicate,
+        # A flow run that is stopped at the end may still be writing there.
+        tempfile.TemporaryDirectory(prefix="prefect-demo-", ignore_cleanup_errors=True) as home,
+        _started(Path(home), replicate) as prefect,
+    ):
+        exit_code = _generate(prefect, replicate)
+        if exit_code == 0 and keep:
+            _keep(prefect, replicate)
+        elif exit_code == 0:
+            _say(
+                "",
+                "All of it is stopped now. With --keep it stays up, to look around and press Run.",
+            )
+        return exit_code
+
+
+@contextmanager
+def _started(home: Path, replicate: Replicate) -> Generator[PrefectServer, None, None]:
+    _tell(replicate.name, replicate.base_url)
+    _tell("Prefect server", "starting, which takes 10 to 30 seconds")
+    with ExitStack() as stack:
+        with _CONSOLE.status("") as status:
+            server = stack.enter_context(
+                prefect_server(home, lambda seconds: status.update(f"{seconds:.0f} s"))
+            )
+        _tell("Prefect server", server.ui_url)
+        yield server
+
+
+def _generate(prefect: PrefectServer, replicate: Replicate) -> int:
+    """Run the command that users run, in a process whose settings are the demo's."""
+    command = ["-m", "prefect_replicate.cli", "generate", DEFAULT_MODEL, "--prompt", PROMPT]
+    _tell("Running", f"prefect-replicate generate {DEFAULT_MODEL} --prompt '{PROMPT}'")
+    _say("")
+    with running(command, prefect.env | replicate.env, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        path = process.stdout.read().decode().strip()
+        exit_code = process.wait()
+    if exit_code == 0:
+        _say("")
+        _tell("Video", path)
+    return exit_code
+
+
+def _keep(prefect: PrefectServer, replicate: Replicate) -> None:
+    destination = str(Path("videos").resolve())
+    command = ["-m", "prefect_replicate.demo.served", destination]
+    with running(command, prefect.env | replicate.env) as process:
+        try:
+            deployment = _deployment_id(prefect, process)
+            _invite(prefect, replicate, deployment)
+            process.wait()
+        except KeyboardInterrupt:
+            _say("", "Stopping all of it.")
+
+
+def _deployment_id(prefect: PrefectServer, process: subprocess.Popen[bytes]) -> str:
+    url = f"{prefect.api_url}/deployments/name/{generate_video.name}/{DEPLOYMENT}"
+    give_up = time.monotonic() + _SERVE_SECONDS
+    with httpx.Client(trust_env=False) as http:
+        while (reply := http.get(url)).is_error:
+            if process.poll() is not None or time.monotonic() > give_up:
+                raise ConfigurationError("The deployment could not be served.")
+            time.sleep(0.2)
+    return reply.json()["id"]
+
+
+def _invite(prefect: PrefectServer, replicate: Replicate, deployment: str) -> None:
+    _tell("Press Run", f"{prefect.ui_url}/deployments/deployment/{deployment}")
+    _say("", "There, Run > Quick run or Custom run asks for a prompt; all else has a default.")
+    _say("To use them from another shell:", "")
+    for name, value in {"PREFECT_API_URL": prefect.api_url, **replicate.shell}.items():
+        _say(f"  export {name}={value}")
+    _say("", "Ctrl-C stops all of it.", "")
+
+
+def _tell(name: str, value: str) -> None:
+    _CONSOLE.print(f"{name:<16} {value}", markup=False)
+
+
+def _say(*lines: str) -> None:
+    for line in lines:
+        _CONSOLE.print(line, markup=False)

@@ -1,0 +1,169 @@
+"""`generate_video` for somebody at a terminal: its story line by line, and a bar under them.
+
+The flow tells its story in its log, to Prefect as well as to whoever stands by, so that the log is
+all that is needed to follow it; nothing is asked of Prefect or Replicate for the sake of the bar.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import httpx
+from prefect import get_client
+from prefect.exceptions import PrefectException
+from prefect.logging.handlers import PrefectConsoleHandler
+from prefect.settings import (
+    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS as EPHEMERAL_START,
+)
+from prefect.settings import temporary_settings
+from prefect.utilities.urls import url_for
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from prefect_replicate.blocks import ReplicateCredentials
+from prefect_replicate.exceptions import ConfigurationError, ReplicateError
+from prefect_replicate.flows import generate_video
+from prefect_replicate.lifecycle.model_logs import percent_done
+from prefect_replicate.values import GeneratedVideo, ModelReference
+
+_PACKAGE = Path(__file__).parent
+_RUN_LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
+
+
+def generate(
+    model: str,
+    prompt: str,
+    input: dict[str, Any],
+    block: str | None,
+    options: dict[str, Any],
+) -> GeneratedVideo:
+    """Run `generate_video`, and show on standard error how it goes.
+
+    From here on the process no longer shows Prefect's own log lines.
+
+    Args:
+        model: As `generate_video` takes it.
+        prompt: As `generate_video` takes it.
+        input: As `generate_video` takes it.
+        block: Name of a saved `ReplicateCredentials` block.
+        options: Further parameters of `generate_video`.
+
+    Raises:
+        ReplicateError: It failed, or Prefect did.
+    """
+    ModelReference.parse(model)  # a Prefect server takes long to start only to refuse this
+    # On a small machine, the first start of Prefect's own server takes longer than its default.
+    with (
+        shown_on(Console(stderr=True), model),
+        temporary_settings(set_defaults={EPHEMERAL_START: 120}),
+    ):
+        try:
+            credentials = _credentials(block)
+            _check_prefect()
+            # For all that a type checker knows, `options` could hold `return_state`.
+            video = generate_video(prompt, model, input, credentials, **options)
+            return cast("GeneratedVideo", video)
+        except (PrefectException, httpx.HTTPError) as exc:
+            raise ReplicateError(f"Prefect: {exc}") from exc
+
+
+def _credentials(block: str | None) -> ReplicateCredentials | None:
+    if block is None:
+        ReplicateCredentials().address()
+        return None
+    _check_prefect()
+    try:
+        return asyncio.run(ReplicateCredentials.aload(block))
+    except ValueError as exc:
+        raise ConfigurationError(str(exc)) from exc
+
+
+def _check_prefect() -> None:
+    try:
+        with get_client(sync_client=True) as client:
+            problem = client.api_healthcheck()
+    except RuntimeError as exc:  # its temporary server did not start
+        problem = exc
+    if problem is not None:
+        raise ConfigurationError(
+            f"Prefect's API can't be reached, which PREFECT_API_URL points to: {problem}"
+        ) from problem
+
+
+@contextmanager
+def shown_on(console: Console, title: str) -> Generator[None, None, None]:
+    """Show the flow runs of this process on `console`, in place of Prefect's own lines."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[share]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(
+        *columns, console=console, disable=not console.is_terminal, transient=True
+    ) as progress:
+        display = _Display(progress, title)
+        _replace_prefects_handlers(display)
+        try:
+            yield
+        finally:
+            logging.getLogger().removeHandler(display)
+
+
+def _replace_prefects_handlers(handler: logging.Handler) -> None:
+    for logger in (logging.getLogger(), logging.getLogger("prefect")):
+        for own in [one for one in logger.handlers if isinstance(one, PrefectConsoleHandler)]:
+            logger.removeHandler(own)
+    logging.getLogger().addHandler(handler)
+
+
+class _Display(logging.Handler):
+    def __init__(self, progress: Progress, title: str) -> None:
+        super().__init__()
+        self._progress = progress
+        self._flow_run_id: str | None = None
+        self._bar = progress.add_task(title, total=None, share="")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._show_link(getattr(record, "flow_run_id", None))
+        if not _is_news(record):
+            return
+        line = record.getMessage()
+        percent = percent_done(line) if _is_of_model(line) else None
+        if percent is not None:
+            share = f"{percent:.0f} %"
+            self._progress.update(self._bar, total=100, completed=percent, share=share)
+        if percent is None or not self._progress.console.is_terminal:
+            self._say(line)
+
+    def _show_link(self, flow_run_id: str | None) -> None:
+        if flow_run_id is None or flow_run_id == self._flow_run_id:
+            return
+        self._flow_run_id = flow_run_id
+        link = url_for("flow-run", flow_run_id)
+        if link is not None:
+            self._say(f"Prefect run: {link}")
+
+    def _say(self, line: str) -> None:
+        self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether it is for the user: what this package says, and warnings of others.
+
+    How a run failed is raised too, and told at the end, once and without a traceback.
+    """
+    if record.exc_info:
+        return False
+    if _PACKAGE in Path(record.pathname).parents:
+        return True
+    return record.levelno >= logging.WARNING and record.name not in _RUN_LOGGERS
+
+
+def _is_of_model(line: str) -> bool:
+    return line.startswith("[")
