@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from prefect.blocks.abstract import CredentialsBlock
-from pydantic import Field, SecretStr, field_validator
+from prefect.blocks.core import Block, schema_extra
+from pydantic import ConfigDict, Field, SecretStr, field_validator
 from replicate.client import Client
 
 from prefect_replicate.api.connection import DEFAULT_BASE_URL, Address
@@ -19,6 +20,16 @@ T = TypeVar("T")
 
 LOGO_URL: Any = "https://github.com/replicate.png"
 DOCUMENTATION_URL: Any = "https://replicate.com/docs/topics/security/api-tokens"
+
+
+def _not_a_reference(schema: dict[str, Any], model: type[Block]) -> None:
+    # To run a deployment, Prefect's server wants a block parameter to be either the block's fields
+    # or a reference to a saved one, `{"$ref": …}`, but not both, as it is where no field is
+    # required: no run could use a saved block. To create one, it checks the reference against the
+    # fields alone, with every `required` taken out of the schema.
+    schema_extra(schema, model)
+    schema["if"] = {"required": ["$ref"]}
+    schema["then"] = {"required": ["api_token"]}
 
 
 class ReplicateCredentials(CredentialsBlock):
@@ -33,6 +44,8 @@ class ReplicateCredentials(CredentialsBlock):
         client.models.get("bytedance/seedance-1-lite")
         ```
     """
+
+    model_config = ConfigDict(json_schema_extra=_not_a_reference)
 
     _block_type_name = "Replicate Credentials"
     _block_type_slug = "replicate-credentials"
