@@ -110,14 +110,14 @@ class Connection:
     ) -> Any:
         attempts = AsyncRetrying(
             retry=retry_if_exception(lambda exc: isinstance(exc, _Refused)),
-            stop=lambda state: _out_of_patience(state) or bool(unwanted and unwanted.is_set()),
+            stop=_out_of_patience,
             wait=_pause,
             sleep=lambda seconds: _sleep(seconds, unwanted),
             reraise=True,
         )
         url = self._at_home(path)
         try:
-            return await attempts(self._attempt, method, url, unwanted is None, kwargs)
+            return await attempts(self._attempt, method, url, unwanted, kwargs)
         except _Refused as refusal:
             raise refusal.error from refusal.__cause__
 
@@ -128,8 +128,11 @@ class Connection:
         return path.removeprefix(own) if path.startswith(f"{own}/") else path
 
     async def _attempt(
-        self, method: str, path: str, repeatable: bool, kwargs: dict[str, Any]
+        self, method: str, path: str, unwanted: asyncio.Event | None, kwargs: dict[str, Any]
     ) -> Any:
+        repeatable = unwanted is None
+        if unwanted is not None and unwanted.is_set():
+            raise APIError(f"{method} {path} was not sent: nobody waits for it any more.")
         try:
             reply = await self._http.request(method, path, **kwargs)
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as exc:

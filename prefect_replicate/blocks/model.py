@@ -17,7 +17,7 @@ from prefect_replicate.blocks.credentials import (
 )
 from prefect_replicate.engine import Work, acall, call
 from prefect_replicate.exceptions import PredictionError
-from prefect_replicate.lifecycle.cancellation import cancel
+from prefect_replicate.lifecycle.cancellation import cancel_to_the_end
 from prefect_replicate.lifecycle.creation import Request, create
 from prefect_replicate.lifecycle.limits import DEFAULT_TIMEOUT, deadline_for
 from prefect_replicate.lifecycle.waiting import OnUpdate, wait
@@ -79,7 +79,8 @@ class PredictionRun(JobRun[Any]):
         )
 
     def _cancel(self) -> Work[Prediction]:
-        return acting_as(self._model.credentials, lambda run: cancel(run, self.prediction.id))
+        prediction_id = self.prediction.id
+        return acting_as(self._model.credentials, lambda run: cancel_to_the_end(run, prediction_id))
 
     def _output(self) -> Any:
         if not self.prediction.is_succeeded:

@@ -43,6 +43,18 @@ async def cancel(run: Run, prediction_id: str) -> Prediction:
     return prediction
 
 
+async def cancel_to_the_end(run: Run, prediction_id: str) -> Prediction:
+    """`cancel`, which is finished although the caller be interrupted: half of it helps nobody."""
+    ending = asyncio.create_task(cancel(run, prediction_id))
+    try:
+        return await asyncio.shield(ending)
+    except asyncio.CancelledError:
+        await asyncio.wait([ending])
+        if error := ending.exception():
+            run.say("%s", error, level=logging.ERROR)
+        raise
+
+
 async def _ask(run: Run, prediction_id: str) -> Prediction:
     try:
         return await post_cancel(run.connection, prediction_id)

@@ -146,9 +146,6 @@ async def _uninterrupted(run: Run, create: _Create) -> Prediction:
 
 async def _send_and_record(run: Run, create: _Create) -> Prediction:
     entry = await add_record(create.record, run.scope) if run.scope.is_recorded else None
-    if run.caller.interrupted.is_set():
-        await _void(run, entry)
-        raise asyncio.CancelledError
     attempts = AsyncRetrying(
         retry=retry_if_exception_type(LostReplyError),
         stop=stop_after_attempt(_LOST_REPLIES),

@@ -1,14 +1,12 @@
 """Ending a prediction."""
 
-import asyncio
-
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from prefect_replicate.blocks import ReplicateCredentials
 from prefect_replicate.blocks.credentials import acting_as
 from prefect_replicate.engine import Work, acall, call
-from prefect_replicate.lifecycle.cancellation import cancel
+from prefect_replicate.lifecycle.cancellation import cancel_to_the_end
 from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.tasks.get import id_of
 from prefect_replicate.values import Prediction
@@ -20,8 +18,7 @@ def _work(
     async def work(run: Run) -> Prediction:
         if isinstance(prediction, Prediction) and prediction.is_terminal:
             return prediction
-        # To the end, although the caller may be interrupted: a cancel only helps when it is whole.
-        return await asyncio.shield(asyncio.ensure_future(cancel(run, id_of(prediction))))
+        return await cancel_to_the_end(run, id_of(prediction))
 
     return acting_as(credentials, work)
 
