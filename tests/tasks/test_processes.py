@@ -1,0 +1,44 @@
+"""The engine's thread in other processes: after a fork, and at the interpreter's exit."""
+
+from __future__ import annotations
+
+import multiprocessing
+import subprocess
+import sys
+import time
+
+import pytest
+
+from prefect_replicate import create_prediction
+from prefect_replicate.emulator import Emulator
+
+
+def _create(_: int) -> str:
+    return create_prediction.fn("emulator/timer", {}).id
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")  # that is the test
+def test_a_forked_process_starts_an_engine_of_its_own(replicate_emulator: Emulator) -> None:
+    ours = _create(0)
+
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        theirs = pool.map(_create, range(2))
+
+    assert {one.id for one in replicate_emulator.predictions} == {ours, *theirs}
+
+
+SCRIPT = """
+from prefect_replicate import create_prediction, wait_for_prediction
+wait_for_prediction.fn(create_prediction.fn("emulator/timer", {}))
+print("done", flush=True)
+"""
+
+
+def test_the_interpreter_exits_promptly(replicate_emulator: Emulator) -> None:
+    process = subprocess.Popen([sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "done\n"
+    start = time.monotonic()
+
+    assert process.wait(10) == 0
+    assert time.monotonic() - start < 3
