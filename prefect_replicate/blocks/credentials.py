@@ -110,13 +110,20 @@ class ReplicateCredentials(CredentialsBlock):
 
 def _normalized(url: str) -> str:
     url = url.strip().rstrip("/").removesuffix("/v1")
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if not _is_web_address(url):
         raise ValueError(
             f"base_url {url!r} is not a web address; it should be like {DEFAULT_BASE_URL},"
             " without /v1."
         )
     return url
+
+
+def _is_web_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is none, or half an IPv6 address
+        return False
 
 
 @lru_cache(maxsize=32)
