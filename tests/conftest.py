@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
 
 import pytest
 
@@ -19,3 +20,12 @@ def _no_account_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:  # pyright: ig
     """Without the emulator, a test has no token and reaches nobody."""
     monkeypatch.delenv("REPLICATE_API_TOKEN", raising=False)
     monkeypatch.delenv("REPLICATE_BASE_URL", raising=False)
+
+
+@pytest.fixture(scope="session")
+def prefect_api() -> Iterator[None]:
+    """A Prefect server for those who ask; it takes 13 s to start."""
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
