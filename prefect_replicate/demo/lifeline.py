@@ -21,6 +21,8 @@ PATIENCE = 30.0
 
 def main(command: list[str]) -> int:
     """Run `command` to its end, or to the end of standard input; return its exit code."""
+    # A handler, unlike an order to ignore it, is not inherited by the command.
+    signal.signal(signal.SIGINT, lambda number, frame: None)
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
     threading.Thread(target=_stop_at_end_of_input, args=(child,), daemon=True).start()
     return child.wait()
@@ -29,11 +31,14 @@ def main(command: list[str]) -> int:
 def _stop_at_end_of_input(child: subprocess.Popen[bytes]) -> None:
     while os.read(sys.stdin.fileno(), 1):
         pass
-    child.terminate()
+    # To all of the session, as a terminal does it at Ctrl-C: of a SIGTERM, Prefect's runner tells
+    # its flow runs nothing.
+    group = os.getpgid(0)
+    os.killpg(group, signal.SIGINT)
     with contextlib.suppress(subprocess.TimeoutExpired):
         child.wait(PATIENCE)
         return
-    os.killpg(os.getpgid(0), signal.SIGKILL)  # our session was made for the command: all of it
+    os.killpg(group, signal.SIGKILL)
 
 
 if __name__ == "__main__":

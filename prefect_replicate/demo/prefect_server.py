@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -18,6 +19,8 @@ from prefect_replicate.exceptions import ConfigurationError
 
 _HOST = "127.0.0.1"
 _START_SECONDS = 120.0
+_CANCEL_SECONDS = 40.0
+"""A runner kills a flow run that has not ended 30 s after a cancel."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,21 @@ class PrefectServer:
     @property
     def api_url(self) -> str:
         return f"{self.ui_url}/api"
+
+    def cancel_flow_runs(self) -> None:
+        """Cancel all flow runs that are under way, and wait, with a bound, until they are."""
+        give_up = time.monotonic() + _CANCEL_SECONDS
+        with self.client() as http:
+            for run in _under_way(http):
+                state = {"type": "CANCELLING", "name": "Cancelling"}
+                http.post(f"flow_runs/{run['id']}/set_state", json={"state": state})
+            while _under_way(http) and time.monotonic() < give_up:
+                time.sleep(0.2)
+
+    def client(self) -> httpx.Client:
+        """Return a client whose URLs are relative to the API."""
+        # A proxy from the environment could not reach our loopback.
+        return httpx.Client(base_url=self.api_url, trust_env=False, timeout=5)
 
 
 @contextmanager
@@ -81,8 +99,8 @@ def _wait_until_healthy(
     on_wait: Callable[[float], None] | None,
 ) -> None:
     started = time.monotonic()
-    with httpx.Client(trust_env=False, timeout=5) as http:  # a proxy cannot reach our loopback
-        while not _is_healthy(http, server.api_url):
+    with server.client() as http:
+        while not _is_healthy(http):
             waited = time.monotonic() - started
             if process.poll() is not None or waited > _START_SECONDS:
                 raise ConfigurationError(f"The Prefect server did not start: {_last_words(log)}")
@@ -91,9 +109,15 @@ def _wait_until_healthy(
             time.sleep(0.2)
 
 
-def _is_healthy(http: httpx.Client, api_url: str) -> bool:
+def _under_way(http: httpx.Client) -> list[dict[str, Any]]:
+    states = {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}
+    reply = http.post("flow_runs/filter", json={"flow_runs": {"state": states}})
+    return reply.raise_for_status().json()
+
+
+def _is_healthy(http: httpx.Client) -> bool:
     try:
-        return http.get(f"{api_url}/health").is_success
+        return http.get("health").is_success
     except httpx.TransportError:
         return False
 

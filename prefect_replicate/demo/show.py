@@ -10,7 +10,6 @@ from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import httpx
 from rich.console import Console
 
 from prefect_replicate.demo.prefect_server import PrefectServer, prefect_server
@@ -88,19 +87,19 @@ def _keep(prefect: PrefectServer, replicate: Replicate) -> None:
     destination = str(Path("videos").resolve())
     command = ["-m", "prefect_replicate.demo.served", destination]
     with running(command, prefect.env | replicate.env) as process:
+        deployment = _deployment_id(prefect, process)
+        _invite(prefect, replicate, deployment)
         try:
-            deployment = _deployment_id(prefect, process)
-            _invite(prefect, replicate, deployment)
             process.wait()
         except KeyboardInterrupt:
             _say("", "Stopping all of it.")
+            prefect.cancel_flow_runs()
 
 
 def _deployment_id(prefect: PrefectServer, process: subprocess.Popen[bytes]) -> str:
-    url = f"{prefect.api_url}/deployments/name/{generate_video.name}/{DEPLOYMENT}"
     give_up = time.monotonic() + _SERVE_SECONDS
-    with httpx.Client(trust_env=False) as http:
-        while (reply := http.get(url)).is_error:
+    with prefect.client() as http:
+        while (reply := http.get(f"deployments/name/{generate_video.name}/{DEPLOYMENT}")).is_error:
             if process.poll() is not None or time.monotonic() > give_up:
                 raise ConfigurationError("The deployment could not be served.")
             time.sleep(0.2)
