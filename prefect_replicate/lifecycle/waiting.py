@@ -53,9 +53,12 @@ class _Wait:
         if prediction.status != "starting" and self._started is None:
             self._started = now - _seconds_since(prediction.started_at)
         self.last = prediction
+        news = f"Prediction {prediction.id} is {prediction.status}"
+        if changed and not prediction.is_terminal:
+            self.run.say("%s", news)
         self._forward(prediction)
-        if changed:
-            self.run.say("Prediction %s is %s", prediction.id, prediction.status)
+        if changed and prediction.is_terminal:
+            self.run.say("%s", news)
 
     def _forward(self, prediction: Prediction) -> None:
         for line in self._logs.new_lines(prediction.logs, is_complete=prediction.is_terminal):
