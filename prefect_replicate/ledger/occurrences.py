@@ -3,35 +3,44 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
 from uuid import UUID
 
 from prefect_replicate.engine import process_state
-from prefect_replicate.ledger.scope import RunScope
+from prefect_replicate.ledger.scope import Level, RunScope
+
+_Arrival = tuple[UUID, int]
+"""From which run a call comes to the run around it, and as which of its equal calls."""
 
 
 class _Occurrences:
     def __init__(self) -> None:
-        self.counts: Counter[Any] = Counter()
-        self.by_task_run: dict[tuple[UUID, str], int] = {}
+        self._counts: Counter[tuple[Level, str]] = Counter()
+        self._numbers: dict[tuple[Level, str, _Arrival], int] = {}
+
+    def number(self, level: Level, call: str, arrival: _Arrival | None) -> int:
+        if arrival is None:
+            return self._next(level, call)
+        slot = (level, call, arrival)
+        if slot not in self._numbers:
+            self._numbers[slot] = self._next(level, call)
+        return self._numbers[slot]
+
+    def _next(self, level: Level, call: str) -> int:
+        self._counts[level, call] += 1
+        return self._counts[level, call]
 
 
 def occurrence_of(scope: RunScope, call: str) -> int:
-    """Number a call among the equal ones of this attempt of its flow run.
+    """Number a call among the equal ones of its outermost run.
 
-    Equal calls are interchangeable, so the order in which they arrive does not matter. A task that
-    Prefect retries keeps its task run and therefore its number.
+    It is numbered among the equal calls of each run that it stands in, from the inside out. An
+    attempt begins with 1 again, and keeps its run's numbers in the run around it, so that a task
+    or subflow that is retried at any depth gets the numbers that it had. Which of several equal
+    calls comes first does not matter: they are interchangeable.
     """
     known = process_state("occurrences", _Occurrences)
-    if scope.task_run_id is None:
-        return _next(known, scope, call)
-    memo = (scope.task_run_id, call)
-    if memo not in known.by_task_run:
-        known.by_task_run[memo] = _next(known, scope, call)
-    return known.by_task_run[memo]
-
-
-def _next(known: _Occurrences, scope: RunScope, call: str) -> int:
-    key = (scope.own_id, scope.attempt, call)
-    known.counts[key] += 1
-    return known.counts[key]
+    number, arrival = 1, None
+    for level in scope.levels:
+        number = known.number(level, call, arrival)
+        arrival = (level.run_id, number)
+    return number

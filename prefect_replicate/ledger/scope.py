@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextvars import Token
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from prefect.client.orchestration import PrefectClient
@@ -11,15 +14,22 @@ from prefect.context import FlowRunContext, TaskRunContext
 from prefect_replicate.engine import process_state
 
 
+class Level(NamedTuple):
+    """A task run or flow run, in one of its attempts."""
+
+    run_id: UUID
+    attempt: int
+
+
 @dataclass(frozen=True)
 class RunScope:
     """The run that a call was made in; everything is `None` outside of runs."""
 
     flow_run_id: UUID | None = None
     task_run_id: UUID | None = None
-    attempt: int = 0
-    """The flow run's run count: 2 when it is retried."""
     is_subflow: bool = False
+    levels: tuple[Level, ...] = ()
+    """The runs of this process that the call stands in, innermost first."""
 
     @classmethod
     def current(cls) -> RunScope:
@@ -29,8 +39,8 @@ class RunScope:
         return cls(
             flow_run_id=flow_run.id if flow_run else task.task_run.flow_run_id if task else None,
             task_run_id=task.task_run.id if task else None,
-            attempt=flow_run.run_count if flow_run else 0,
             is_subflow=flow_run is None or flow_run.parent_task_run_id is not None,
+            levels=tuple(_levels()),
         )
 
     @property
@@ -41,6 +51,25 @@ class RunScope:
     @property
     def own_id(self) -> UUID | None:
         return self.flow_run_id or self.task_run_id
+
+
+def _levels() -> Iterator[Level]:
+    task_runs = [one.task_run for one in _enclosing(TaskRunContext.get())]
+    flow_runs = [one.flow_run for one in _enclosing(FlowRunContext.get()) if one.flow_run]
+    for flow_run in flow_runs:
+        own = (one for one in task_runs if one.flow_run_id == flow_run.id)
+        yield from (Level(one.id, one.run_count) for one in own)
+        yield Level(flow_run.id, flow_run.run_count)
+    if not flow_runs:
+        yield from (Level(one.id, one.run_count) for one in task_runs)
+
+
+def _enclosing(context: Any) -> Iterator[Any]:
+    """A run context and those around it, to which Prefect has no other way."""
+    while context is not None:
+        yield context
+        outer = context._token.old_value if context._token else Token.MISSING
+        context = None if outer is Token.MISSING else outer
 
 
 class _Roots(dict[UUID, UUID]):
