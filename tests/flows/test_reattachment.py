@@ -1,0 +1,196 @@
+"""Who calls again gets the prediction that the call has made before; equal calls get their own."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from prefect import flow, task
+
+from prefect_replicate import ReplicateModel, acreate_prediction, create_prediction
+from prefect_replicate.emulator import Emulator
+
+INPUT = {"seconds": 60}
+MODEL = "emulator/timer"
+
+
+class Oops(Exception):
+    pass
+
+
+def ids(emulator: Emulator) -> list[str]:
+    return sorted(one.id for one in emulator.predictions)
+
+
+async def test_a_flow_retry_continues_with_the_prediction(still: Emulator) -> None:
+    seen: list[str] = []
+
+    @flow(retries=1)
+    async def generation() -> None:
+        seen.append((await acreate_prediction(MODEL, INPUT)).id)
+        if len(seen) == 1:
+            raise Oops
+
+    await generation()
+
+    assert seen == ids(still) * 2
+
+
+async def test_a_task_retry_continues_with_the_prediction(still: Emulator) -> None:
+    seen: list[str] = []
+
+    @task(retries=1)
+    async def generate() -> None:
+        run = await ReplicateModel(model=MODEL).atrigger(INPUT)
+        seen.append(run.prediction.id)
+        if len(seen) == 1:
+            raise Oops
+
+    @flow
+    async def generation() -> None:
+        await generate()
+
+    await generation()
+
+    assert seen == ids(still) * 2
+
+
+async def test_a_retry_of_an_enclosing_task_continues_with_the_prediction(still: Emulator) -> None:
+    seen: list[str] = []
+
+    @task(retries=1)
+    async def generate() -> None:
+        seen.append((await acreate_prediction(MODEL, INPUT)).id)
+        if len(seen) == 1:
+            raise Oops
+
+    @flow
+    async def generation() -> None:
+        await generate()
+
+    await generation()
+
+    assert seen == ids(still) * 2
+
+
+async def test_equal_calls_in_one_flow_are_separate(still: Emulator) -> None:
+    @flow
+    async def generation() -> None:
+        await acreate_prediction(MODEL, INPUT)
+        await asyncio.gather(*(acreate_prediction(MODEL, INPUT) for _ in range(2)))
+
+    await generation()
+
+    assert still.predictions.create_requests == 3
+
+
+async def test_equal_calls_in_one_task_are_separate_and_kept_by_its_retry(still: Emulator) -> None:
+    seen: list[str] = []
+
+    @task(retries=1)
+    async def generate() -> None:
+        for _ in range(2):
+            seen.append((await ReplicateModel(model=MODEL).atrigger(INPUT)).prediction.id)
+        if len(seen) == 2:
+            raise Oops
+
+    @flow
+    async def generation() -> None:
+        await generate()
+
+    await generation()
+
+    assert still.predictions.create_requests == 2
+    assert seen[:2] == seen[2:]
+
+
+async def test_equal_subflows_are_separate_and_kept_by_a_retry_of_the_parent(
+    still: Emulator,
+) -> None:
+    seen: list[str] = []
+
+    @flow
+    async def child() -> None:
+        seen.append((await acreate_prediction(MODEL, INPUT)).id)
+
+    @flow(retries=1)
+    async def parent() -> None:
+        await child()
+        await child()
+        if len(seen) == 2:
+            raise Oops
+
+    await parent()
+
+    assert still.predictions.create_requests == 2
+    assert seen[:2] == seen[2:]
+
+
+def test_submitted_equal_calls_are_separate_and_kept_by_a_flow_retry(still: Emulator) -> None:
+    seen: list[set[str]] = []
+
+    @flow(retries=1)
+    def generation() -> None:
+        futures = [create_prediction.submit(MODEL, INPUT) for _ in range(3)]
+        seen.append({future.result().id for future in futures})
+        if len(seen) == 1:
+            raise Oops
+
+    generation()
+
+    assert seen == [set(ids(still))] * 2
+    assert still.predictions.create_requests == 3
+
+
+async def test_separate_runs_are_separate(still: Emulator) -> None:
+    @flow
+    async def generation() -> str:
+        return (await acreate_prediction(MODEL, INPUT)).id
+
+    assert await generation() != await generation()
+
+
+@pytest.mark.parametrize("outcome", ["failed", "canceled", "aborted"])
+async def test_one_that_ended_badly_is_replaced_on_a_retry(still: Emulator, outcome: str) -> None:
+    seen: list[str] = []
+    asked: dict[str, Any] = {"outcome": "failed"} if outcome == "failed" else {"queue_seconds": 60}
+
+    @flow(retries=1)
+    async def generation() -> None:
+        prediction = await acreate_prediction(MODEL, asked, cancel_after=5)
+        seen.append(prediction.id)
+        if len(seen) == 1:
+            still.clock.advance(10 if outcome == "aborted" else 0)
+            if outcome == "canceled":
+                _cancel_elsewhere(still, prediction.id)
+            raise Oops
+
+    await generation()
+
+    assert len(set(seen)) == still.predictions.create_requests == 2
+
+
+def _cancel_elsewhere(emulator: Emulator, prediction_id: str) -> None:
+    import replicate
+
+    client = replicate.Client(api_token=emulator.token, base_url=emulator.base_url)
+    client.predictions.cancel(prediction_id)
+
+
+async def test_one_that_has_succeeded_meanwhile_is_not_paid_again(
+    replicate_emulator: Emulator,
+) -> None:
+    seen: list[str] = []
+
+    @flow(retries=1)
+    async def generation() -> None:
+        prediction = await acreate_prediction(MODEL, {"output": 1})
+        seen.append(prediction.status)
+        if len(seen) == 1:
+            raise Oops
+
+    await generation()
+
+    assert seen[1] == "succeeded"
+    assert replicate_emulator.predictions.create_requests == 1
