@@ -74,6 +74,20 @@ async def test_a_retry_of_an_enclosing_task_continues_with_the_prediction(still:
     assert seen == ids(still) * 2
 
 
+async def test_a_call_outside_of_tasks_is_continued_with(still: Emulator) -> None:
+    seen: list[str] = []
+
+    @flow(retries=1)
+    async def generation() -> None:
+        seen.append((await ReplicateModel(model=MODEL).atrigger(INPUT)).prediction.id)
+        if len(seen) == 1:
+            raise Oops
+
+    await generation()
+
+    assert seen == ids(still) * 2
+
+
 async def test_equal_calls_in_one_flow_are_separate(still: Emulator) -> None:
     @flow
     async def generation() -> None:

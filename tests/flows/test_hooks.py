@@ -1,0 +1,233 @@
+"""State hooks, which go by the ledger; the deaths of real processes are in tests/deployments."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+from prefect import flow, get_client, task
+from prefect.client.schemas.objects import StateType
+from prefect.runtime import flow_run
+from prefect.states import Cancelling, State
+
+from prefect_replicate import (
+    PollPolicy,
+    ReplicateCredentials,
+    ReplicateModel,
+    acreate_prediction,
+    await_for_prediction,
+    cancel_predictions,
+    create_prediction,
+    wait_for_prediction,
+)
+from prefect_replicate.emulator import Emulator
+from prefect_replicate.lifecycle import run_watch
+
+INPUT = {"seconds": 1000}
+HOOKS: dict[str, Any] = {
+    "on_cancellation": [cancel_predictions],
+    "on_crashed": [cancel_predictions],
+    "on_failure": [cancel_predictions],
+}
+
+
+class Oops(Exception):
+    pass
+
+
+def statuses(emulator: Emulator) -> set[str]:
+    return {one.status for one in emulator.predictions}
+
+
+async def test_a_flow_that_fails_leaves_nothing_running(still: Emulator) -> None:
+    @flow(**HOOKS)
+    async def generation() -> None:
+        await asyncio.gather(*(acreate_prediction("emulator/timer", INPUT) for _ in range(3)))
+        raise Oops
+
+    await generation(return_state=True)
+
+    assert statuses(still) == {"canceled"}
+    assert still.predictions.create_requests == 3
+
+
+async def test_what_was_started_outside_of_tasks_is_canceled_too(still: Emulator) -> None:
+    @flow(**HOOKS)
+    async def generation() -> None:
+        await ReplicateModel(model="emulator/timer").atrigger(INPUT)
+        raise Oops
+
+    await generation(return_state=True)
+
+    assert statuses(still) == {"canceled"}
+
+
+async def test_a_flow_that_succeeds_is_left_alone(still: Emulator) -> None:
+    @flow(**HOOKS)
+    async def generation() -> None:
+        await acreate_prediction("emulator/timer", INPUT)
+
+    await generation()
+
+    assert statuses(still) == {"processing"}
+
+
+async def test_predictions_of_subflows_are_canceled_too(still: Emulator) -> None:
+    @flow
+    async def child() -> None:
+        await acreate_prediction("emulator/timer", INPUT)
+
+    @flow(**HOOKS)
+    async def parent() -> None:
+        await child()
+        raise Oops
+
+    await parent(return_state=True)
+
+    assert statuses(still) == {"canceled"}
+
+
+async def test_a_create_whose_id_was_not_recorded_is_found_and_canceled(
+    still: Emulator, impatient: None
+) -> None:
+    still.faults.add("lost_reply", method="POST", path="/predictions$")
+    still.faults.add("error_page", path="/v1/predictions$", method="GET")
+
+    @flow(**HOOKS)
+    async def generation() -> None:
+        await acreate_prediction("emulator/timer", INPUT)
+
+    state = await generation(return_state=True)
+
+    assert state.is_failed()
+    assert statuses(still) == {"canceled"}
+
+
+async def test_what_has_ended_costs_no_cancel(
+    replicate_emulator: Emulator, quick: PollPolicy
+) -> None:
+    @flow(**HOOKS)
+    async def generation() -> None:
+        await await_for_prediction(await acreate_prediction("emulator/timer", {}), policy=quick)
+        raise Oops
+
+    await generation(return_state=True)
+
+    assert replicate_emulator.predictions.cancel_requests == 0
+
+
+async def test_a_saved_account_is_loaded_by_the_hook(
+    still: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = ReplicateCredentials(api_token=still.token, base_url=still.base_url)
+    await account.asave("account-of-hook", overwrite=True)
+    monkeypatch.delenv("REPLICATE_API_TOKEN")
+    monkeypatch.delenv("REPLICATE_BASE_URL")
+
+    @flow(**HOOKS)
+    async def generation() -> None:
+        await acreate_prediction("emulator/timer", INPUT, account)
+        _forget_accounts()
+        raise Oops
+
+    await generation(return_state=True)
+
+    assert statuses(still) == {"canceled"}
+
+
+def _forget_accounts() -> None:
+    """As in the process of a hook, which knows nothing of the run."""
+    from prefect_replicate.engine import call, process_state
+    from prefect_replicate.lifecycle.bookkeeping import _Addresses
+
+    async def forget(_: Any) -> None:
+        process_state("addresses", _Addresses).clear()
+
+    call(forget)
+
+
+async def test_a_hook_that_cannot_cancel_says_so_and_does_not_raise(
+    still: Emulator, impatient: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    still.faults.add("error_page", method="POST", path="/cancel$", times=None)
+
+    @flow(**HOOKS)
+    async def generation() -> None:
+        await acreate_prediction("emulator/timer", INPUT)
+        raise Oops
+
+    state = await generation(return_state=True)
+
+    assert state.is_failed()
+    assert "could not be canceled and may run on until its deadline" in caplog.text
+
+
+@pytest.mark.parametrize("of", ["flow", "task"])
+async def test_a_timeout_ends_the_prediction(still: Emulator, quick: PollPolicy, of: str) -> None:
+    limit = {"timeout_seconds": 1.0}
+
+    @task(**(limit if of == "task" else {}))
+    async def wait(prediction: Any) -> None:
+        await await_for_prediction.fn(prediction, policy=quick)
+
+    @flow(**(limit if of == "flow" else {}))
+    async def generation() -> None:
+        await wait(await acreate_prediction("emulator/timer", INPUT))
+
+    state = await generation(return_state=True)
+
+    assert (state.type, state.name) == (StateType.FAILED, "TimedOut")
+    assert statuses(still) == {"canceled"}
+
+
+def test_a_timeout_ends_the_prediction_of_a_sync_flow(still: Emulator, quick: PollPolicy) -> None:
+    @flow(timeout_seconds=1)
+    def generation() -> None:
+        wait_for_prediction(create_prediction("emulator/timer", INPUT), policy=quick)
+
+    state = generation(return_state=True)
+
+    assert state.name == "TimedOut"
+    assert statuses(still) == {"canceled"}
+
+
+def test_a_script_that_is_canceled_through_the_api_stops(
+    still: Emulator, quick: PollPolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_watch, "INTERVAL", 0.1)
+
+    @flow(**HOOKS)
+    def generation() -> None:
+        future = create_prediction.submit("emulator/timer", INPUT)
+        threading.Timer(0.3, _cancel_run, [flow_run.id]).start()
+        wait_for_prediction.submit(future.result(), policy=quick).result()
+
+    state = generation(return_state=True)
+
+    assert state.type in {StateType.CANCELLING, StateType.CANCELLED}
+    assert statuses(still) == {"canceled"}
+
+
+def _cancel_run(id: Any) -> None:
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(id, Cancelling(), force=False)
+
+
+def test_a_hook_without_a_ledger_does_not_raise(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from uuid import uuid4
+
+    from prefect.client.schemas.objects import FlowRun
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    @flow
+    def generation() -> None: ...
+
+    run = FlowRun(id=uuid4(), flow_id=uuid4(), name="lost")
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:1/api"}):
+        cancel_predictions(generation, run, State(type=StateType.FAILED))
+
+    assert "Predictions of this run may still be running: Prefect's API could not" in caplog.text

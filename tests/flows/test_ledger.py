@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from prefect import flow, task
+from prefect.client.orchestration import PrefectClient
+from prefect.exceptions import PrefectException
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import State
+
+from prefect_replicate import (
+    PollPolicy,
+    acreate_prediction,
+    await_for_prediction,
+    cancel_prediction,
+    create_prediction,
+)
+from prefect_replicate.emulator import Emulator
+from prefect_replicate.exceptions import APIError, InvalidInputError, LedgerError
+
+Records = Callable[[State[Any]], list[dict[str, Any]]]
+CREATE = {"method": "POST", "path": "/predictions$"}
+
+
+class Oops(Exception):
+    pass
+
+
+async def test_a_prediction_is_recorded_from_its_intent_to_its_end(
+    replicate_emulator: Emulator, records: Records, quick: PollPolicy
+) -> None:
+    @flow
+    async def generation() -> str:
+        prediction = await acreate_prediction("emulator/timer", {"seconds": 0.1})
+        return (await await_for_prediction(prediction, policy=quick)).id
+
+    state = await generation(return_state=True)
+
+    [record] = await asyncio.to_thread(records, state)
+    assert record["prediction_id"] == await state.aresult()
+    assert (record["status"], record["model"]) == ("succeeded", "emulator/timer")
+    assert record["seconds_billed"] == pytest.approx(0.1)
+    assert record["web_url"].endswith(record["prediction_id"])
+
+
+async def test_a_record_holds_no_input_and_no_token(
+    replicate_emulator: Emulator, records: Records
+) -> None:
+    @flow
+    async def generation() -> None:
+        await acreate_prediction("emulator/timer", {"prompt": "a private matter"})
+
+    [record] = await asyncio.to_thread(records, await generation(return_state=True))
+
+    assert "private matter" not in str(record)
+    assert replicate_emulator.token not in str(record)
+
+
+async def test_an_intent_is_recorded_before_anything_is_sent(
+    replicate_emulator: Emulator, records: Records, impatient: None
+) -> None:
+    replicate_emulator.faults.add("lost_reply", **CREATE)
+    replicate_emulator.faults.add("error_page", path="/v1/predictions$", method="GET", times=None)
+
+    @flow
+    async def generation() -> None:
+        await acreate_prediction("emulator/timer", {})
+
+    [record] = await asyncio.to_thread(records, await generation(return_state=True))
+
+    assert (record["status"], record["prediction_id"]) == ("intent", None)
+
+
+async def test_an_intent_without_an_id_is_adopted_by_the_retry(
+    still: Emulator, records: Records, impatient: None
+) -> None:
+    still.faults.add("lost_reply", **CREATE)
+    still.faults.add("error_page", path="/v1/predictions$", method="GET")
+
+    @flow(retries=1)
+    async def generation() -> str:
+        return (await acreate_prediction("emulator/timer", {"seconds": 60})).id
+
+    state = await generation(return_state=True)
+
+    [record] = await asyncio.to_thread(records, state)
+    assert [one.id for one in still.predictions] == [await state.aresult()]
+    assert record["prediction_id"] == await state.aresult()
+
+
+@pytest.mark.parametrize(
+    ("asked", "fault", "error"),
+    [({"seconds": "soon"}, None, InvalidInputError), ({}, "insufficient_credit", APIError)],
+)
+async def test_a_create_that_was_refused_leaves_nothing_to_look_for(
+    replicate_emulator: Emulator,
+    records: Records,
+    asked: dict[str, Any],
+    fault: Any,
+    error: type[Exception],
+) -> None:
+    if fault:
+        replicate_emulator.faults.add(fault, **CREATE)
+
+    @flow
+    async def generation() -> None:
+        with pytest.raises(error, match=r"seconds|credit"):
+            await acreate_prediction("emulator/timer", asked)
+
+    [record] = await asyncio.to_thread(records, await generation(return_state=True))
+
+    assert record["status"] == "void"
+
+
+async def test_nothing_is_paid_where_the_ledger_cannot_be_written(
+    replicate_emulator: Emulator,
+) -> None:
+    @flow
+    async def generation() -> None:
+        with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:1/api"}):
+            await acreate_prediction.fn("emulator/timer", {})
+
+    with pytest.raises(LedgerError, match=r"^Prefect's API could not [^\n]*$"):
+        await generation()
+    assert replicate_emulator.predictions.create_requests == 0
+
+
+async def test_a_task_without_a_flow_is_recorded_too(still: Emulator) -> None:
+    seen: list[str] = []
+
+    @task(retries=1)
+    async def generate() -> None:
+        seen.append((await acreate_prediction.fn("emulator/timer", {"seconds": 60})).id)
+        if len(seen) == 1:
+            raise Oops
+
+    await generate()
+
+    assert seen == [one.id for one in still.predictions] * 2
+
+
+def test_a_cancel_is_recorded(still: Emulator, records: Records) -> None:
+    @flow
+    def generation() -> None:
+        cancel_prediction(create_prediction("emulator/timer", {"seconds": 60}))
+
+    [record] = records(generation(return_state=True))
+
+    assert record["status"] == "canceled"
+
+
+async def test_a_lost_result_is_worse_than_a_record_that_is_behind(
+    replicate_emulator: Emulator,
+    quick: PollPolicy,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def unavailable(*args: Any, **kwargs: Any) -> None:
+        raise PrefectException("503 Service Unavailable")
+
+    @flow
+    async def generation() -> bool:
+        monkeypatch.setattr(PrefectClient, "update_artifact", unavailable)
+        prediction = await acreate_prediction("emulator/timer", {})
+        return (await await_for_prediction(prediction, policy=quick)).is_succeeded
+
+    assert await generation()
+    assert "Prefect's API could not record prediction" in caplog.text
