@@ -3,12 +3,12 @@
 import os
 from collections.abc import Callable, Coroutine
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
 
 from prefect.blocks.abstract import CredentialsBlock
 from prefect.blocks.core import Block, schema_extra
-from pydantic import ConfigDict, Field, SecretStr, field_validator
+from pydantic import ConfigDict, Field, SecretStr, WithJsonSchema, field_validator
 from replicate.client import Client
 
 from prefect_replicate.api.connection import DEFAULT_BASE_URL, Address
@@ -21,15 +21,17 @@ T = TypeVar("T")
 LOGO_URL: Any = "https://github.com/replicate.png"
 DOCUMENTATION_URL: Any = "https://replicate.com/docs/topics/security/api-tokens"
 
+# Prefect's UI draws a union with null as two buttons over an open text field, the token's too.
+_PASSWORD = WithJsonSchema({"type": "string", "format": "password", "writeOnly": True})
+_TEXT = WithJsonSchema({"type": "string"})
 
-def _not_a_reference(schema: dict[str, Any], model: type[Block]) -> None:
-    # To run a deployment, Prefect's server wants a block parameter to be either the block's fields
-    # or a reference to a saved one, `{"$ref": …}`, but not both, as it is where no field is
-    # required: no run could use a saved block. To create one, it checks the reference against the
-    # fields alone, with every `required` taken out of the schema.
+
+def _token_required(schema: dict[str, Any], model: type[Block]) -> None:
+    # Prefect's server and UI take a block parameter either as the block's fields or as a reference
+    # to a saved one, `{"$ref": …}`. Where no field is required, a reference is both, which is
+    # refused: no deployment could be given a saved block. Python may leave the token out.
     schema_extra(schema, model)
-    schema["if"] = {"required": ["$ref"]}
-    schema["then"] = {"required": ["api_token"]}
+    schema["required"] = ["api_token"]
 
 
 class ReplicateCredentials(CredentialsBlock):
@@ -45,7 +47,7 @@ class ReplicateCredentials(CredentialsBlock):
         ```
     """
 
-    model_config = ConfigDict(json_schema_extra=_not_a_reference)
+    model_config = ConfigDict(json_schema_extra=_token_required)
 
     _block_type_name = "Replicate Credentials"
     _block_type_slug = "replicate-credentials"
@@ -53,15 +55,15 @@ class ReplicateCredentials(CredentialsBlock):
     _documentation_url = DOCUMENTATION_URL
     _description = "Stores a Replicate API token for starting and watching predictions."
 
-    api_token: SecretStr | None = Field(
+    api_token: Annotated[SecretStr | None, _PASSWORD] = Field(
         default=None,
         title="API token",
         description=(
-            "Token from replicate.com/account/api-tokens, starting with r8_. When empty, the"
-            " environment variable REPLICATE_API_TOKEN is read each time the block is used."
+            "Token from replicate.com/account/api-tokens, starting with r8_. A block made in Python"
+            " may do without: it reads REPLICATE_API_TOKEN from the environment when it is used."
         ),
     )
-    base_url: str | None = Field(
+    base_url: Annotated[str | None, _TEXT] = Field(
         default=None,
         title="Base URL",
         description=(
