@@ -88,7 +88,7 @@ def test_the_blocks_are_registered_with_a_form_that_people_can_fill_in() -> None
     assert "Successfully registered 2 blocks" in " ".join(done.stdout.split())
 
 
-def test_the_forms_key_is_masked_and_optional() -> None:
+def test_the_forms_key_is_masked_and_asked_for() -> None:
     ReplicateCredentials.register_type_and_schema()
 
     with get_client(sync_client=True) as client:
@@ -98,4 +98,4 @@ def test_the_forms_key_is_masked_and_optional() -> None:
     assert schema is not None
     assert schema.fields["secret_fields"] == ["api_token"]
     assert schema.fields["properties"]["api_token"]["title"] == "API token"
-    assert "required" not in schema.fields
+    assert schema.fields["required"] == ["api_token"]  # without it, no deployment takes the block
