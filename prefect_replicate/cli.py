@@ -72,7 +72,7 @@ def generate(
     destination: str | None = None,
     timeout: float | None = None,
     block: str | None = None,
-) -> None:
+) -> int:
     """Generate a video as a run of the flow `generate-video`, and print the path of the file.
 
     Args:
@@ -104,9 +104,14 @@ def generate(
     from prefect_replicate import terminal
 
     options = {name: value for name, value in wishes.items() if value is not None}
-    video = terminal.generate(model, prompt, input_from(input or []), block, options)
+    whole_input = input_from(input or [])
+    terminal.check(model, block)
+    if not terminal.has_prefect():
+        return terminal.again_with_prefect(sys.argv[1:])
+    video = terminal.generate(model, prompt, whole_input, block, options)
     for file in video.files:
         print(file.location)
+    return 0
 
 
 def input_from(pairs: list[str]) -> dict[str, Any]:
@@ -137,17 +142,14 @@ class UsageError(Exception):
     """The command line makes no sense."""
 
 
-def main(arguments: list[str] | None = None) -> NoReturn:
+def main() -> NoReturn:
     """Run the command line, and exit with 0, 1 for a failure, 2 for wrong usage, 130 for Ctrl-C."""
-    sys.exit(_exit_code(arguments))
+    sys.exit(_exit_code())
 
 
-def _exit_code(arguments: list[str] | None) -> int:
+def _exit_code() -> int:
     try:
-        result = app(
-            arguments, exit_on_error=False, print_error=False, result_action="return_value"
-        )
-        return result or 0
+        return app(exit_on_error=False, print_error=False, result_action="return_value") or 0
     except (cyclopts.CycloptsError, UsageError) as exc:
         return _complain(exc, _USAGE)
     except KeyboardInterrupt:

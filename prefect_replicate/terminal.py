@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,15 +18,14 @@ import httpx
 from prefect import get_client
 from prefect.exceptions import PrefectException
 from prefect.logging.handlers import PrefectConsoleHandler
-from prefect.settings import (
-    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS as EPHEMERAL_START,
-)
-from prefect.settings import temporary_settings
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME
 from prefect.utilities.urls import url_for
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from prefect_replicate.blocks import ReplicateCredentials
+from prefect_replicate.demo.prefect_server import prefect_server
+from prefect_replicate.demo.processes import running
 from prefect_replicate.exceptions import ConfigurationError, ReplicateError
 from prefect_replicate.flows import generate_video
 from prefect_replicate.lifecycle.model_logs import percent_done
@@ -36,11 +36,7 @@ _RUN_LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
 
 
 def generate(
-    model: str,
-    prompt: str,
-    input: dict[str, Any],
-    block: str | None,
-    options: dict[str, Any],
+    model: str, prompt: str, input: dict[str, Any], block: str | None, options: dict[str, Any]
 ) -> GeneratedVideo:
     """Run `generate_video`, and show on standard error how it goes.
 
@@ -56,15 +52,10 @@ def generate(
     Raises:
         ReplicateError: It failed, or Prefect did.
     """
-    ModelReference.parse(model)  # a Prefect server takes long to start only to refuse this
-    # On a small machine, the first start of Prefect's own server takes longer than its default.
-    with (
-        shown_on(Console(stderr=True), model),
-        temporary_settings(set_defaults={EPHEMERAL_START: 120}),
-    ):
+    with shown_on(Console(stderr=True), model):
         try:
-            credentials = _credentials(block)
             _check_prefect()
+            credentials = _load(block) if block else None
             # For all that a type checker knows, `options` could hold `return_state`.
             video = generate_video(prompt, model, input, credentials, **options)
             return cast("GeneratedVideo", video)
@@ -72,11 +63,38 @@ def generate(
             raise ReplicateError(f"Prefect: {exc}") from exc
 
 
-def _credentials(block: str | None) -> ReplicateCredentials | None:
+def check(model: str, block: str | None) -> None:
+    """Refuse what can be refused before there is a Prefect server, which takes long to start.
+
+    Raises:
+        ReplicateError: The model is not one, or there is no token.
+    """
+    ModelReference.parse(model)
     if block is None:
         ReplicateCredentials().address()
-        return None
-    _check_prefect()
+
+
+def has_prefect() -> bool:
+    """Whether the user has set which Prefect server to use."""
+    return bool(PREFECT_API_URL.value())
+
+
+def again_with_prefect(arguments: list[str]) -> int:
+    """Run a command line of `prefect-replicate` with a Prefect server made for it.
+
+    Prefect would start one by itself, but in the terminal's foreground, where Ctrl-C ends it before
+    the flow run has told it how it ended, and with a patience that ends before a small machine
+    has started it.
+    """
+    console = Console(stderr=True, highlight=False)
+    with ExitStack() as stack:
+        with console.status("Starting a Prefect server for this run"):
+            server = stack.enter_context(prefect_server(PREFECT_HOME.value(), env=os.environ))
+        command = ["-m", "prefect_replicate.cli", *arguments]
+        return stack.enter_context(running(command, server.env)).wait()
+
+
+def _load(block: str) -> ReplicateCredentials:
     try:
         return asyncio.run(ReplicateCredentials.aload(block))
     except ValueError as exc:
@@ -84,14 +102,11 @@ def _credentials(block: str | None) -> ReplicateCredentials | None:
 
 
 def _check_prefect() -> None:
-    try:
-        with get_client(sync_client=True) as client:
-            problem = client.api_healthcheck()
-    except RuntimeError as exc:  # its temporary server did not start
-        problem = exc
+    with get_client(sync_client=True) as client:
+        problem = client.api_healthcheck()
     if problem is not None:
         raise ConfigurationError(
-            f"Prefect's API can't be reached, which PREFECT_API_URL points to: {problem}"
+            f"Prefect's API at {PREFECT_API_URL.value()} can't be reached: {problem}"
         ) from problem
 
 

@@ -1,16 +1,17 @@
-"""A Prefect server of our own, that leaves the user's Prefect alone."""
+"""A Prefect server that lasts as long as a block of code does."""
 
 from __future__ import annotations
 
 import os
 import socket
 import subprocess
+import tempfile
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx
 
@@ -52,33 +53,40 @@ class PrefectServer:
 
 @contextmanager
 def prefect_server(
-    home: Path, on_wait: Callable[[float], None] | None = None
+    home: Path,
+    on_wait: Callable[[float], None] | None = None,
+    *,
+    env: Mapping[str, str] | None = None,
 ) -> Generator[PrefectServer, None, None]:
     """Run a Prefect server on a free port for as long as the block lasts.
 
     Args:
-        home: Its `PREFECT_HOME`; an empty directory.
+        home: Its `PREFECT_HOME`.
         on_wait: Called several times a second with the seconds that the start has taken so far.
+        env: The environment that it starts from: if not given, this process's own without any
+            setting of Prefect's, so that nothing of the user's Prefect is touched.
 
     Raises:
         ConfigurationError: It did not start; the message has its last words.
     """
     port = _free_port()
-    server = PrefectServer(f"http://{_HOST}:{port}", _environment(home, port))
-    log = home / "server.log"
+    server = PrefectServer(f"http://{_HOST}:{port}", _environment(env, home, port))
     command = ["-m", "prefect", "server", "start", "--host", _HOST, "--port", str(port)]
     with (
-        log.open("wb") as output,
-        running(command, server.env, stdout=output, stderr=subprocess.STDOUT) as process,
+        tempfile.TemporaryFile() as log,
+        running(command, server.env, stdout=log, stderr=subprocess.STDOUT) as process,
     ):
         _wait_until_healthy(server, process, log, on_wait)
         yield server
 
 
-def _environment(home: Path, port: int) -> dict[str, str]:
-    # A profile, an API key or a setting of the user's could point to another server.
-    others = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    return others | {
+def _environment(base: Mapping[str, str] | None, home: Path, port: int) -> dict[str, str]:
+    if base is None:
+        base = {
+            name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")
+        }
+    return {
+        **base,
         "PREFECT_HOME": str(home),
         "PREFECT_API_URL": f"http://{_HOST}:{port}/api",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -95,7 +103,7 @@ def _free_port() -> int:
 def _wait_until_healthy(
     server: PrefectServer,
     process: subprocess.Popen[bytes],
-    log: Path,
+    log: IO[bytes],
     on_wait: Callable[[float], None] | None,
 ) -> None:
     started = time.monotonic()
@@ -122,6 +130,7 @@ def _is_healthy(http: httpx.Client) -> bool:
         return False
 
 
-def _last_words(log: Path) -> str:
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "it said nothing"
+def _last_words(log: IO[bytes]) -> str:
+    log.seek(0)
+    lines = [line.strip() for line in log.read().decode(errors="replace").splitlines()]
+    return next(filter(None, reversed(lines)), "it said nothing")
