@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import pytest
+
+from prefect_replicate.lifecycle.model_logs import LogTail, percent_done
+
+
+def test_each_line_comes_once_and_when_it_is_whole() -> None:
+    tail = LogTail()
+
+    assert tail.new_lines("one\ntw", is_complete=False) == ["one"]
+    assert tail.new_lines("one\ntwo\n", is_complete=False) == ["two"]
+    assert tail.new_lines("one\ntwo\n", is_complete=False) == []
+    assert tail.new_lines("one\ntwo\nend", is_complete=True) == ["end"]
+    assert tail.new_lines("one\ntwo\nend", is_complete=True) == []
+
+
+def test_a_log_that_is_gone_repeats_nothing_when_it_comes_back() -> None:
+    tail = LogTail()
+    tail.new_lines("one\ntwo\n", is_complete=False)
+
+    assert tail.new_lines("", is_complete=False) == []
+    assert tail.new_lines("one\ntwo\nthree\n", is_complete=False) == ["three"]
+
+
+@pytest.mark.parametrize(
+    ("log", "lines"),
+    [
+        ("a\r\nb\r\n", ["a", "b"]),
+        ("10%\r20%\r30%\n", ["10%", "20%", "30%"]),
+        ("a\n\n   \nb\n", ["a", "b"]),
+        ("", []),
+        ("\n", []),
+    ],
+)
+def test_lines_end_as_models_end_them(log: str, lines: list[str]) -> None:
+    assert LogTail().new_lines(log, is_complete=True) == lines
+
+
+@pytest.mark.parametrize(
+    ("log", "percent"),
+    [
+        ("", None),
+        ("no number", None),
+        (" 40%|████      | 20/50 [00:08<00:12]", 40),
+        ("10%\r20%\r30%", 30),
+        ("12.5 % done", 12),
+        ("100%|██████████| 50/50", 100),
+        ("GPU at 250%, 30% done, GPU at 250%", 30),
+        ("version 1.2.50%", None),
+        ("1000%", None),
+    ],
+)
+def test_the_last_percentage_is_the_progress(log: str, percent: float | None) -> None:
+    assert percent_done(log) == percent
