@@ -1,0 +1,128 @@
+"""Uses of the public API that pyright checks, strictly. Never run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.filesystems import LocalFileSystem
+from replicate.client import Client
+from typing_extensions import assert_type
+
+from prefect_replicate import (
+    GeneratedVideo,
+    OutputFile,
+    PollPolicy,
+    Prediction,
+    PredictionRun,
+    ReplicateCredentials,
+    ReplicateModel,
+    acancel_prediction,
+    acreate_prediction,
+    adownload_outputs,
+    agenerate_video,
+    aget_prediction,
+    await_for_prediction,
+    cancel_prediction,
+    cancel_predictions,
+    create_prediction,
+    download_outputs,
+    generate_video,
+    get_prediction,
+    wait_for_prediction,
+)
+from prefect_replicate.exceptions import PredictionError, PredictionFailedError
+
+
+def show(prediction: Prediction) -> None:
+    assert_type(prediction.status, str)
+    assert_type(prediction.predict_time, float | None)
+    assert_type(prediction.web_url, str)
+
+
+def credentials() -> None:
+    account = ReplicateCredentials()
+    assert_type(account.get_client(), Client)
+
+
+def tasks(account: ReplicateCredentials) -> None:
+    created = create_prediction("owner/name", {"prompt": "a fox", "image": Path("a.png")}, account)
+    assert_type(created, Prediction)
+    assert_type(
+        create_prediction("owner/name", {}, cancel_after=None, replaces=created), Prediction
+    )
+    assert_type(get_prediction(created), Prediction)
+    assert_type(get_prediction("an id", account), Prediction)
+    policy = PollPolicy(max_interval=30, run_timeout=600)
+    done = wait_for_prediction(created, timeout=None, policy=policy, on_update=show)
+    assert_type(done, Prediction)
+    assert_type(cancel_prediction("an id"), Prediction)
+    assert_type(download_outputs(done, Path("videos")), list[OutputFile])
+    block = LocalFileSystem(basepath="videos")
+    assert_type(download_outputs(done, block, account, allowed_hosts=["x.org"]), list[OutputFile])
+
+
+async def async_tasks() -> None:
+    created = await acreate_prediction("owner/name", {"prompt": "a fox"})
+    assert_type(created, Prediction)
+    assert_type(await aget_prediction(created.id), Prediction)
+    done = await await_for_prediction(created, timeout=60, on_update=show)
+    assert_type(done, Prediction)
+    assert_type(await acancel_prediction(done), Prediction)
+    assert_type(await adownload_outputs(done, "videos"), list[OutputFile])
+
+
+def futures() -> None:
+    # Prefect leaves the keywords of `submit` without types.
+    future = create_prediction.submit("owner/name", {})  # pyright: ignore[reportUnknownMemberType]
+    assert_type(future.result(), Prediction)
+    retried = create_prediction.with_options(retries=2, name="create a fox")
+    assert_type(retried("owner/name", {}), Prediction)
+
+
+def models(account: ReplicateCredentials) -> None:
+    model = ReplicateModel(
+        model="owner/name",
+        credentials=account,
+        default_input={"seed": 1},
+        timeout=600,
+        policy=PollPolicy(),
+    )
+    # Prefect types what both colours can call as the result or a coroutine of it.
+    run = model.trigger({"prompt": "a fox"})
+    assert isinstance(run, PredictionRun)
+    run.wait_for_completion(on_update=show)
+    assert_type(run.prediction, Prediction)
+
+
+async def async_models(model: ReplicateModel) -> None:
+    run = await model.atrigger({"prompt": "a fox"})
+    assert_type(run, PredictionRun)
+    await run.await_for_completion()
+    assert_type(await run.afetch_result(), Any)
+    assert_type(await run.acancel(), Prediction)
+
+
+@flow(
+    on_cancellation=[cancel_predictions],
+    on_crashed=[cancel_predictions],
+    on_failure=[cancel_predictions],
+)
+def render(prompt: str) -> GeneratedVideo:
+    try:
+        video = generate_video(prompt, duration=5, image="https://x.org/a.png", timeout=None)
+    except PredictionFailedError as error:
+        assert_type(error.is_transient, bool)
+        raise
+    except PredictionError as error:
+        assert_type(error.prediction, Prediction)
+        raise
+    assert_type(video, GeneratedVideo)
+    assert_type(video.files, list[OutputFile])
+    assert_type(video.seconds_billed, float | None)
+    return video
+
+
+async def async_render() -> None:
+    assert_type(await agenerate_video("a fox", "owner/name", {"seed": 1}), GeneratedVideo)
