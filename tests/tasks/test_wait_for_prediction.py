@@ -10,6 +10,7 @@ from prefect_replicate import (
     PollPolicy,
     Prediction,
     await_for_prediction,
+    cancel_prediction,
     create_prediction,
     wait_for_prediction,
 )
@@ -137,6 +138,21 @@ def test_a_look_that_stays_impossible_ends_the_wait_and_leaves_the_prediction(
 
     assert running.id in str(lost.value)
     assert len(still.predictions.live()) == 1
+
+
+def test_failures_that_are_not_consecutive_do_not_add_up(
+    still: Emulator, running: Prediction, impatient: None
+) -> None:
+    policy = PollPolicy(min_interval=0.05, max_interval=0.05, failure_budget=0.1)
+    for nth in range(1, 16, 2):
+        still.faults.add("reset", **POLL, nth=nth)
+    looks: list[str] = []
+
+    def note(_: Prediction) -> None:
+        looks.append("seen")
+        still.clock.advance(NEVER if len(looks) == 8 else 0)
+
+    assert wait_for_prediction.fn(running, policy=policy, on_update=note).is_succeeded
 
 
 def test_a_prediction_that_is_unknown_is_not_looked_at_for_ever(
@@ -281,6 +297,13 @@ def test_an_exception_in_on_update_is_logged_and_harmless(
     assert wait_for_prediction.fn(created, policy=quick, on_update=broken).is_succeeded
     assert "on_update failed; the wait goes on" in caplog.text
     assert "the progress bar fell over" in caplog.text
+
+
+def test_on_update_may_call_tasks_itself(
+    still: Emulator, running: Prediction, quick: PollPolicy
+) -> None:
+    with pytest.raises(PredictionCanceledError, match="canceled"):
+        wait_for_prediction.fn(running, policy=quick, on_update=cancel_prediction.fn)
 
 
 def test_the_models_log_is_forwarded_each_line_once(
