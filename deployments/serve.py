@@ -1,0 +1,26 @@
+"""Serve generate_video from one process, without a work pool; see README.md."""
+
+from prefect import serve
+from prefect.schedules import Cron
+from prefect.types.entrypoint import EntrypointType
+
+from prefect_replicate import generate_video
+
+if __name__ == "__main__":
+    on_demand = generate_video.to_deployment(
+        "on-demand",
+        description="Fill in a prompt, and run.",
+        parameters={"destination": "~/videos"},
+        entrypoint_type=EntrypointType.MODULE_PATH,
+    )
+    daily = generate_video.to_deployment(
+        "daily",
+        description="A video every morning, once its schedule is switched on.",
+        schedules=[Cron("0 7 * * *", timezone="UTC", active=False)],  # each run is paid for
+        parameters={
+            "prompt": "the weather of today as a paper collage, in slow motion",
+            "destination": "~/videos",
+        },
+        entrypoint_type=EntrypointType.MODULE_PATH,
+    )
+    serve(on_demand, daily)

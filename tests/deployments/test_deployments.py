@@ -1,0 +1,138 @@
+"""The files of deployments/, used as their README says, on a real server and by real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from prefect_replicate.demo.prefect_server import PrefectServer
+from prefect_replicate.demo.processes import running
+from prefect_replicate.emulator import Emulator
+
+ROOT = Path(__file__).parents[2]
+MAKE_POOL = "prefect work-pool create videos --type process"
+DEPLOY = "prefect --no-prompt deploy --all --prefect-file deployments/prefect.yaml"
+START_WORKER = "prefect worker start --pool videos"
+SERVE = "python deployments/serve.py"
+RUN = (
+    'prefect deployment run generate-video/on-demand --param prompt="a red fox in the snow" --watch'
+)
+Env = dict[str, str]
+
+
+@pytest.fixture
+def env(run_env: Env, replicate: Emulator, tmp_path: Path) -> Iterator[Env]:
+    """An environment with a home folder of its own, and models that are quick."""
+    replicate.behave(duration_factor=0.1)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{run_env['PATH']}"
+    yield run_env | {"HOME": str(tmp_path), "PATH": path}
+    replicate.behave(duration_factor=1.0)
+
+
+@pytest.fixture
+def api(prefect_server: PrefectServer) -> Iterator[httpx.Client]:
+    """The server's API, without deployments and work pools of other tests."""
+    with prefect_server.client() as client:
+        yield client
+    # Its connection may have been idle for so long that the server closes it.
+    with prefect_server.client() as client:
+        for deployment in client.post("deployments/filter", json={}).json():
+            client.delete(f"deployments/{deployment['id']}")
+        client.delete("work_pools/videos")
+
+
+def shell(command: str, env: Env) -> None:
+    done = subprocess.run(
+        ["bash", "-euc", command], env=env, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def deployment(api: httpx.Client, name: str) -> dict[str, Any]:
+    give_up = time.monotonic() + 60
+    while (reply := api.get(f"deployments/name/generate-video/{name}")).is_error:
+        assert time.monotonic() < give_up, f"{name} was not deployed"
+        time.sleep(0.2)
+    return reply.json()
+
+
+def videos(home: Path) -> list[Path]:
+    return [file for file in (home / "videos").iterdir() if b"ftyp" in file.read_bytes()[:12]]
+
+
+def test_the_readme_gives_the_commands_that_are_tried_here() -> None:
+    lines = (ROOT / "deployments" / "README.md").read_text().splitlines()
+
+    missing = {MAKE_POOL, DEPLOY, START_WORKER, SERVE, RUN} - set(lines)
+
+    assert missing == set()
+
+
+def test_a_worker_runs_what_prefect_yaml_deploys(
+    env: Env, api: httpx.Client, tmp_path: Path
+) -> None:
+    shell(MAKE_POOL, env)
+    shell(DEPLOY, env)
+
+    with running(["-m", *START_WORKER.split()], env, stdout=subprocess.DEVNULL):
+        shell(RUN, env)
+
+    assert [file.suffix for file in videos(tmp_path)] == [".mp4"]
+
+
+def test_a_served_deployment_runs(env: Env, api: httpx.Client, tmp_path: Path) -> None:
+    with running([str(ROOT / "deployments" / "serve.py")], env, stdout=subprocess.DEVNULL):
+        deployment(api, "on-demand")
+        shell(RUN, env)
+
+    assert [file.suffix for file in videos(tmp_path)] == [".mp4"]
+
+
+def test_the_schedule_of_prefect_yaml_is_there_and_switched_off(
+    env: Env, api: httpx.Client
+) -> None:
+    shell(MAKE_POOL, env)
+
+    shell(DEPLOY, env)
+
+    assert schedules(api) == [("0 7 * * *", "UTC", False)]
+
+
+def test_the_schedule_of_serve_py_is_there_and_switched_off(env: Env, api: httpx.Client) -> None:
+    with running([str(ROOT / "deployments" / "serve.py")], env, stdout=subprocess.DEVNULL):
+        deployment(api, "daily")
+
+        assert schedules(api) == [("0 7 * * *", "UTC", False)]
+
+
+def schedules(api: httpx.Client) -> list[tuple[str, str, bool]]:
+    found = deployment(api, "daily")["schedules"]
+    return [(one["schedule"]["cron"], one["schedule"]["timezone"], one["active"]) for one in found]
+
+
+def test_a_deployment_takes_a_saved_block_as_its_account(
+    env: Env, api: httpx.Client, tmp_path: Path, replicate: Emulator
+) -> None:
+    save = f"""
+from prefect_replicate import ReplicateCredentials
+ReplicateCredentials(api_token={replicate.token!r}, base_url={replicate.base_url!r}).save("mine")
+"""
+    subprocess.run([sys.executable, "-c", save], env=env, check=True, cwd=tmp_path)
+    block = api.get("block_types/slug/replicate-credentials/block_documents/name/mine").json()
+    no_account = {name: text for name, text in env.items() if not name.startswith("REPLICATE_")}
+    reference = json.dumps({"$ref": {"block_document_id": block["id"]}})
+
+    with running([str(ROOT / "deployments" / "serve.py")], no_account, stdout=subprocess.DEVNULL):
+        deployment(api, "on-demand")
+        shell(f"{RUN} --param credentials='{reference}'", no_account)
+
+    assert [file.suffix for file in videos(tmp_path)] == [".mp4"]
