@@ -149,7 +149,10 @@ def main() -> NoReturn:
 
 def _exit_code() -> int:
     try:
-        return app(exit_on_error=False, print_error=False, result_action="return_value") or 0
+        result = app(
+            sys.argv[1:], exit_on_error=False, print_error=False, result_action="return_value"
+        )
+        return result or 0
     except (cyclopts.CycloptsError, UsageError) as exc:
         return _complain(exc, _USAGE)
     except KeyboardInterrupt:

@@ -1,0 +1,113 @@
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from prefect_replicate.cli import UsageError, input_from, main
+from prefect_replicate.emulator import Emulator
+
+Command = Callable[[str], tuple[object, str, str]]
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Run a command line; gives its exit code and what it wrote to either stream."""
+
+    def run(line: str) -> tuple[object, str, str]:
+        monkeypatch.setattr(sys, "argv", ["prefect-replicate", *line.split()])
+        with pytest.raises(SystemExit) as exit:
+            main()
+        return exit.value.code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("film", 'Unknown command "film"'),
+        ("generate a/b", "--prompt requires an argument"),
+        ("generate --prompt p", "MODEL requires an argument"),
+        ("generate a/b --prompt p --duration long", "Invalid value for --duration"),
+        ("generate a/b --prompt p -i seconds", "-i takes key=value, not 'seconds'"),
+        ("generate a/b --prompt p -i image=@none.png", "-i image: there is no file 'none.png'"),
+        ("emulator --port high", "Invalid value for --port"),
+    ],
+)
+def test_wrong_usage_is_told_in_one_line_and_exits_2(
+    line: str, complaint: str, command: Command
+) -> None:
+    code, out, err = command(line)
+
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("prefect-replicate: ")
+    assert complaint in err
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("generate film --prompt p", "'film' is not a model reference"),
+        ("generate a/b --prompt p", "There is no Replicate API token"),
+        ("emulator --port 99999", "a port is a number from 0 to 65535"),
+    ],
+)
+def test_a_failure_is_told_in_one_line_and_exits_1(
+    line: str, complaint: str, command: Command
+) -> None:
+    code, out, err = command(line)
+
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert complaint in err
+
+
+def test_a_port_that_is_taken_is_told_in_one_line(
+    command: Command, replicate_emulator: Emulator
+) -> None:
+    port = replicate_emulator.base_url.rpartition(":")[2]
+
+    code, _, err = command(f"emulator --port {port}")
+
+    assert (code, err.count("\n")) == (1, 1)
+    assert "Address already in use" in err
+
+
+def test_no_command_shows_what_there_is(command: Command) -> None:
+    code, out, _ = command("")
+
+    assert code == 0
+    assert all(name in out for name in ("demo", "emulator", "generate"))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("5", 5),
+        ("0.5", 0.5),
+        ("true", True),
+        ("null", None),
+        ('["a", "b"]', ["a", "b"]),
+        ('"5"', "5"),
+        ("16:9", "16:9"),
+        ("a red fox", "a red fox"),
+        ("a=b", "a=b"),
+        ("", ""),
+    ],
+)
+def test_a_value_is_json_where_it_reads_as_json_and_text_elsewhere(
+    text: str, value: object
+) -> None:
+    assert input_from([f"key={text}"]) == {"key": value}
+
+
+def test_a_value_after_an_at_sign_is_a_local_file(tmp_path: Path) -> None:
+    image = tmp_path / "first frame.png"
+    image.touch()
+
+    assert input_from([f"image=@{image}"]) == {"image": image}
+
+
+def test_a_pair_without_a_name_is_refused() -> None:
+    with pytest.raises(UsageError, match="-i takes key=value, not '=5'"):
+        input_from(["=5"])

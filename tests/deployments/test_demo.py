@@ -1,0 +1,146 @@
+"""The demo, as a process of its own; it brings its own Prefect server."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+DEMO = [sys.executable, "-m", "prefect_replicate.cli", "demo"]
+_MARK = "PART_OF_THE_DEMO"
+Env = dict[str, str]
+
+
+@pytest.fixture
+def env() -> Env:
+    """An environment that all processes of one demo, and no others, have."""
+    return {**os.environ, _MARK: uuid.uuid4().hex}
+
+
+def processes_with(env: Env) -> list[str]:
+    """The ids of the living processes that have inherited an environment."""
+    mark = f"{_MARK}={env[_MARK]}".encode()
+    return [
+        folder.name
+        for folder in Path("/proc").glob("[0-9]*")
+        if mark in environment_of(folder).split(b"\0")
+    ]
+
+
+def environment_of(folder: Path) -> bytes:
+    try:
+        return (folder / "environ").read_bytes()
+    except OSError:  # it is gone by now, or another user's
+        return b""
+
+
+class Demo:
+    """A demo that runs, and what it has said so far."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.process = process
+        self._log = log
+
+    @property
+    def said(self) -> str:
+        return self._log.read_text()
+
+    def wait_for(self, pattern: str) -> str:
+        give_up = time.monotonic() + 120
+        while (found := re.search(pattern, self.said)) is None:
+            assert self.process.poll() is None, self.said
+            assert time.monotonic() < give_up, self.said
+            time.sleep(0.1)
+        return found[1]
+
+
+@pytest.fixture
+def kept(env: Env, tmp_path: Path) -> Iterator[Demo]:
+    """`demo --keep`."""
+    log = tmp_path / "log"
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(
+            [*DEMO, "--keep"], env=env, cwd=tmp_path, stdout=output, stderr=output
+        ) as process,
+    ):
+        yield Demo(process, log)
+        process.kill()
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
+
+
+@needs_proc
+def test_the_demo_makes_a_video_says_where_it_is_and_leaves_nothing_running(
+    env: Env, tmp_path: Path
+) -> None:
+    done = subprocess.run(DEMO, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    (video,) = (tmp_path / "videos").iterdir()
+    assert b"ftyp" in video.read_bytes()[:12]
+    assert f"Video            {video}\n" in done.stdout
+    assert "/runs/flow-run/" in done.stderr
+    assert processes_with(env) == []
+
+
+@needs_proc
+def test_a_kept_demo_can_be_run_again_and_ctrl_c_cancels_and_stops_all_of_it(
+    env: Env, kept: Demo, tmp_path: Path
+) -> None:
+    api = kept.wait_for(r"export PREFECT_API_URL=(\S+)")
+    deployment = kept.wait_for(r"/deployments/deployment/(\S+)")
+
+    run(api, deployment, {"prompt": "a red fox"})
+    wait_for_videos(2, tmp_path)
+    run(api, deployment, {"prompt": "p", "model": "emulator/timer", "input": {"seconds": 600}})
+    kept.wait_for(r"(\S+) of emulator/timer")
+    kept.process.send_signal(signal.SIGINT)
+
+    assert kept.process.wait(60) == 0
+    assert "canceled after" in kept.said
+    assert processes_with(env) == []
+
+
+def run(api: str, deployment: str, parameters: dict[str, object]) -> None:
+    url = f"{api}/deployments/{deployment}/create_flow_run"
+    httpx.post(url, json={"parameters": parameters}).raise_for_status()
+
+
+def wait_for_videos(count: int, folder: Path) -> None:
+    give_up = time.monotonic() + 60
+    while len(list((folder / "videos").glob("*.mp4"))) < count:
+        assert time.monotonic() < give_up
+        time.sleep(0.2)
+
+
+@needs_proc
+def test_a_demo_that_is_killed_takes_its_processes_with_it(env: Env, kept: Demo) -> None:
+    kept.wait_for(r"Prefect server +(http)")
+
+    kept.process.kill()
+
+    give_up = time.monotonic() + 60
+    while left := processes_with(env):
+        assert time.monotonic() < give_up, left
+        time.sleep(0.2)
+
+
+def test_on_the_real_replicate_it_needs_a_token(env: Env) -> None:
+    env.pop("REPLICATE_API_TOKEN", None)
+
+    done = subprocess.run([*DEMO, "--real"], env=env, capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("prefect-replicate: --real needs REPLICATE_API_TOKEN")
+    assert done.stderr.count("\n") == 1
