@@ -52,6 +52,16 @@ def test_a_throttled_create_waits_as_long_as_it_is_asked_to(replicate_emulator: 
     assert time.monotonic() - start >= 1
 
 
+def test_a_queue_is_stood_in_for_longer_than_a_fault_is_borne(
+    replicate_emulator: Emulator, impatient: None
+) -> None:
+    replicate_emulator.faults.add("throttled", **CREATE, times=2)
+
+    create_prediction.fn("emulator/timer", {})
+
+    assert creates(replicate_emulator) == 3
+
+
 def test_a_create_waits_for_an_api_that_is_not_up_yet(
     eventually: Callable[[Callable[[], Any]], None],
 ) -> None:
