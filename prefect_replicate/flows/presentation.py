@@ -136,8 +136,8 @@ class Presentation:
 
     def _start_progress(self, client: SyncPrefectClient, prediction: Prediction) -> None:
         about = f"Progress of prediction {prediction.id}"
-        self._shown, self._started_at = 0.0, None
-        self._progress_id = self._create(client, "progress", 0.0, about)
+        self._shown, self._started_at = progress_of(prediction, 0.0), None
+        self._progress_id = self._create(client, "progress", self._shown, about)
 
     def _create(
         self, client: SyncPrefectClient, type: str, data: Any, about: str, key: str | None = None
