@@ -14,9 +14,9 @@ from prefect_replicate.emulator import Emulator
 ROOT = Path(__file__).parents[2]
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
 PYTHON = [code for language, code in BLOCKS if language == "python"]
-SHELL = [code for language, code in BLOCKS if language in ("bash", "console")]
-# The set-up that runs these tests is the installation, and the demo has tests of its own.
-ELSEWHERE = ("pip install", "$ scripts/demo", "REPLICATE_API_TOKEN=")
+SHELL = [code for language, code in BLOCKS if language == "bash"]
+[TRANSCRIPT] = [code for language, code in BLOCKS if language == "console"]
+ELSEWHERE = ("pip install", "REPLICATE_API_TOKEN=")  # the set-up of these tests is the installation
 
 
 @pytest.fixture
@@ -62,6 +62,31 @@ def test_a_shell_block_of_the_readme_runs(
     )
 
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_demo_says_what_the_readme_shows(tmp_path: Path) -> None:
+    command, *shown = TRANSCRIPT.splitlines()
+    assert command == "$ scripts/demo"
+
+    done = subprocess.run(
+        [sys.executable, "-m", "prefect_replicate.cli", "demo"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout
+    missing = [line for line in shown if not re.search(shape_of(line), done.stdout, re.M)]
+    assert missing == []
+
+
+def shape_of(line: str) -> str:
+    """The line with its ids, ports and folder left open."""
+    pattern = re.escape(line).replace("/home/you", "/.*")
+    pattern = re.sub(r"\b\w{8}(\\-\w{4}){3}\\-\w{12}\b|\b\w{26}\b", r"[\\w-]+", pattern)
+    return "^" + re.sub(r":\d+", r":\\d+", pattern) + "$"
 
 
 def test_the_table_of_the_readme_is_made_from_the_docstrings() -> None:
