@@ -91,6 +91,20 @@ async def test_an_intent_without_an_id_is_adopted_by_the_retry(
     assert record["prediction_id"] == await state.aresult()
 
 
+async def test_equal_calls_that_lose_their_replies_together_adopt_one_each(
+    still: Emulator, impatient: None
+) -> None:
+    still.faults.add("lost_reply", **CREATE, times=3)
+
+    @flow
+    async def generation() -> list[str]:
+        calls = [acreate_prediction("emulator/timer", {"seconds": 60}) for _ in range(3)]
+        return [one.id for one in await asyncio.gather(*calls)]
+
+    assert sorted(await generation()) == sorted(one.id for one in still.predictions)
+    assert still.predictions.create_requests == 3
+
+
 @pytest.mark.parametrize(
     ("asked", "fault", "error", "said"),
     [
