@@ -8,7 +8,9 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from typing import Any
+from urllib.parse import parse_qs
 from uuid import uuid4
 
 import pytest
@@ -135,6 +137,19 @@ def test_a_create_whose_reply_takes_too_long_is_adopted(
         adopted = create_prediction.fn("emulator/timer", {}, account)
 
         assert [one.id for one in slow.predictions] == [adopted.id]
+
+
+def test_a_lost_create_is_looked_for_although_our_clock_is_ahead(
+    still: Emulator, impatient: None
+) -> None:
+    still.faults.add("lost_reply", **CREATE)
+    sent_at = time.time()
+
+    create_prediction.fn("emulator/timer", {"seconds": 9})
+
+    [search] = still.requests.matching("GET", "/v1/predictions")
+    since = datetime.fromisoformat(parse_qs(search.query)["created_after"][0])
+    assert 30 < sent_at - since.timestamp() < 300
 
 
 def test_a_prediction_listed_without_its_model_is_adopted(still: Emulator, impatient: None) -> None:
