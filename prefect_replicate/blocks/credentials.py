@@ -47,7 +47,7 @@ class ReplicateCredentials(CredentialsBlock):
         ```
     """
 
-    model_config = ConfigDict(json_schema_extra=_token_required)
+    model_config = ConfigDict(json_schema_extra=_token_required, hide_input_in_errors=True)
 
     _block_type_name = "Replicate Credentials"
     _block_type_slug = "replicate-credentials"
@@ -117,6 +117,8 @@ def _normalized(url: str) -> str:
             f"base_url {url!r} is not a web address; it should be like {DEFAULT_BASE_URL},"
             " without /v1."
         )
+    if "@" in urlsplit(url).netloc:
+        raise ValueError("base_url must not hold a user or password: it is shown and recorded.")
     return url
 
 

@@ -15,7 +15,7 @@ from prefect.logging.loggers import flow_run_logger
 from prefect_replicate.api.connection import Address, connection_to
 from prefect_replicate.blocks import ReplicateCredentials
 from prefect_replicate.engine import Caller, call
-from prefect_replicate.exceptions import ReplicateError
+from prefect_replicate.exceptions import ConfigurationError, ReplicateError
 from prefect_replicate.ledger.record import Record
 from prefect_replicate.ledger.scope import RunScope
 from prefect_replicate.ledger.store import Entry, records_of_runs, with_descendants
@@ -102,4 +102,11 @@ async def _address_for(record: Record) -> Address:
         except ValueError as exc:
             raise ReplicateError(f"its credentials block can't be loaded: {exc}") from exc
         return block.address()
-    return ReplicateCredentials(base_url=record.base_url).address()
+    address = ReplicateCredentials().address()
+    if address.base_url != record.base_url:
+        # A record is data that others may write: it must not say where a token goes.
+        raise ConfigurationError(
+            f"it was made at {record.base_url}, and this process's token is for {address.base_url}."
+            " Set REPLICATE_BASE_URL, or use a saved ReplicateCredentials block."
+        )
+    return address

@@ -92,6 +92,12 @@ def test_a_base_url_that_is_no_address_is_refused_in_the_form(url: str) -> None:
         ReplicateCredentials(base_url=url)
 
 
+def test_a_base_url_with_a_password_is_refused_without_showing_it() -> None:
+    with pytest.raises(ValueError, match="must not hold a user or password") as refused:
+        ReplicateCredentials(base_url="https://me:hush@proxy.example")
+    assert "hush" not in str(refused.value)
+
+
 def test_a_base_url_in_the_environment_is_checked_at_use(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REPLICATE_BASE_URL", "api.replicate.com")
 

@@ -137,6 +137,25 @@ async def test_a_saved_account_is_loaded_by_the_hook(
     assert statuses(still) == {"canceled"}
 
 
+async def test_a_record_does_not_decide_where_the_environments_token_goes(
+    still: Emulator, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    account = ReplicateCredentials(api_token=still.token, base_url=still.base_url)
+    monkeypatch.setenv("REPLICATE_API_TOKEN", "r8_of_the_environment")
+    monkeypatch.setenv("REPLICATE_BASE_URL", "http://127.0.0.1:1")
+
+    @flow(**HOOKS)
+    async def generation() -> None:
+        await acreate_prediction("emulator/timer", INPUT, account)
+        _forget_accounts()
+        raise Oops
+
+    await generation(return_state=True)
+
+    assert "this process's token is for http://127.0.0.1:1" in caplog.text
+    assert not [one for one in still.requests if "r8_of_the" in str(one.headers)]
+
+
 def _forget_accounts() -> None:
     """As in the process of a hook, which knows nothing of the run."""
     from prefect_replicate.engine import call, process_state
