@@ -1,0 +1,1 @@
+"""What the package costs, measured as ratios within one run."""

@@ -1,0 +1,67 @@
+"""A program: fetch one file in one way, and print what it took.
+
+Memory growth is the high-water mark of the resident set from just before to just after, with
+everything that the first use of a client or an engine allocates. It is read where Linux has it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import sys
+import time
+from pathlib import Path
+
+import httpx
+
+from prefect_replicate import Prediction, download_outputs
+
+
+def _plain(prediction: Prediction, folder: Path, *, sync: bool) -> tuple[str, int]:
+    digest, size = hashlib.sha256(), 0
+    with (
+        httpx.Client() as http,
+        http.stream("GET", prediction.output) as response,
+        (folder / "plain").open("wb") as file,
+    ):
+        for piece in response.iter_bytes():
+            file.write(piece)
+            digest.update(piece)
+            size += len(piece)
+        if sync:
+            file.flush()
+            os.fsync(file.fileno())
+    return digest.hexdigest(), size
+
+
+def _ours(prediction: Prediction, folder: Path) -> tuple[str, int]:
+    (file,) = download_outputs.fn(prediction, folder)
+    return file.sha256, file.size
+
+
+def _peak_memory() -> float:
+    found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
+    assert found is not None
+    return int(found[1]) * 1024 / 1e6
+
+
+def main(way: str, folder: Path, prediction: Prediction) -> None:
+    """Fetch, and print what it took as JSON."""
+    Path("/proc/self/clear_refs").write_text("5")  # the mark starts at what is resident now
+    memory, wall, cpu = _peak_memory(), time.perf_counter(), time.process_time()
+    if way == "ours":
+        sha256, size = _ours(prediction, folder)
+    else:
+        sha256, size = _plain(prediction, folder, sync=way == "synced")
+    took = {
+        "seconds": time.perf_counter() - wall,
+        "cpu": time.process_time() - cpu,
+        "growth": _peak_memory() - memory,
+    }
+    print(json.dumps({**took, "sha256": sha256, "size": size}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), Prediction.model_validate_json(sys.argv[3]))
