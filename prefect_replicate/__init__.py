@@ -1,21 +1,26 @@
 """Run Replicate models from Prefect: paid once, watched, canceled, and stored."""
 
+import typing as _typing
+from importlib import import_module as _import_module
+
 from prefect_replicate._version import __version__
-from prefect_replicate.blocks import PredictionRun, ReplicateCredentials, ReplicateModel
-from prefect_replicate.flows import agenerate_video, cancel_predictions, generate_video
-from prefect_replicate.tasks import (
-    acancel_prediction,
-    acreate_prediction,
-    adownload_outputs,
-    aget_prediction,
-    await_for_prediction,
-    cancel_prediction,
-    create_prediction,
-    download_outputs,
-    get_prediction,
-    wait_for_prediction,
-)
-from prefect_replicate.values import GeneratedVideo, OutputFile, PollPolicy, Prediction
+
+if _typing.TYPE_CHECKING:
+    from prefect_replicate.blocks import PredictionRun, ReplicateCredentials, ReplicateModel
+    from prefect_replicate.flows import agenerate_video, cancel_predictions, generate_video
+    from prefect_replicate.tasks import (
+        acancel_prediction,
+        acreate_prediction,
+        adownload_outputs,
+        aget_prediction,
+        await_for_prediction,
+        cancel_prediction,
+        create_prediction,
+        download_outputs,
+        get_prediction,
+        wait_for_prediction,
+    )
+    from prefect_replicate.values import GeneratedVideo, OutputFile, PollPolicy, Prediction
 
 __all__ = [
     "GeneratedVideo",
@@ -40,3 +45,20 @@ __all__ = [
     "get_prediction",
     "wait_for_prediction",
 ]
+
+_PARTS = ("values", "blocks", "tasks", "flows")  # the cheap ones first
+
+
+def __getattr__(name: str) -> _typing.Any:
+    # Imported when used, as Prefect does with its own names: most of the time goes into what
+    # Prefect computes where a flow is defined, and the emulator and the command line need none.
+    if name in __all__:
+        for part in _PARTS:
+            module = _import_module(f"{__name__}.{part}")
+            if name in module.__all__:
+                return getattr(module, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -30,8 +30,8 @@ def public(module: ModuleType) -> list[str]:
     """The names that a reader of the module can see, without modules."""
     return sorted(
         name
-        for name, value in vars(module).items()
-        if not name.startswith("_") and not inspect.ismodule(value)
+        for name in dir(module)
+        if not name.startswith("_") and not inspect.ismodule(getattr(module, name))
     )
 
 
@@ -41,6 +41,14 @@ def test_what_is_listed_is_what_is_there(module: ModuleType) -> None:
 
     assert named == sorted(named)
     assert named == public(module)
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    code = "import sys, prefect_replicate; print({'prefect', 'replicate'} & {*sys.modules})"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "set()"
 
 
 def test_the_errors_that_are_listed_are_those_that_are_there() -> None:
@@ -143,7 +151,7 @@ def test_errors_are_of_the_kinds_that_python_has_for_them() -> None:
 def test_prefect_finds_the_collection() -> None:
     [found] = entry_points(group="prefect.collections", name="prefect_replicate")
 
-    assert found.load() is prefect_replicate
+    assert found.load().ReplicateCredentials is prefect_replicate.ReplicateCredentials
 
 
 def test_the_version_is_that_of_the_distribution() -> None:

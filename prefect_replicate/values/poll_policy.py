@@ -11,8 +11,8 @@ class PollPolicy(BaseModel):
     """How often to look, and for how long.
 
     The pause grows by `factor` from `min_interval` to `max_interval`, and starts again at
-    `min_interval` whenever the status changes. With the default factor a result is noticed after
-    at most about 10 % of the time that the model ran, 5 % on average.
+    `min_interval` whenever the status changes. With the default factor a result is noticed 5 % of
+    the time that the model ran after its end, on average, and at most about half a second and 10 %.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
