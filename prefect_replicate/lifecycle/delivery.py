@@ -21,7 +21,7 @@ async def deliver(
     files = await store_outputs(
         prediction,
         destination,
-        http=process_state("downloads", httpx.AsyncClient),
+        http=process_state("downloads", httpx.Client),
         api_url=address.base_url,
         token=address.token.get_secret_value(),
         allowed_hosts=allowed_hosts,

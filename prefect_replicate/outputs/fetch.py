@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import urljoin
 from urllib.request import getproxies, proxy_bypass
 
-import anyio
 import httpx
 
 from prefect_replicate.outputs.failure import Refused, TryAgain
@@ -21,39 +20,39 @@ _TIMEOUT = httpx.Timeout(60.0, connect=10.0)
 
 @dataclass(frozen=True)
 class Fetcher:
-    """Requests for files, under one set of rules."""
+    """Requests for files, under one set of rules. Blocks."""
 
-    http: httpx.AsyncClient
+    http: httpx.Client
     rules: AccessRules
     token: str
 
-    @asynccontextmanager
-    async def stream(self, url: str, headers: Mapping[str, str]) -> AsyncGenerator[httpx.Response]:
+    @contextmanager
+    def stream(self, url: str, headers: Mapping[str, str]) -> Generator[httpx.Response]:
         """Send a GET, follow its redirects, and give the reply whose body is still to be read.
 
         Raises:
             Refused: The URL, or one that it redirects to, is not allowed.
             TryAgain: A host's address can't be found at the moment.
         """
-        response = await self._follow(parse_url(url), headers)
+        response = self._follow(parse_url(url), headers)
         try:
             yield response
         finally:
-            await response.aclose()
+            response.close()
 
-    async def _follow(self, url: httpx.URL, headers: Mapping[str, str]) -> httpx.Response:
+    def _follow(self, url: httpx.URL, headers: Mapping[str, str]) -> httpx.Response:
         trusted = True
         for _ in range(_MAX_REDIRECTS + 1):
             # Once the chain has left the API it is in other hands, even if they lead back.
             trusted = trusted and self.rules.may_see_token(url)
-            response = await self._send(url, headers, with_token=trusted)
+            response = self._send(url, headers, with_token=trusted)
             if not response.has_redirect_location:
                 return response
-            await response.aclose()
+            response.close()
             url = parse_url(urljoin(str(url), response.headers["Location"]))
         raise Refused(f"it redirects more than {_MAX_REDIRECTS} times")
 
-    async def _send(
+    def _send(
         self, url: httpx.URL, headers: Mapping[str, str], *, with_token: bool
     ) -> httpx.Response:
         if reason := self.rules.refusal(url):
@@ -62,9 +61,9 @@ class Fetcher:
         if with_token:
             sent["Authorization"] = f"Bearer {self.token}"
         failure: httpx.TransportError | None = None
-        for request in await self._requests(url, sent):
+        for request in self._requests(url, sent):
             try:
-                return await self.http.send(request, stream=True, follow_redirects=False)
+                return self.http.send(request, stream=True, follow_redirects=False)
             except (httpx.ConnectError, httpx.ConnectTimeout) as exc:
                 failure = exc  # the host's next address may be reachable
             except httpx.LocalProtocolError:
@@ -72,12 +71,12 @@ class Fetcher:
                 raise Refused("the API token has characters that no header may have") from None
         raise failure or TryAgain(f"{url.host} has no address")
 
-    async def _requests(self, url: httpx.URL, headers: Mapping[str, str]) -> list[httpx.Request]:
+    def _requests(self, url: httpx.URL, headers: Mapping[str, str]) -> list[httpx.Request]:
         """The same GET once for each address of the host, to be tried in turn."""
         if self.http.trust_env and _is_proxied(url):
             # The proxy resolves the name, so it alone can say which address is connected to.
             return [self.http.build_request("GET", url, headers=headers, timeout=_TIMEOUT)]
-        return [self._pinned(url, address, headers) for address in await self._addresses(url)]
+        return [self._pinned(url, address, headers) for address in self._addresses(url)]
 
     def _pinned(self, url: httpx.URL, address: str, headers: Mapping[str, str]) -> httpx.Request:
         """A GET that goes to the address that was checked, whatever DNS answers next.
@@ -94,22 +93,22 @@ class Fetcher:
             timeout=_TIMEOUT,
         )
 
-    async def _addresses(self, url: httpx.URL) -> list[str]:
-        addresses = await _resolve(url)
-        if any(map(is_internal, addresses)) and not await self._is_api_internal():
+    def _addresses(self, url: httpx.URL) -> list[str]:
+        addresses = _resolve(url)
+        if any(map(is_internal, addresses)) and not self._is_api_internal():
             raise Refused(f"its host {url.host} is at an internal address")
         return addresses
 
-    async def _is_api_internal(self) -> bool:
-        return all(map(is_internal, await _resolve(self.rules.api_url)))
+    def _is_api_internal(self) -> bool:
+        return all(map(is_internal, _resolve(self.rules.api_url)))
 
 
-async def _resolve(url: httpx.URL) -> list[str]:
+def _resolve(url: httpx.URL) -> list[str]:
     try:
-        found = await anyio.getaddrinfo(url.raw_host, url.port, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(url.raw_host, url.port, type=socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError) as exc:
         raise TryAgain(f"the address of {url.host} can't be found ({exc})") from exc
-    return list(dict.fromkeys(sockaddr[0] for *_, sockaddr in found))
+    return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
 
 
 def _is_proxied(url: httpx.URL) -> bool:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from threading import Event
 
 from tenacity import (
     AsyncRetrying,
     RetryCallState,
+    Retrying,
     retry_if_exception_type,
+    sleep_using_event,
     stop_after_attempt,
     stop_after_delay,
+    stop_any,
+    stop_when_event_set,
     wait_random_exponential,
 )
 
@@ -29,21 +34,25 @@ class TransferPolicy:
     first_wait: float = 0.5
     longest_wait: float = 30.0
 
-    def downloading(self, on: tuple[type[Exception], ...]) -> AsyncRetrying:
-        return self._retrying(self.download_attempts, on, reraise=True)
+    def downloading(self, on: tuple[type[Exception], ...], unwanted: Event) -> Retrying:
+        """Attempts in a thread, which end early when nobody wants the file any more."""
+        return Retrying(
+            retry=retry_if_exception_type(on),
+            stop=self._stop(self.download_attempts) | stop_when_event_set(unwanted),
+            wait=self._wait,
+            sleep=sleep_using_event(unwanted),
+            reraise=True,
+        )
 
     def uploading(self, on: tuple[type[Exception], ...]) -> AsyncRetrying:
-        return self._retrying(self.upload_attempts, on, reraise=False)
-
-    def _retrying(
-        self, attempts: int, on: tuple[type[Exception], ...], *, reraise: bool
-    ) -> AsyncRetrying:
         return AsyncRetrying(
             retry=retry_if_exception_type(on),
-            stop=stop_after_attempt(attempts) | stop_after_delay(self.total_time),
+            stop=self._stop(self.upload_attempts),
             wait=self._wait,
-            reraise=reraise,
         )
+
+    def _stop(self, attempts: int) -> stop_any:
+        return stop_after_attempt(attempts) | stop_after_delay(self.total_time)
 
     def _wait(self, state: RetryCallState) -> float:
         failure = state.outcome.exception() if state.outcome else None

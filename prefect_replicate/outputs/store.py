@@ -32,7 +32,7 @@ async def store_outputs(
     prediction: Prediction,
     destination: Destination,
     *,
-    http: httpx.AsyncClient,
+    http: httpx.Client,
     api_url: str,
     token: str,
     allowed_hosts: Sequence[str] = (),

@@ -166,8 +166,8 @@ async def other_host() -> AsyncIterator[FileHost]:
 
 
 @pytest.fixture
-async def http() -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient() as client:
+def http() -> Iterator[httpx.Client]:
+    with httpx.Client() as client:
         yield client
 
 
@@ -177,7 +177,7 @@ def policy() -> TransferPolicy:
 
 
 @pytest.fixture
-def store(host: FileHost, http: httpx.AsyncClient, policy: TransferPolicy) -> Callable[..., Any]:
+def store(host: FileHost, http: httpx.Client, policy: TransferPolicy) -> Callable[..., Any]:
     """`store_outputs` with everything but the prediction and the destination filled in."""
 
     def store(prediction: Prediction, destination: Any, **kwargs: Any) -> Any:

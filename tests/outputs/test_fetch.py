@@ -117,7 +117,7 @@ async def test_a_proxy_of_the_environment_gets_the_name_to_resolve(
     url = "http://files.invalid/a"
     host.add(url, b"through the proxy")
 
-    async with httpx.AsyncClient() as client:
+    with httpx.Client() as client:
         storing = store(prediction(url), tmp_path, http=client, allowed_hosts=["files.invalid"])
         if proxied:
             (file,) = await storing
@@ -169,7 +169,7 @@ async def test_tls_proves_the_name_although_the_checked_address_is_connected_to(
     context = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
     output = prediction(f"https://{name}:{tls_port}/a")
 
-    async with httpx.AsyncClient(verify=context) as client:
+    with httpx.Client(verify=context) as client:
         storing = store(output, tmp_path, http=client, allowed_hosts=[f"{name}:{tls_port}"])
         if error is None:
             await storing
