@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 from collections.abc import Callable, Generator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
@@ -15,6 +16,7 @@ from uuid import uuid4
 from prefect_replicate.outputs.lock import open_locked
 
 _BLOCK = 1024 * 1024
+_FLUSHED_AT_ONCE = 64 * 1024 * 1024
 # A disk, a quota or a file size limit that is full: keeping the part would keep it full.
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -32,6 +34,9 @@ class PartFile:
         self._file: FileIO | None = None
         self._is_shared = True
         self._digest = hashlib.sha256()
+        self._flusher = ThreadPoolExecutor(1, thread_name_prefix="replicate-output")
+        self._flushing: Future[None] | None = None
+        self._flushed = 0
         self.size = 0
         self.etag: str | None = None
 
@@ -60,7 +65,7 @@ class PartFile:
         self._opened.truncate(0)
         self._opened.seek(0)
         self._digest = hashlib.sha256()
-        self.size = 0
+        self.size = self._flushed = 0
         self.etag = etag
         # After the truncation, so that bytes never stand beside an ETag that is not theirs.
         if etag is None:
@@ -73,12 +78,30 @@ class PartFile:
         with self._discarded_when_full():
             while view:
                 view = view[self._opened.write(view) :]
+            self._flush_behind()
         self._digest.update(chunk)
         self.size += len(chunk)
+
+    def _flush_behind(self) -> None:
+        """Have the disk take what has arrived while more arrives; `finish` is short then."""
+        if self.size - self._flushed < _FLUSHED_AT_ONCE or not self._is_flushed():
+            return
+        self._flushed = self.size
+        self._flushing = self._flusher.submit(os.fsync, self._opened.fileno())
+
+    def _is_flushed(self) -> bool:
+        if self._flushing is None:
+            return True
+        if self._flushing.done():
+            self._flushing.result()  # a disk that failed says so once
+            return True
+        return False
 
     def finish(self, final: Path) -> None:
         """Give the file its final name, over any file that has it."""
         with self._discarded_when_full():
+            if self._flushing is not None:
+                self._flushing.result()
             os.fsync(self._opened.fileno())
         with self._released():
             os.replace(self._path, final)
@@ -94,6 +117,7 @@ class PartFile:
 
     def close(self) -> None:
         """Leave the part to the next call, if that can go on from it."""
+        self._flusher.shutdown()  # waits: its file is about to be closed
         if self._file is None or self._file.closed:
             return
         if not self.size or self.etag is None or not self._is_shared:
