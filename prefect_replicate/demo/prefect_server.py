@@ -14,11 +14,23 @@ from pathlib import Path
 from typing import IO, Any
 
 import httpx
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.states import Cancelling
 
 from prefect_replicate.demo.processes import running
 from prefect_replicate.exceptions import ConfigurationError
 
 _HOST = "127.0.0.1"
+_DIRECT: dict[str, Any] = {"trust_env": False}
+"""A proxy from the environment could not reach our loopback."""
+
+_UNDER_WAY = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
 _START_SECONDS = 120.0
 _CANCEL_SECONDS = 40.0
 """A runner kills a flow run that has not ended 30 s after a cancel."""
@@ -38,17 +50,15 @@ class PrefectServer:
     def cancel_flow_runs(self) -> None:
         """Cancel all flow runs that are under way, and wait, with a bound, until they are."""
         give_up = time.monotonic() + _CANCEL_SECONDS
-        with self.client() as http:
-            for run in _under_way(http):
-                state = {"type": "CANCELLING", "name": "Cancelling"}
-                http.post(f"flow_runs/{run['id']}/set_state", json={"state": state})
-            while _under_way(http) and time.monotonic() < give_up:
+        with self.client() as client:
+            for run in _under_way(client):
+                client.set_flow_run_state(run.id, Cancelling())
+            while _under_way(client) and time.monotonic() < give_up:
                 time.sleep(0.2)
 
-    def client(self) -> httpx.Client:
-        """Return a client whose URLs are relative to the API."""
-        # A proxy from the environment could not reach our loopback.
-        return httpx.Client(base_url=self.api_url, trust_env=False, timeout=5)
+    def client(self) -> SyncPrefectClient:
+        """Return a client that knows this server and none of the user's settings."""
+        return SyncPrefectClient(self.api_url, httpx_settings=_DIRECT)
 
 
 @contextmanager
@@ -107,8 +117,8 @@ def _wait_until_healthy(
     on_wait: Callable[[float], None] | None,
 ) -> None:
     started = time.monotonic()
-    with server.client() as http:
-        while not _is_healthy(http):
+    with httpx.Client(**_DIRECT, timeout=5) as http:
+        while not _is_healthy(http, server.api_url):
             waited = time.monotonic() - started
             if process.poll() is not None or waited > _START_SECONDS:
                 raise ConfigurationError(f"The Prefect server did not start: {_last_words(log)}")
@@ -117,17 +127,16 @@ def _wait_until_healthy(
             time.sleep(0.2)
 
 
-def _under_way(http: httpx.Client) -> list[dict[str, Any]]:
-    states = {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}
-    reply = http.post("flow_runs/filter", json={"flow_runs": {"state": states}})
-    return reply.raise_for_status().json()
-
-
-def _is_healthy(http: httpx.Client) -> bool:
+def _is_healthy(http: httpx.Client, api_url: str) -> bool:
     try:
-        return http.get("health").is_success
+        return http.get(f"{api_url}/health").is_success
     except httpx.TransportError:
         return False
+
+
+def _under_way(client: SyncPrefectClient) -> list[FlowRun]:
+    states = FlowRunFilterState(type=FlowRunFilterStateType(any_=_UNDER_WAY))
+    return client.read_flow_runs(flow_run_filter=FlowRunFilter(state=states))
 
 
 def _last_words(log: IO[bytes]) -> str:

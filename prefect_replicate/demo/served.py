@@ -33,7 +33,12 @@ def main(destination: str) -> None:
         parameters={"credentials": block, "destination": destination},
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
-    serve(asyncio.run(deployment), print_starting_message=False, pause_on_shutdown=False)
+    serve(
+        asyncio.run(deployment),
+        query_seconds=2,  # whoever presses Run is looking
+        print_starting_message=False,
+        pause_on_shutdown=False,
+    )
 
 
 if __name__ == "__main__":

@@ -7,9 +7,11 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from uuid import UUID
 
+from prefect.exceptions import ObjectNotFound
 from rich.console import Console
 
 from prefect_replicate.demo.prefect_server import PrefectServer, prefect_server
@@ -96,17 +98,18 @@ def _keep(prefect: PrefectServer, replicate: Replicate) -> None:
             prefect.cancel_flow_runs()
 
 
-def _deployment_id(prefect: PrefectServer, process: subprocess.Popen[bytes]) -> str:
+def _deployment_id(prefect: PrefectServer, process: subprocess.Popen[bytes]) -> UUID:
     give_up = time.monotonic() + _SERVE_SECONDS
-    with prefect.client() as http:
-        while (reply := http.get(f"deployments/name/{generate_video.name}/{DEPLOYMENT}")).is_error:
-            if process.poll() is not None or time.monotonic() > give_up:
-                raise ConfigurationError("The deployment could not be served.")
+    with prefect.client() as client:
+        while process.poll() is None and time.monotonic() < give_up:
+            with suppress(ObjectNotFound):
+                name = f"{generate_video.name}/{DEPLOYMENT}"
+                return client.read_deployment_by_name(name).id
             time.sleep(0.2)
-    return reply.json()["id"]
+    raise ConfigurationError("The deployment could not be served.")
 
 
-def _invite(prefect: PrefectServer, replicate: Replicate, deployment: str) -> None:
+def _invite(prefect: PrefectServer, replicate: Replicate, deployment: UUID) -> None:
     _tell("Press Run", f"{prefect.ui_url}/deployments/deployment/{deployment}")
     _say("", "There, Run > Quick run or Custom run asks for a prompt; all else has a default.")
     _say("To use them from another shell:", "")

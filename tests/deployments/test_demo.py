@@ -11,9 +11,10 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import UUID
 
-import httpx
 import pytest
+from prefect.client.orchestration import SyncPrefectClient
 
 DEMO = [sys.executable, "-m", "prefect_replicate.cli", "demo"]
 _MARK = "PART_OF_THE_DEMO"
@@ -113,8 +114,8 @@ def test_a_kept_demo_can_be_run_again_and_ctrl_c_cancels_and_stops_all_of_it(
 
 
 def run(api: str, deployment: str, parameters: dict[str, object]) -> None:
-    url = f"{api}/deployments/{deployment}/create_flow_run"
-    httpx.post(url, json={"parameters": parameters}).raise_for_status()
+    with SyncPrefectClient(api) as client:
+        client.create_flow_run_from_deployment(UUID(deployment), parameters=parameters)
 
 
 def wait_for_videos(count: int, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -9,10 +10,11 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.exceptions import ObjectNotFound
 
 from prefect_replicate.demo.prefect_server import PrefectServer
 from prefect_replicate.demo.processes import running
@@ -34,20 +36,20 @@ def env(run_env: Env, replicate: Emulator, tmp_path: Path) -> Iterator[Env]:
     """An environment with a home folder of its own, and models that are quick."""
     replicate.behave(duration_factor=0.1)
     path = f"{Path(sys.executable).parent}{os.pathsep}{run_env['PATH']}"
-    yield run_env | {"HOME": str(tmp_path), "PATH": path}
+    patience = {"PREFECT_RUNNER_POLL_FREQUENCY": "1", "PREFECT_WORKER_QUERY_SECONDS": "2"}
+    yield run_env | patience | {"HOME": str(tmp_path), "PATH": path}
     replicate.behave(duration_factor=1.0)
 
 
 @pytest.fixture
-def api(prefect_server: PrefectServer) -> Iterator[httpx.Client]:
-    """The server's API, without deployments and work pools of other tests."""
+def api(prefect_server: PrefectServer) -> Iterator[SyncPrefectClient]:
+    """The server, without deployments and work pools of other tests."""
     with prefect_server.client() as client:
         yield client
-    # Its connection may have been idle for so long that the server closes it.
-    with prefect_server.client() as client:
-        for deployment in client.post("deployments/filter", json={}).json():
-            client.delete(f"deployments/{deployment['id']}")
-        client.delete("work_pools/videos")
+        for deployment in client.read_deployments():
+            client.delete_deployment(deployment.id)
+        for pool in client.read_work_pools():
+            client.delete_work_pool(pool.name)
 
 
 def shell(command: str, env: Env) -> None:
@@ -57,12 +59,13 @@ def shell(command: str, env: Env) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def deployment(api: httpx.Client, name: str) -> dict[str, Any]:
+def deployment(api: SyncPrefectClient, name: str) -> DeploymentResponse:
     give_up = time.monotonic() + 60
-    while (reply := api.get(f"deployments/name/generate-video/{name}")).is_error:
-        assert time.monotonic() < give_up, f"{name} was not deployed"
+    while time.monotonic() < give_up:
+        with contextlib.suppress(ObjectNotFound):
+            return api.read_deployment_by_name(f"generate-video/{name}")
         time.sleep(0.2)
-    return reply.json()
+    raise AssertionError(f"{name} was not deployed")
 
 
 def videos(home: Path) -> list[Path]:
@@ -78,7 +81,7 @@ def test_the_readme_gives_the_commands_that_are_tried_here() -> None:
 
 
 def test_a_worker_runs_what_prefect_yaml_deploys(
-    env: Env, api: httpx.Client, tmp_path: Path
+    env: Env, api: SyncPrefectClient, tmp_path: Path
 ) -> None:
     shell(MAKE_POOL, env)
     shell(DEPLOY, env)
@@ -89,7 +92,7 @@ def test_a_worker_runs_what_prefect_yaml_deploys(
     assert [file.suffix for file in videos(tmp_path)] == [".mp4"]
 
 
-def test_a_served_deployment_runs(env: Env, api: httpx.Client, tmp_path: Path) -> None:
+def test_a_served_deployment_runs(env: Env, api: SyncPrefectClient, tmp_path: Path) -> None:
     with running([str(ROOT / "deployments" / "serve.py")], env, stdout=subprocess.DEVNULL):
         deployment(api, "on-demand")
         shell(RUN, env)
@@ -98,7 +101,7 @@ def test_a_served_deployment_runs(env: Env, api: httpx.Client, tmp_path: Path) -
 
 
 def test_the_schedule_of_prefect_yaml_is_there_and_switched_off(
-    env: Env, api: httpx.Client
+    env: Env, api: SyncPrefectClient
 ) -> None:
     shell(MAKE_POOL, env)
 
@@ -107,29 +110,31 @@ def test_the_schedule_of_prefect_yaml_is_there_and_switched_off(
     assert schedules(api) == [("0 7 * * *", "UTC", False)]
 
 
-def test_the_schedule_of_serve_py_is_there_and_switched_off(env: Env, api: httpx.Client) -> None:
+def test_the_schedule_of_serve_py_is_there_and_switched_off(
+    env: Env, api: SyncPrefectClient
+) -> None:
     with running([str(ROOT / "deployments" / "serve.py")], env, stdout=subprocess.DEVNULL):
         deployment(api, "daily")
 
         assert schedules(api) == [("0 7 * * *", "UTC", False)]
 
 
-def schedules(api: httpx.Client) -> list[tuple[str, str, bool]]:
-    found = deployment(api, "daily")["schedules"]
-    return [(one["schedule"]["cron"], one["schedule"]["timezone"], one["active"]) for one in found]
+def schedules(api: SyncPrefectClient) -> list[tuple[str, str, bool]]:
+    found = deployment(api, "daily").schedules
+    return [(one.schedule.cron, one.schedule.timezone, one.active) for one in found]
 
 
 def test_a_deployment_takes_a_saved_block_as_its_account(
-    env: Env, api: httpx.Client, tmp_path: Path, replicate: Emulator
+    env: Env, api: SyncPrefectClient, tmp_path: Path, replicate: Emulator
 ) -> None:
     save = f"""
 from prefect_replicate import ReplicateCredentials
 ReplicateCredentials(api_token={replicate.token!r}, base_url={replicate.base_url!r}).save("mine")
 """
     subprocess.run([sys.executable, "-c", save], env=env, check=True, cwd=tmp_path)
-    block = api.get("block_types/slug/replicate-credentials/block_documents/name/mine").json()
+    block = api.read_block_document_by_name("mine", "replicate-credentials")
     no_account = {name: text for name, text in env.items() if not name.startswith("REPLICATE_")}
-    reference = json.dumps({"$ref": {"block_document_id": block["id"]}})
+    reference = json.dumps({"$ref": {"block_document_id": str(block.id)}})
 
     with running([str(ROOT / "deployments" / "serve.py")], no_account, stdout=subprocess.DEVNULL):
         deployment(api, "on-demand")
