@@ -10,36 +10,12 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRun
 from prefect.client.schemas.objects import Artifact
 from prefect.states import State
 
-from prefect_replicate import PollPolicy
-from prefect_replicate.api import connection
-from prefect_replicate.emulator import Emulator
-from prefect_replicate.lifecycle import adoption
-
 RECORD = "replicate-prediction"
 
 
 @pytest.fixture(autouse=True)
 def _on_a_server(prefect_api: None) -> None:  # pyright: ignore[reportUnusedFunction] pytest calls it
     """Every test here runs flows."""
-
-
-@pytest.fixture
-def quick() -> PollPolicy:
-    return PollPolicy(min_interval=0.01, max_interval=0.02)
-
-
-@pytest.fixture
-def still(replicate_emulator: Emulator) -> Emulator:
-    """The emulator with its time standing still, so that nothing ends by itself."""
-    replicate_emulator.clock.speed = 0
-    return replicate_emulator
-
-
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give up after one attempt, and look for lost creates without a pause."""
-    monkeypatch.setattr(connection, "_RETRY_SECONDS", 0.0)
-    monkeypatch.setattr(adoption, "FIRST_PAUSE", 0.0)
 
 
 Artifacts = Callable[..., list[Artifact]]

@@ -10,37 +10,16 @@ from typing import Any
 
 import pytest
 
-from prefect_replicate import PollPolicy, Prediction, ReplicateCredentials, create_prediction
-from prefect_replicate.api import connection
+from prefect_replicate import Prediction, ReplicateCredentials, create_prediction
 from prefect_replicate.emulator import Emulator
-from prefect_replicate.lifecycle import adoption
 
 PATIENCE = 5.0
-
-
-@pytest.fixture
-def quick() -> PollPolicy:
-    return PollPolicy(min_interval=0.01, max_interval=0.02)
-
-
-@pytest.fixture
-def still(replicate_emulator: Emulator) -> Emulator:
-    """The emulator with its time standing still, so that nothing ends by itself."""
-    replicate_emulator.clock.speed = 0
-    return replicate_emulator
 
 
 @pytest.fixture
 def running(still: Emulator) -> Prediction:
     """A prediction that runs until the clock is moved by 1000 s."""
     return create_prediction.fn("emulator/timer", {"seconds": 1000})
-
-
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give up after one attempt, and look for lost creates without a pause."""
-    monkeypatch.setattr(connection, "_RETRY_SECONDS", 0.0)
-    monkeypatch.setattr(adoption, "FIRST_PAUSE", 0.0)
 
 
 @pytest.fixture
