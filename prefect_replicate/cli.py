@@ -69,7 +69,7 @@ def generate(
     resolution: str | None = None,
     seed: int | None = None,
     negative_prompt: str | None = None,
-    destination: str | None = None,
+    destination: str = "videos",
     timeout: float | None = None,
     block: str | None = None,
 ) -> int:
@@ -86,8 +86,7 @@ def generate(
         resolution: Such as `720p`.
         seed: For a result that can be repeated.
         negative_prompt: What the video is not to show.
-        destination: A directory, or `block:type-slug/name` for a storage block; `videos` if not
-            given.
+        destination: A directory, or `block:type-slug/name` for a storage block.
         timeout: Seconds after which the prediction is canceled; an hour if not given.
         block: Name of a saved `ReplicateCredentials` block; else `REPLICATE_API_TOKEN` is used.
     """

@@ -42,6 +42,9 @@ from prefect_replicate.values import GeneratedVideo, OutputFile, PollPolicy, Pre
 from prefect_replicate.values.model_schema import ModelSchema
 
 DEFAULT_MODEL = "bytedance/seedance-1-lite"
+DEFAULT_DESTINATION = "~/videos"
+"""Not relative: a process worker runs each flow in a temporary folder, which it deletes."""
+
 _DEFAULT_POLICY = PollPolicy()
 _HOOKS: dict[str, Any] = {
     "on_cancellation": [cancel_predictions],
@@ -124,7 +127,7 @@ def generate_video(
     resolution: str | None = None,
     seed: int | None = None,
     negative_prompt: str | None = None,
-    destination: str | Path | WritableFileSystem | ObjectStorageBlock = "videos",
+    destination: str | Path | WritableFileSystem | ObjectStorageBlock = DEFAULT_DESTINATION,
     timeout: float | None = DEFAULT_TIMEOUT,
     retries: int = 2,
     policy: PollPolicy = _DEFAULT_POLICY,
@@ -146,7 +149,8 @@ def generate_video(
         resolution: Such as `720p`.
         seed: For a result that can be repeated.
         negative_prompt: What the video is not to show.
-        destination: A directory, a storage block, or `block:type-slug/name` for a saved one.
+        destination: A directory, a storage block, or `block:type-slug/name` for a saved one. A
+            relative directory is lost where a worker runs the flow in a temporary folder.
         timeout: Seconds from a prediction's creation after which it is canceled. Empty: no limit.
         retries: New predictions when one fails for a reason of Replicate's, not of the input's.
         policy: How often to look, and separate limits for queue and run.
@@ -199,7 +203,7 @@ async def agenerate_video(
     resolution: str | None = None,
     seed: int | None = None,
     negative_prompt: str | None = None,
-    destination: str | Path | WritableFileSystem | ObjectStorageBlock = "videos",
+    destination: str | Path | WritableFileSystem | ObjectStorageBlock = DEFAULT_DESTINATION,
     timeout: float | None = DEFAULT_TIMEOUT,
     retries: int = 2,
     policy: PollPolicy = _DEFAULT_POLICY,

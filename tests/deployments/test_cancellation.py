@@ -198,7 +198,12 @@ def deploy_generate_video(env: RunEnv, pool: str, folder: Path) -> None:
     deployment = {
         "name": pool,
         "entrypoint": "prefect_replicate.generate_video",
-        "parameters": {"model": "emulator/timer", "prompt": pool, "input": {"seconds": 60}},
+        "parameters": {
+            "model": "emulator/timer",
+            "prompt": pool,
+            "input": {"seconds": 60},
+            "destination": "videos",
+        },
         "work_pool": {"name": pool},
     }
     (folder / "prefect.yaml").write_text(json.dumps({"pull": [], "deployments": [deployment]}))

@@ -39,7 +39,12 @@ def test_a_python_block_of_the_readme_runs(
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
 
     done = subprocess.run(
-        command, env=run_env, cwd=tmp_path, capture_output=True, text=True, check=False
+        command,
+        env=run_env | {"HOME": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
     assert done.returncode == 0, done.stdout + done.stderr

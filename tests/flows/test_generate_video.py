@@ -241,3 +241,9 @@ async def test_an_output_that_is_not_a_file_is_said_with_the_output(
 ) -> None:
     with pytest.raises(OutputError, match="made no files: its output is 'just text'"):
         await agenerate_video("a fox", TIMER, {"output": "just text"}, **options)
+
+
+def test_the_default_destination_outlives_the_temporary_folder_of_a_worker() -> None:
+    default = Path(generate_video.parameters.properties["destination"]["default"])
+
+    assert default.expanduser().is_absolute()

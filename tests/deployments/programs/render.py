@@ -24,7 +24,7 @@ MINUTE = {"queue_seconds": 0.5, "seconds": 60}
 
 
 def asked(prompt: str) -> dict[str, Any]:
-    return {"model": MODEL, "prompt": prompt, "input": MINUTE}
+    return {"model": MODEL, "prompt": prompt, "input": MINUTE, "destination": "videos"}
 
 
 def plain(prompt: str) -> None:
