@@ -16,6 +16,7 @@ from prefect_replicate.api.connection import Address, connection_to
 from prefect_replicate.blocks import ReplicateCredentials
 from prefect_replicate.engine import Caller, call
 from prefect_replicate.exceptions import ConfigurationError, ReplicateError
+from prefect_replicate.ledger.prefect_api import as_ledger_error
 from prefect_replicate.ledger.record import Record
 from prefect_replicate.ledger.scope import RunScope
 from prefect_replicate.ledger.store import Entry, records_of_runs, with_descendants
@@ -97,10 +98,8 @@ async def _address_for(record: Record) -> Address:
     if known is not None:
         return known
     if record.credentials_block is not None:
-        try:
+        with as_ledger_error("load the credentials block that it was made with"):
             block = await ReplicateCredentials.aload_from_ref(record.credentials_block)
-        except ValueError as exc:
-            raise ReplicateError(f"its credentials block can't be loaded: {exc}") from exc
         return block.address()
     address = ReplicateCredentials().address()
     if address.base_url != record.base_url:

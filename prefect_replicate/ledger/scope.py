@@ -12,6 +12,7 @@ from prefect.client.orchestration import PrefectClient
 from prefect.context import FlowRunContext, TaskRunContext
 
 from prefect_replicate.engine import process_state
+from prefect_replicate.ledger.prefect_api import as_ledger_error, prefect_client
 
 
 class Level(NamedTuple):
@@ -76,13 +77,14 @@ class _Roots(dict[UUID, UUID]):
     """Root flow runs, by flow run."""
 
 
-async def root_of(client: PrefectClient, scope: RunScope) -> UUID | None:
+async def root_of(scope: RunScope) -> UUID | None:
     """The flow run at the top, whose id stays the same when a parent's retry makes new subflows."""
     if scope.flow_run_id is None or not scope.is_subflow:
         return scope.own_id
     roots = process_state("root flow runs", _Roots)
     if scope.flow_run_id not in roots:
-        roots[scope.flow_run_id] = await _climb(client, scope.flow_run_id)
+        with as_ledger_error("read the run around a subflow run"):
+            roots[scope.flow_run_id] = await _climb(await prefect_client(), scope.flow_run_id)
     return roots[scope.flow_run_id]
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-import httpx
-from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.client.schemas.filters import (
     ArtifactFilter,
@@ -21,12 +19,10 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import Artifact
 from prefect.client.schemas.sorting import ArtifactSort, FlowRunSort
-from prefect.exceptions import PrefectException
-from prefect.settings import PREFECT_API_URL
 from pydantic import ValidationError
 
-from prefect_replicate.engine import process_state
 from prefect_replicate.exceptions import LedgerError
+from prefect_replicate.ledger.prefect_api import as_ledger_error, prefect_client
 from prefect_replicate.ledger.record import Record
 from prefect_replicate.ledger.scope import RunScope
 
@@ -41,20 +37,6 @@ class Entry(NamedTuple):
     record: Record
 
 
-async def prefect_client() -> PrefectClient:
-    """The engine's client for the API that the caller's settings name."""
-    clients: dict[str | None, PrefectClient] = process_state("prefect clients", _Clients)
-    address = PREFECT_API_URL.value()
-    if address not in clients:
-        with _as_ledger_error("be reached"):
-            clients[address] = await get_client().__aenter__()
-    return clients[address]
-
-
-class _Clients(dict["str | None", PrefectClient]):
-    """By API address."""
-
-
 async def add_record(record: Record, scope: RunScope) -> Entry:
     """Write a new record; without it, nothing may be paid.
 
@@ -62,7 +44,7 @@ async def add_record(record: Record, scope: RunScope) -> Entry:
         LedgerError: It could not be written.
     """
     client = await prefect_client()
-    with _as_ledger_error("write what is about to be started"):
+    with as_ledger_error("write what is about to be started"):
         artifact = await client.create_artifact(
             ArtifactCreate(
                 key=record.key,
@@ -77,7 +59,7 @@ async def add_record(record: Record, scope: RunScope) -> Entry:
 
 async def update_record(entry: Entry, record: Record) -> Entry:
     client = await prefect_client()
-    with _as_ledger_error(f"record prediction {record.prediction_id}"):
+    with as_ledger_error(f"record prediction {record.prediction_id}"):
         await client.update_artifact(entry.artifact_id, ArtifactUpdate(**_content(record)))
     return Entry(entry.artifact_id, record)
 
@@ -118,7 +100,7 @@ async def _children(client: PrefectClient, parents: list[UUID]) -> list[UUID]:
     children: list[UUID] = []
     of_parents = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=parents))
     while True:
-        with _as_ledger_error("read subflow runs"):
+        with as_ledger_error("read subflow runs"):
             page = await client.read_flow_runs(
                 flow_run_filter=of_parents,
                 sort=FlowRunSort.ID_DESC,
@@ -142,7 +124,7 @@ async def _read(**conditions: Any) -> AsyncIterator[Entry]:
     }
     offset = 0
     while True:
-        with _as_ledger_error("read what was started before"):
+        with as_ledger_error("read what was started before"):
             reply = await client.request(
                 "POST", "/artifacts/filter", json={**query, "offset": offset}
             )
@@ -166,14 +148,3 @@ def _entry(artifact: Artifact) -> Entry:
 
 def _content(record: Record) -> dict[str, Any]:
     return {"data": record.model_dump(mode="json"), "description": record.description()}
-
-
-@contextmanager
-def _as_ledger_error(action: str) -> Generator[None, None, None]:
-    try:
-        yield
-    # The last two are what `get_client` raises: no address is set, or its own server won't start.
-    except (httpx.HTTPError, PrefectException, RuntimeError, ValueError) as exc:
-        raise LedgerError(
-            f"Prefect's API could not {action}: {type(exc).__name__}: {exc}".splitlines()[0]
-        ) from exc

@@ -23,7 +23,6 @@ from prefect_replicate.ledger.scope import root_of
 from prefect_replicate.ledger.store import (
     Entry,
     add_record,
-    prefect_client,
     records_with_key,
     update_record,
 )
@@ -95,7 +94,7 @@ async def _key_of(run: Run, request: Request, input_digest: str) -> str | None:
     keys = process_state("keys", _Keys)
     if request.replaces is not None and request.replaces in keys:
         return keys[request.replaces]
-    root = await root_of(await prefect_client(), run.scope)
+    root = await root_of(run.scope)
     assert root is not None
     call = digest([request.model, input_digest])
     return record_key(root, request.model, input_digest, occurrence_of(run.scope, call))

@@ -12,14 +12,12 @@ import logging
 from collections.abc import AsyncGenerator
 from uuid import UUID
 
-import httpx
 from prefect.client.schemas.objects import StateType
-from prefect.exceptions import PrefectException
 
 from prefect_replicate.engine import process_state
 from prefect_replicate.exceptions import LedgerError
+from prefect_replicate.ledger.prefect_api import as_ledger_error, prefect_client
 from prefect_replicate.ledger.scope import root_of
-from prefect_replicate.ledger.store import prefect_client
 from prefect_replicate.lifecycle.run import Run
 
 INTERVAL = 5.0
@@ -67,10 +65,11 @@ async def _look_on(run: Run, flow_run_id: UUID, ended: asyncio.Event) -> None:
         await asyncio.sleep(INTERVAL)
         try:
             client = await prefect_client()
-            watched.add(await root_of(client, run.scope) or flow_run_id)
+            watched.add(await root_of(run.scope) or flow_run_id)
             for one in watched:
-                state = (await client.read_flow_run(one)).state
+                with as_ledger_error("read a flow run's state"):
+                    state = (await client.read_flow_run(one)).state
                 if state is not None and state.type in _ENDED:
                     ended.set()
-        except (LedgerError, httpx.HTTPError, PrefectException) as exc:
+        except LedgerError as exc:
             _logger.debug("The state of flow run %s could not be read: %s", flow_run_id, exc)

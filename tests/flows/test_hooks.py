@@ -137,6 +137,24 @@ async def test_a_saved_account_is_loaded_by_the_hook(
     assert statuses(still) == {"canceled"}
 
 
+async def test_an_account_that_was_deleted_is_said_by_the_hook(
+    still: Emulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    account = ReplicateCredentials(api_token=still.token, base_url=still.base_url)
+    await account.asave("account-that-goes", overwrite=True)
+
+    @flow(**HOOKS)
+    async def generation() -> None:
+        await acreate_prediction("emulator/timer", INPUT, account)
+        _forget_accounts()
+        await ReplicateCredentials.adelete("account-that-goes")
+        raise Oops
+
+    await generation(return_state=True)
+
+    assert "could not load the credentials block that it was made with" in caplog.text
+
+
 async def test_a_record_does_not_decide_where_the_environments_token_goes(
     still: Emulator, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

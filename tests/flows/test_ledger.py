@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from prefect import flow, task
@@ -19,7 +20,9 @@ from prefect_replicate import (
     create_prediction,
 )
 from prefect_replicate.emulator import Emulator
+from prefect_replicate.engine import call
 from prefect_replicate.exceptions import APIError, InvalidInputError, LedgerError
+from prefect_replicate.ledger.scope import RunScope, root_of
 
 Records = Callable[[State[Any]], list[dict[str, Any]]]
 CREATE = {"method": "POST", "path": "/predictions$"}
@@ -187,3 +190,10 @@ async def test_a_lost_result_is_worse_than_a_record_that_is_behind(
 
     assert await generation()
     assert "Prefect's API could not record prediction" in caplog.text
+
+
+def test_a_run_around_that_cannot_be_read_is_an_error_of_ours() -> None:
+    unknown = RunScope(flow_run_id=uuid4(), is_subflow=True)
+
+    with pytest.raises(LedgerError, match="could not read the run around a subflow run"):
+        call(lambda _: root_of(unknown))
