@@ -8,6 +8,7 @@ ReplicateError
 │   └── APIUnreachableError     the network or Replicate was down for longer than we retry
 ├── UncertainCreateError        a create was sent and its fate is unknown: look before paying again
 ├── LedgerError                 Prefect's API could not be read or written, so nothing was paid
+├── RunEndedError               Prefect has ended the flow run, so nothing more was started
 ├── PredictionError             a prediction exists; `.prediction` says which and how it stands
 │   ├── PredictionFailedError   the model failed; `.is_transient` says whether trying again can help
 │   ├── PredictionCanceledError canceled by someone, or ended by its deadline
@@ -39,6 +40,7 @@ __all__ = [
     "PredictionFailedError",
     "PredictionTimeoutError",
     "ReplicateError",
+    "RunEndedError",
     "UncertainCreateError",
 ]
 
@@ -79,6 +81,10 @@ class UncertainCreateError(ReplicateError):
 
 class LedgerError(ReplicateError):
     """What this flow run has started could not be read from or written to Prefect's API."""
+
+
+class RunEndedError(ReplicateError):
+    """The flow run goes on although it has been canceled, or the run around it has ended."""
 
 
 class PredictionError(ReplicateError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -40,6 +41,13 @@ class Address(NamedTuple):
 
     base_url: str
     token: SecretStr
+
+
+class _Permit(NamedTuple):
+    """Whether a request that must not be repeated may still be sent."""
+
+    unwanted: asyncio.Event
+    confirm: Callable[[], Awaitable[None]]
 
 
 class LostReplyError(Exception):
@@ -89,12 +97,19 @@ class Connection:
         """
         return await self._send(method, path, None, **kwargs)
 
-    async def write(self, path: str, unwanted: asyncio.Event, **kwargs: Any) -> Any:
+    async def write(
+        self,
+        path: str,
+        unwanted: asyncio.Event,
+        confirm: Callable[[], Awaitable[None]],
+        **kwargs: Any,
+    ) -> Any:
         """Send a POST that must not be repeated once it can have been processed.
 
         Args:
             path: Below the base URL.
             unwanted: Once set, no further attempt is made.
+            confirm: Called right before each attempt; raises where it must not be made.
             kwargs: As for `httpx.AsyncClient.request`.
 
         Raises:
@@ -103,21 +118,19 @@ class Connection:
             APIError: The API refused, so that nothing was paid.
             APIUnreachableError: It could not be sent after half a minute of attempts.
         """
-        return await self._send("POST", path, unwanted, **kwargs)
+        return await self._send("POST", path, _Permit(unwanted, confirm), **kwargs)
 
-    async def _send(
-        self, method: str, path: str, unwanted: asyncio.Event | None, **kwargs: Any
-    ) -> Any:
+    async def _send(self, method: str, path: str, permit: _Permit | None, **kwargs: Any) -> Any:
         attempts = AsyncRetrying(
             retry=retry_if_exception(lambda exc: isinstance(exc, _Refused)),
             stop=_out_of_patience,
             wait=_pause,
-            sleep=lambda seconds: _sleep(seconds, unwanted),
+            sleep=lambda seconds: _sleep(seconds, permit),
             reraise=True,
         )
         url = self._at_home(path)
         try:
-            return await attempts(self._attempt, method, url, unwanted, kwargs)
+            return await attempts(self._attempt, method, url, permit, kwargs)
         except _Refused as refusal:
             raise refusal.error from refusal.__cause__
 
@@ -128,11 +141,13 @@ class Connection:
         return path.removeprefix(own) if path.startswith(f"{own}/") else path
 
     async def _attempt(
-        self, method: str, path: str, unwanted: asyncio.Event | None, kwargs: dict[str, Any]
+        self, method: str, path: str, permit: _Permit | None, kwargs: dict[str, Any]
     ) -> Any:
-        repeatable = unwanted is None
-        if unwanted is not None and unwanted.is_set():
-            raise APIError(f"{method} {path} was not sent: nobody waits for it any more.")
+        repeatable = permit is None
+        if permit is not None:
+            await permit.confirm()
+            if permit.unwanted.is_set():
+                raise APIError(f"{method} {path} was not sent: nobody waits for it any more.")
         try:
             reply = await self._http.request(method, path, **kwargs)
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as exc:
@@ -175,12 +190,12 @@ class Connection:
         return APIUnreachableError(f"Replicate's API at {host} can't be reached: {_described(exc)}")
 
 
-async def _sleep(seconds: float, unwanted: asyncio.Event | None) -> None:
-    if unwanted is None:
+async def _sleep(seconds: float, permit: _Permit | None) -> None:
+    if permit is None:
         await asyncio.sleep(seconds)
         return
     with contextlib.suppress(asyncio.TimeoutError):
-        await asyncio.wait_for(unwanted.wait(), seconds)
+        await asyncio.wait_for(permit.unwanted.wait(), seconds)
 
 
 def _out_of_patience(state: RetryCallState) -> bool:

@@ -46,6 +46,11 @@ class LocalFile:
     def media_type(self) -> str:
         return mimetypes.guess_type(self.name)[0] or "application/octet-stream"
 
+    @property
+    def is_inline(self) -> bool:
+        """Whether it travels in the create itself."""
+        return len(self.content) <= INLINE_BYTES
+
 
 async def read_files(input: Mapping[str, Any]) -> dict[str, Any]:
     """Replace each `Path` and open binary file in `input`, at any depth, by a `LocalFile`.
@@ -81,13 +86,22 @@ def _check_json(files: Any) -> None:
         ) from exc
 
 
+def needs_upload(value: Any) -> bool:
+    """Whether `send_files` would send something ahead of the create."""
+    if isinstance(value, Mapping):
+        return any(map(needs_upload, cast("Mapping[str, Any]", value).values()))
+    if isinstance(value, list):
+        return any(map(needs_upload, cast("list[Any]", value)))
+    return isinstance(value, LocalFile) and not value.is_inline
+
+
 async def send_files(connection: Connection, value: Any) -> Any:
     """Replace each `LocalFile` by a data URI or by the URL it was uploaded to."""
 
     async def send(leaf: Any) -> Any:
         if not isinstance(leaf, LocalFile):
             return leaf
-        return _data_uri(leaf) if len(leaf.content) <= INLINE_BYTES else await _upload(leaf)
+        return _inline(leaf) if leaf.is_inline else await _upload(leaf)
 
     async def _upload(file: LocalFile) -> str:
         parts = {
@@ -100,14 +114,24 @@ async def send_files(connection: Connection, value: Any) -> Any:
     return await _map_leaves(value, send)
 
 
+def inlined(value: Any) -> Any:
+    """Replace each `LocalFile` by a data URI, as `send_files` does where none needs an upload."""
+    return _with_files(value, _inline)
+
+
 def without_content(value: Any) -> Any:
     """Put the SHA-256 in place of each `LocalFile`, for telling equal inputs."""
+    return _with_files(value, lambda file: f"sha256:{file.sha256}")
+
+
+def _with_files(value: Any, change: Callable[[LocalFile], str]) -> Any:
     if isinstance(value, LocalFile):
-        return f"sha256:{value.sha256}"
+        return change(value)
     if isinstance(value, dict):
-        return {key: without_content(item) for key, item in cast("dict[str, Any]", value).items()}
+        items = cast("dict[str, Any]", value).items()
+        return {key: _with_files(item, change) for key, item in items}
     if isinstance(value, list):
-        return [without_content(item) for item in cast("list[Any]", value)]
+        return [_with_files(item, change) for item in cast("list[Any]", value)]
     return value
 
 
@@ -157,5 +181,5 @@ def _local_file(name: str, content: bytes) -> LocalFile:
     return LocalFile(name, content, hashlib.sha256(content).hexdigest())
 
 
-def _data_uri(file: LocalFile) -> str:
+def _inline(file: LocalFile) -> str:
     return f"data:{file.media_type};base64,{base64.b64encode(file.content).decode()}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
 from typing import Any
 
@@ -38,6 +38,7 @@ async def post_prediction(
     input: dict[str, Any],
     cancel_after: float,
     unwanted: asyncio.Event,
+    confirm: Callable[[], Awaitable[None]],
 ) -> Prediction:
     """Send one create.
 
@@ -47,6 +48,7 @@ async def post_prediction(
         input: JSON, with no local files left in it.
         cancel_after: Seconds from creation after which Replicate ends it; at least 5.
         unwanted: Once set, a create that was refused for now is not tried again.
+        confirm: Called right before it is sent, each time; raises where it must not be.
 
     Raises:
         LostReplyError: It was sent, and whether a prediction exists is unknown.
@@ -57,7 +59,9 @@ async def post_prediction(
         body["version"] = model.version
     headers = {"Cancel-After": f"{max(5, round(cancel_after))}s"}
     try:
-        reply = await connection.write(model.create_path, unwanted, json=body, headers=headers)
+        reply = await connection.write(
+            model.create_path, unwanted, confirm, json=body, headers=headers
+        )
     except APIError as exc:
         if exc.status != 422:
             raise

@@ -19,7 +19,7 @@ from prefect_replicate.engine import Work, acall, call
 from prefect_replicate.exceptions import PredictionError
 from prefect_replicate.lifecycle.cancellation import cancel_to_the_end
 from prefect_replicate.lifecycle.creation import Request, create
-from prefect_replicate.lifecycle.limits import DEFAULT_TIMEOUT, deadline_for
+from prefect_replicate.lifecycle.limits import DEFAULT_TIMEOUT, OnCrash, deadline_for, keeps
 from prefect_replicate.lifecycle.waiting import OnUpdate, wait
 from prefect_replicate.values import PollPolicy, Prediction
 
@@ -142,6 +142,15 @@ class ReplicateModel(JobBlock[Any]):
         description="How often to look at a prediction, and separate limits for queue and run.",
     )
 
+    on_crash: OnCrash = Field(
+        default="cancel",
+        title="On crash",
+        description=(
+            "What becomes of a prediction when its run crashes: `cancel`, or `keep` it running for"
+            " a retry of the run to continue with."
+        ),
+    )
+
     async def atrigger(self, input: Mapping[str, Any] | None = None) -> PredictionRun:
         """Async version of `trigger`."""
         return PredictionRun(self, await acall(self._create(input)))
@@ -160,5 +169,6 @@ class ReplicateModel(JobBlock[Any]):
 
     def _create(self, input: Mapping[str, Any] | None) -> Work[Prediction]:
         whole = {**self.default_input, **(input or {})}
-        request = Request(self.model, whole, deadline_for(self.timeout))
+        deadline, keep = deadline_for(self.timeout), keeps(self.on_crash)
+        request = Request(self.model, whole, deadline, keep_on_crash=keep)
         return acting_as(self.credentials, lambda run: create(run, request))

@@ -27,7 +27,7 @@ from prefect_replicate.exceptions import PredictionFailedError
 from prefect_replicate.flows.hooks import cancel_predictions
 from prefect_replicate.flows.presentation import Presentation
 from prefect_replicate.flows.video_input import video_input
-from prefect_replicate.lifecycle.limits import DEFAULT_TIMEOUT, deadline_for
+from prefect_replicate.lifecycle.limits import DEFAULT_TIMEOUT, OnCrash, deadline_for
 from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.outputs import check_destination
 from prefect_replicate.tasks import (
@@ -131,6 +131,8 @@ def generate_video(
     timeout: float | None = DEFAULT_TIMEOUT,
     retries: int = 2,
     policy: PollPolicy = _DEFAULT_POLICY,
+    on_crash: OnCrash = "cancel",
+    regenerate_expired: bool = False,
 ) -> GeneratedVideo:
     """Generate a video from a prompt, and store it.
 
@@ -154,6 +156,10 @@ def generate_video(
         timeout: Seconds from a prediction's creation after which it is canceled. Empty: no limit.
         retries: New predictions when one fails for a reason of Replicate's, not of the input's.
         policy: How often to look, and separate limits for queue and run.
+        on_crash: What becomes of the prediction when the run crashes: `cancel`, or `keep` it
+            running for a retry of the run to continue with.
+        regenerate_expired: Whether a retry pays again when Replicate has deleted the result, as it
+            does after an hour.
 
     Raises:
         InvalidInputError: The model can't take this; nothing was paid.
@@ -179,6 +185,7 @@ def generate_video(
             prediction = create_prediction(
                 model, whole_input, credentials,
                 cancel_after=deadline_for(timeout), replaces=prediction,
+                on_crash=on_crash, regenerate_expired=regenerate_expired,
             )  # fmt: skip
             shown.started(prediction)
             prediction = wait_for_prediction(
@@ -207,6 +214,8 @@ async def agenerate_video(
     timeout: float | None = DEFAULT_TIMEOUT,
     retries: int = 2,
     policy: PollPolicy = _DEFAULT_POLICY,
+    on_crash: OnCrash = "cancel",
+    regenerate_expired: bool = False,
 ) -> GeneratedVideo:
     """Async version of `generate_video`."""
     wish = _Wish(
@@ -220,6 +229,7 @@ async def agenerate_video(
             prediction = await acreate_prediction(
                 model, whole_input, credentials,
                 cancel_after=deadline_for(timeout), replaces=prediction,
+                on_crash=on_crash, regenerate_expired=regenerate_expired,
             )  # fmt: skip
             shown.started(prediction)
             prediction = await await_for_prediction(

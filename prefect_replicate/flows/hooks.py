@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from prefect import Flow, State
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.logging.loggers import flow_run_logger
 
 from prefect_replicate.api.connection import Address, connection_to
@@ -53,14 +53,16 @@ def cancel_predictions(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any
     """
     logger = flow_run_logger(flow_run, flow)
     try:
-        call(lambda caller: _cancel_all(caller, flow_run.id, logger))
+        crashed = state.type is StateType.CRASHED
+        call(lambda caller: _cancel_all(caller, flow_run.id, logger, crashed))
     except ReplicateError as exc:
         logger.error("Predictions of this run may still be running: %s", exc)
 
 
-async def _cancel_all(caller: Caller, flow_run_id: UUID, logger: Any) -> None:
+async def _cancel_all(caller: Caller, flow_run_id: UUID, logger: Any, crashed: bool) -> None:
     runs = await with_descendants(flow_run_id)
-    left = [entry for entry in await records_of_runs(runs) if entry.record.is_open]
+    records = [one for one in await records_of_runs(runs) if one.record.is_open]
+    left = [one for one in records if not (crashed and one.record.keep_on_crash)]
     if not left:
         return
     work = [asyncio.create_task(_cancel_one(caller, flow_run_id, logger, one)) for one in left]
@@ -88,6 +90,8 @@ async def _cancel_one(caller: Caller, flow_run_id: UUID, logger: Any, entry: Ent
 
 async def _lost_id(run: Run, record: Record) -> str | None:
     """The prediction of a create that was interrupted before its id was recorded."""
+    if record.input_digest is None:
+        return None  # its files were still being sent
     reference = ModelReference.parse(record.model)
     found = await look_for_lost(run, reference, record.input_digest, record.intent_at, looks=2)
     return found.id if found else None

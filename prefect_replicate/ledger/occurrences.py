@@ -6,7 +6,8 @@ from collections import Counter
 from uuid import UUID
 
 from prefect_replicate.engine import process_state
-from prefect_replicate.ledger.scope import Level, RunScope
+from prefect_replicate.ledger.record import Claim
+from prefect_replicate.ledger.scope import Ancestry, Level, RunScope
 
 _Arrival = tuple[UUID, int]
 """From which run a call comes to the run around it, and as which of its equal calls."""
@@ -30,17 +31,21 @@ class _Occurrences:
         return self._counts[level, call]
 
 
-def occurrence_of(scope: RunScope, call: str) -> int:
-    """Number a call among the equal ones of its outermost run.
+def claim_of(scope: RunScope, ancestry: Ancestry | None, call: str) -> Claim:
+    """Name a call by its number among the equal ones of the outermost run in this process.
 
     It is numbered among the equal calls of each run that it stands in, from the inside out. An
     attempt begins with 1 again, and keeps its run's numbers in the run around it, so that a task
     or subflow that is retried at any depth gets the numbers that it had. Which of several equal
     calls comes first does not matter: they are interchangeable.
+
+    The outermost run in a process is the one at the top, but for subflows that are deployments and
+    for tasks that were sent to another process, which are told apart by their own ids.
     """
     known = process_state("occurrences", _Occurrences)
     number, arrival = 1, None
     for level in scope.levels:
         number = known.number(level, call, arrival)
         arrival = (level.run_id, number)
-    return number
+    outermost = scope.levels[-1].run_id if scope.levels else scope.own_id
+    return Claim(str(ancestry.attempt if ancestry else 1), f"{outermost}/{number}")

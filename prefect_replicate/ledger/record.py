@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from prefect_replicate.values import Prediction
 from prefect_replicate.values.prediction import TERMINAL_STATUSES
@@ -20,6 +20,14 @@ VOID = "void"
 """The status of a record whose create turned out not to have made a prediction."""
 
 
+class Claim(NamedTuple):
+    """A call, as it is told from equal ones and known again by its retries."""
+
+    attempt: str
+    """Of the run at the top."""
+    call: str
+
+
 class Record(BaseModel):
     """What is known of one paid call."""
 
@@ -27,13 +35,19 @@ class Record(BaseModel):
 
     key: str
     model: str
-    input_digest: str
-    """SHA-256 of the input's canonical JSON as it was sent."""
+    input_digest: str | None
+    """SHA-256 of the input's canonical JSON as it is sent; `None` while its files are uploaded."""
     intent_at: datetime
     cancel_after: float
     base_url: str
     credentials_block: UUID | None = None
     """The saved block that has the key; `None` where it came from the environment."""
+    flow_runs: tuple[UUID, ...] = ()
+    """The flow run of the call and those around it, up to the one at the top."""
+    claims: dict[str, str] = Field(default_factory=dict)
+    """Which call has it, in each attempt of the run at the top."""
+    keep_on_crash: bool = False
+    """Whether a crash of the run leaves the prediction running, for a retry to go on with."""
     status: str = INTENT
     prediction_id: str | None = None
     web_url: str | None = None
@@ -55,6 +69,10 @@ class Record(BaseModel):
             }
         )
 
+    def claimed_by(self, claim: Claim) -> Record:
+        """The record, as one that this call has."""
+        return self.model_copy(update={"claims": {**self.claims, claim.attempt: claim.call}})
+
     def description(self) -> str:
         """The record for people, as Markdown."""
         shown = f"[{self.prediction_id}]({self.web_url})" if self.prediction_id else "no id yet"
@@ -68,14 +86,14 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def record_key(root: UUID, model: str, input_digest: str, occurrence: int) -> str:
-    """The key of a call, the same for each attempt of a run to make it.
+def record_key(root: UUID, account: str, model: str, input_digest: str) -> str:
+    """The key that the records of equal calls of a run share, in each of its attempts.
 
     Args:
-        root: The flow run at the top.
+        root: The run at the top.
+        account: Who pays.
         model: The model reference.
         input_digest: Of the input, with files by their content.
-        occurrence: 1 for the first call of this run that looks like this, 2 for the next.
     """
-    call = digest([str(root), model, input_digest])
-    return f"replicate-{call[:16]}-{occurrence}"  # longer ones overflow their card in the UI
+    call = digest([str(root), account, model, input_digest])
+    return f"replicate-{call[:16]}"  # longer ones overflow their card in the UI

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -12,6 +13,7 @@ from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.client.schemas.filters import (
     ArtifactFilter,
     ArtifactFilterFlowRunId,
+    ArtifactFilterId,
     ArtifactFilterKey,
     ArtifactFilterType,
     FlowRunFilter,
@@ -19,6 +21,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import Artifact
 from prefect.client.schemas.sorting import ArtifactSort, FlowRunSort
+from prefect.exceptions import ObjectNotFound
 from pydantic import ValidationError
 
 from prefect_replicate.exceptions import LedgerError
@@ -31,10 +34,12 @@ _PAGE = 200  # the server refuses more
 
 
 class Entry(NamedTuple):
-    """A record and the artifact that holds it."""
+    """A record and the artifact that holds it; the times are the server's."""
 
     artifact_id: UUID
     record: Record
+    created: datetime
+    updated: datetime
 
 
 async def add_record(record: Record, scope: RunScope) -> Entry:
@@ -54,14 +59,28 @@ async def add_record(record: Record, scope: RunScope) -> Entry:
                 **_content(record),
             )
         )
-    return Entry(artifact.id, record)
+    return _entry(artifact)
 
 
 async def update_record(entry: Entry, record: Record) -> Entry:
     client = await prefect_client()
-    with as_ledger_error(f"record prediction {record.prediction_id}"):
+    with as_ledger_error(f"record that prediction {record.prediction_id} is {record.status}"):
         await client.update_artifact(entry.artifact_id, ArtifactUpdate(**_content(record)))
-    return Entry(entry.artifact_id, record)
+    return entry._replace(record=record)
+
+
+async def delete_record(entry: Entry) -> None:
+    """Take back a record of something that was not started, if it is still there."""
+    client = await prefect_client()
+    with as_ledger_error("take back what was not started"), suppress(ObjectNotFound):
+        await client.delete_artifact(entry.artifact_id)
+
+
+async def read_record(entry: Entry) -> Entry | None:
+    """The record as it is now; `None` where it has been deleted."""
+    async for now in _read(id=ArtifactFilterId(any_=[entry.artifact_id])):
+        return now
+    return None
 
 
 async def records_with_key(key: str) -> list[Entry]:
@@ -137,8 +156,11 @@ async def _read(**conditions: Any) -> AsyncIterator[Entry]:
 
 
 def _entry(artifact: Artifact) -> Entry:
+    assert artifact.created is not None
+    assert artifact.updated is not None
     try:
-        return Entry(artifact.id, Record.model_validate(artifact.data))
+        record = Record.model_validate(artifact.data)
+        return Entry(artifact.id, record, artifact.created, artifact.updated)
     except ValidationError as exc:
         raise LedgerError(
             f"artifact {artifact.id} of type {RECORD_TYPE} is not a record of this package;"

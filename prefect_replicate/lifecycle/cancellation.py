@@ -9,8 +9,9 @@ import time
 
 from prefect_replicate.api.predictions import get_prediction, post_cancel
 from prefect_replicate.exceptions import APIError, PredictionError, ReplicateError
-from prefect_replicate.lifecycle.bookkeeping import record_outcome
+from prefect_replicate.lifecycle.bookkeeping import keeps_on_crash, record_outcome
 from prefect_replicate.lifecycle.run import Run
+from prefect_replicate.lifecycle.run_watch import is_being_canceled
 from prefect_replicate.values import PollPolicy, Prediction
 
 _CONFIRMATION = PollPolicy(min_interval=0.2, max_interval=2.0, factor=1.3)
@@ -75,12 +76,29 @@ async def stop(run: Run, prediction_id: str) -> Prediction | None:
         return None
 
 
+async def stop_unless_kept(run: Run, prediction_id: str) -> None:
+    """Cancel for a caller that was interrupted, unless its run comes back for the prediction."""
+    if await _is_kept(run, prediction_id):
+        run.say("Prediction %s goes on, for this run to continue with it", prediction_id)
+    else:
+        await stop(run, prediction_id)
+
+
+async def _is_kept(run: Run, prediction_id: str) -> bool:
+    if run.caller.keeps_predictions:
+        return True
+    limit = run.scope.limit_passed()
+    if limit is not None:
+        return limit.is_retried
+    return keeps_on_crash(prediction_id) and not await is_being_canceled(run)
+
+
 def how_it_ended(prediction: Prediction) -> str:
     """One line for the log: how a prediction ended, and after how many paid seconds."""
     seconds = prediction.predict_time
     after = "" if seconds is None else f" after {seconds:.1f} s"
     words = {
-        "canceled": f"canceled{after}",
+        "canceled": f"canceled, stopped{after}" if after else "canceled",
         "aborted": "aborted before it started, which is not charged",
         "succeeded": f"had already succeeded{after}",
     }

@@ -9,21 +9,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any
 from uuid import UUID
 
-from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.objects import State, StateType
 
 from prefect_replicate.engine import process_state
-from prefect_replicate.exceptions import LedgerError
+from prefect_replicate.exceptions import LedgerError, RunEndedError
 from prefect_replicate.ledger.prefect_api import as_ledger_error, prefect_client
-from prefect_replicate.ledger.scope import root_of
+from prefect_replicate.ledger.scope import Level, RunScope, ancestry_of
 from prefect_replicate.lifecycle.run import Run
 
 INTERVAL = 5.0
 """Seconds between two looks at a flow run, however many predictions it waits for."""
 
 _ENDED = {StateType.CANCELLING, StateType.CANCELLED, StateType.CRASHED, StateType.FAILED}
+_CANCELED = {StateType.CANCELLING, StateType.CANCELLED}
 _logger = logging.getLogger(__name__)
 
 
@@ -36,6 +38,14 @@ class _Watch:
 
 class _Watches(dict[UUID, _Watch]):
     """By flow run."""
+
+
+class _EndedRuns(set[UUID]):
+    """Flow runs of this process that Prefect has ended."""
+
+
+class _CheckedAttempts(set[tuple[Level, ...]]):
+    """Whose runs have been looked at already."""
 
 
 @contextlib.asynccontextmanager
@@ -60,16 +70,75 @@ async def end_of_run(run: Run) -> AsyncGenerator[asyncio.Event, None]:
 
 
 async def _look_on(run: Run, flow_run_id: UUID, ended: asyncio.Event) -> None:
-    watched = {flow_run_id}
     while not ended.is_set():
         await asyncio.sleep(INTERVAL)
         try:
-            client = await prefect_client()
-            watched.add(await root_of(run.scope) or flow_run_id)
-            for one in watched:
-                with as_ledger_error("read a flow run's state"):
-                    state = (await client.read_flow_run(one)).state
-                if state is not None and state.type in _ENDED:
-                    ended.set()
+            if any(state.type in _ENDED for state in await _states_around(run.scope)):
+                process_state("ended runs", _EndedRuns).add(flow_run_id)
+                ended.set()
         except LedgerError as exc:
             _logger.debug("The state of flow run %s could not be read: %s", flow_run_id, exc)
+
+
+async def _states_around(scope: RunScope) -> list[State[Any]]:
+    """The states of the flow run and of the one at the top, as they are now."""
+    ancestry = await ancestry_of(scope)
+    runs = {ancestry.flow_runs[0], ancestry.root} if ancestry else set[UUID]()
+    client = await prefect_client()
+    with as_ledger_error("read a flow run's state"):
+        found = [(await client.read_flow_run(one)).state for one in runs]
+    return [state for state in found if state is not None]
+
+
+async def is_being_canceled(run: Run) -> bool:
+    """Whether somebody has canceled the flow run, as far as Prefect can be asked."""
+    with contextlib.suppress(LedgerError):
+        return any(state.type in _CANCELED for state in await _states_around(run.scope))
+    return False
+
+
+async def refuse_if_ended(run: Run) -> None:
+    """Stop a run that goes on although Prefect has ended it, before it pays for anything.
+
+    A first attempt is asked nothing but what this process has noticed. Later ones read the states
+    once: `serve` revives a run that is canceled while it waits for its retry, and a subflow may be
+    retried after the run around it has ended.
+
+    Raises:
+        RunEndedError: It has been ended.
+        LedgerError: Prefect's API could not be asked.
+    """
+    flow_run_id = run.scope.flow_run_id
+    if flow_run_id is None:
+        return
+    ended = process_state("ended runs", _EndedRuns)
+    checked = process_state("checked attempts", _CheckedAttempts)
+    if run.scope.levels not in checked and any(one.attempt > 1 for one in run.scope.levels):
+        around = await _states_around(run.scope)
+        if any(state.type in _ENDED for state in around) or await _was_revived(flow_run_id):
+            ended.add(flow_run_id)
+        checked.add(run.scope.levels)
+    if flow_run_id in ended:
+        raise RunEndedError(
+            f"Flow run {flow_run_id} goes on although it, or the run around it, has been ended;"
+            " nothing more is started for it. Retry the run to go on."
+        )
+
+
+async def _was_revived(flow_run_id: UUID) -> bool:
+    client = await prefect_client()
+    with as_ledger_error("read a flow run's states"):
+        history = await client.read_flow_run_states(flow_run_id)
+    return is_revived([state.type for state in sorted(history, key=lambda one: one.timestamp)])
+
+
+def is_revived(history: Sequence[StateType]) -> bool:
+    """Whether a run goes on after a cancel without having been scheduled anew; pure.
+
+    Args:
+        history: Its states, oldest first.
+    """
+    since_schedule = list(history)
+    while StateType.SCHEDULED in since_schedule:
+        del since_schedule[: since_schedule.index(StateType.SCHEDULED) + 1]
+    return StateType.CANCELLED in since_schedule

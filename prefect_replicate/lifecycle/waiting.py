@@ -15,15 +15,16 @@ from typing import NoReturn
 from prefect_replicate.api.predictions import get_prediction
 from prefect_replicate.exceptions import (
     APIError,
+    ConfigurationError,
     PredictionCanceledError,
     PredictionFailedError,
     PredictionTimeoutError,
 )
-from prefect_replicate.lifecycle.bookkeeping import record_outcome
-from prefect_replicate.lifecycle.cancellation import how_it_ended, stop
+from prefect_replicate.lifecycle.bookkeeping import keeps_on_crash, record_interest, record_outcome
+from prefect_replicate.lifecycle.cancellation import how_it_ended, stop, stop_unless_kept
 from prefect_replicate.lifecycle.model_logs import LogTail
 from prefect_replicate.lifecycle.run import Run
-from prefect_replicate.lifecycle.run_watch import end_of_run
+from prefect_replicate.lifecycle.run_watch import end_of_run, is_being_canceled
 from prefect_replicate.values import PollPolicy, Prediction
 
 OnUpdate = Callable[[Prediction], None]
@@ -41,6 +42,7 @@ class _Wait:
         self._failing_since: float | None = None
         self._started: float | None = None
         self._born: float | None = None
+        self._is_ours = False
         self.last: Prediction | None = None
 
     def saw(self, prediction: Prediction) -> None:
@@ -60,6 +62,12 @@ class _Wait:
         if changed and prediction.is_terminal:
             self.run.say("%s", news)
 
+    async def record_interest(self) -> None:
+        """Once it has been seen: have it belong to this run, also if another one has started it."""
+        if self.last is not None and not self._is_ours:
+            self._is_ours = True
+            await record_interest(self.run, self.last)
+
     def _forward(self, prediction: Prediction) -> None:
         for line in self._logs.new_lines(prediction.logs, is_complete=prediction.is_terminal):
             self.run.say("[%s] %s", prediction.model or prediction.id, line)
@@ -73,18 +81,26 @@ class _Wait:
         except Exception:
             self.run.logger.exception("on_update failed; the wait goes on")
 
-    def failed_to_look(self, error: APIError, prediction_id: str) -> None:
+    def failed_to_look(self, error: APIError | ConfigurationError, prediction_id: str) -> None:
         """Bear a failed look, up to the policy's budget."""
         now = time.monotonic()
         self._failing_since = self._failing_since or now
-        if error.status == 404 or now - self._failing_since >= self.policy.failure_budget:
+        if self._is_final(error) or now - self._failing_since >= self.policy.failure_budget:
             known = f"last seen {self.last.status}" if self.last else "never seen"
-            raise type(error)(
+            message = (
                 f"Prediction {prediction_id} ({known}) can't be looked at: {error} It may still"
-                " run, until its deadline; a retry continues with it.",
-                error.status,
-            ) from error
+                " run, until its deadline, and is paid; a retry continues with it."
+            )
+            if isinstance(error, APIError):
+                raise type(error)(message, error.status) from error
+            raise ConfigurationError(message) from error
         self.run.say("A look at %s failed: %s", prediction_id, error, level=logging.WARNING)
+
+    def _is_final(self, error: APIError | ConfigurationError) -> bool:
+        """Whether looking again can't help. A token that was good enough before may be so again."""
+        if isinstance(error, ConfigurationError):
+            return self.last is None
+        return error.status == 404
 
     def pause(self, timeout: float | None) -> float:
         """Seconds until the next look, which is no later than the next limit."""
@@ -142,8 +158,7 @@ async def wait(
         async with end_of_run(run) as ended:
             await _look_until_over(waiting, prediction_id, timeout, ended)
     except asyncio.CancelledError:
-        if not run.caller.keeps_predictions:
-            await stop(run, prediction_id)
+        await stop_unless_kept(run, prediction_id)
         raise
     assert waiting.last is not None
     await record_outcome(run, waiting.last)
@@ -153,18 +168,21 @@ async def wait(
 async def _look_until_over(
     waiting: _Wait, prediction_id: str, timeout: float | None, ended: asyncio.Event
 ) -> None:
+    has_looked = waiting.last is not None
     while waiting.last is None or not waiting.last.is_terminal:
         if ended.is_set():
             await _give_up_for_run(waiting, prediction_id)
         if limit := waiting.exceeded(timeout):
             await _give_up(waiting, limit)
             return
-        if waiting.last is not None:
+        await waiting.record_interest()
+        if has_looked:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(ended.wait(), waiting.pause(timeout))
+        has_looked = True
         try:
             waiting.saw(await get_prediction(waiting.run.connection, prediction_id))
-        except APIError as exc:
+        except (APIError, ConfigurationError) as exc:
             waiting.failed_to_look(exc, prediction_id)
 
 
@@ -181,6 +199,12 @@ async def _give_up(waiting: _Wait, limit: str) -> None:
 
 async def _give_up_for_run(waiting: _Wait, prediction_id: str) -> NoReturn:
     last = waiting.last or await get_prediction(waiting.run.connection, prediction_id)
+    if keeps_on_crash(prediction_id) and not await is_being_canceled(waiting.run):
+        raise PredictionCanceledError(
+            f"The flow run was ended while it waited for prediction {last.id}, which is"
+            f" {last.status} and goes on, as `on_crash` says; a retry continues with it.",
+            last,
+        )
     prediction = await stop(waiting.run, prediction_id) or last
     raise PredictionCanceledError(
         f"The flow run was ended while it waited for prediction {prediction.id}:"
@@ -191,18 +215,25 @@ async def _give_up_for_run(waiting: _Wait, prediction_id: str) -> NoReturn:
 
 def _fate(prediction: Prediction) -> str:
     if not prediction.is_terminal:
-        return f"it could not be canceled and may still run: {prediction.web_url}"
-    return how_it_ended(prediction).partition(": ")[2]
+        return (
+            f"it could not be canceled and may still run, until its deadline: {prediction.web_url};"
+            " a retry continues with it."
+        )
+    return f"{how_it_ended(prediction).partition(': ')[2]}. A retry pays for a new one."
 
 
 def _succeeded(prediction: Prediction) -> Prediction:
     if prediction.is_succeeded:
         return prediction
-    if prediction.status == "failed":
-        again = "trying again may help" if prediction.is_transient_failure else "permanent"
-        reason = " ".join((prediction.error or "no reason given").split())
-        raise PredictionFailedError(
-            f"Prediction {prediction.id} of {prediction.model} failed ({again}): {reason}",
-            prediction,
+    if prediction.status != "failed":
+        raise PredictionCanceledError(
+            f"{how_it_ended(prediction)}. A retry pays for a new one.", prediction
         )
-    raise PredictionCanceledError(f"{how_it_ended(prediction)}.", prediction)
+    reason = " ".join((prediction.error or "no reason given").split()).rstrip(".")
+    kind, retry = "permanent", "A retry finds it failed again, and pays nothing."
+    if prediction.is_transient_failure:
+        kind, retry = "trying again may help", "A retry pays for a new one."
+    raise PredictionFailedError(
+        f"Prediction {prediction.id} of {prediction.model} failed ({kind}): {reason}. {retry}",
+        prediction,
+    )

@@ -10,7 +10,7 @@ from prefect_replicate.blocks import ReplicateCredentials
 from prefect_replicate.blocks.credentials import acting_as
 from prefect_replicate.engine import Work, acall, call
 from prefect_replicate.lifecycle.creation import Request, create
-from prefect_replicate.lifecycle.limits import DEFAULT_TIMEOUT, deadline_for
+from prefect_replicate.lifecycle.limits import DEFAULT_TIMEOUT, OnCrash, deadline_for, keeps
 from prefect_replicate.values import Prediction
 
 
@@ -20,10 +20,13 @@ def _work(
     credentials: ReplicateCredentials | None,
     cancel_after: float | None,
     replaces: Prediction | str | None,
+    on_crash: OnCrash,
+    regenerate_expired: bool,
 ) -> Work[Prediction]:
     replaced = replaces.id if isinstance(replaces, Prediction) else replaces
     deadline = deadline_for(None) if cancel_after is None else cancel_after
-    request = Request(model, input, deadline, replaced)
+    keep = keeps(on_crash)
+    request = Request(model, input, deadline, replaced, keep, regenerate_expired)
     return acting_as(credentials, lambda run: create(run, request))
 
 
@@ -36,6 +39,8 @@ def create_prediction(
     *,
     cancel_after: float | None = deadline_for(DEFAULT_TIMEOUT),
     replaces: Prediction | str | None = None,
+    on_crash: OnCrash = "cancel",
+    regenerate_expired: bool = False,
 ) -> Prediction:
     """Start a prediction, or return the one that this call has started before its run was retried.
 
@@ -47,14 +52,21 @@ def create_prediction(
         cancel_after: Seconds from creation after which Replicate ends it by itself, so that it
             does not run on when nobody is left to watch; at least 5. `None`: one day.
         replaces: A failed prediction for which this one is a new attempt at the same call.
+        on_crash: What becomes of it when the run crashes, as by SIGTERM, Ctrl-C or the death of
+            its process: `cancel`, or `keep` it running for a retry of the run to continue with.
+        regenerate_expired: Whether a retry pays again when this call has succeeded, but Replicate
+            has deleted the result, as it does after an hour. If not, the download says so.
 
     Raises:
         InvalidInputError: Model or input can't be sent; nothing was paid.
         ConfigurationError: The token is missing or was rejected.
         LedgerError: Prefect's API could not be read or written; nothing was paid.
+        RunEndedError: Prefect has ended the flow run; nothing was paid.
         UncertainCreateError: Replies were lost, and no such prediction was found.
     """
-    return call(_work(model, input, credentials, cancel_after, replaces))
+    return call(
+        _work(model, input, credentials, cancel_after, replaces, on_crash, regenerate_expired)
+    )
 
 
 @task(task_run_name="create {model}", cache_policy=NO_CACHE)
@@ -65,6 +77,10 @@ async def acreate_prediction(
     *,
     cancel_after: float | None = deadline_for(DEFAULT_TIMEOUT),
     replaces: Prediction | str | None = None,
+    on_crash: OnCrash = "cancel",
+    regenerate_expired: bool = False,
 ) -> Prediction:
     """Async version of `create_prediction`."""
-    return await acall(_work(model, input, credentials, cancel_after, replaces))
+    return await acall(
+        _work(model, input, credentials, cancel_after, replaces, on_crash, regenerate_expired)
+    )

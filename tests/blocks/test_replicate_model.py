@@ -63,7 +63,7 @@ def test_the_timeout_is_replicates_deadline_too(
 def test_a_run_that_takes_too_long_is_canceled(replicate_emulator: Emulator) -> None:
     run = timer(timeout=0.1).trigger({"seconds": 60})
 
-    with pytest.raises(PredictionTimeoutError, match=r"timeout 0.1 s\); canceled after"):
+    with pytest.raises(PredictionTimeoutError, match=r"timeout 0.1 s\); canceled, stopped after"):
         run.wait_for_completion()
     assert replicate_emulator.predictions.live() == []
 

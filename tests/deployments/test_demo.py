@@ -109,7 +109,7 @@ def test_a_kept_demo_can_be_run_again_and_ctrl_c_cancels_and_stops_all_of_it(
     kept.process.send_signal(signal.SIGINT)
 
     assert kept.process.wait(60) == 0
-    assert "canceled after" in kept.said
+    assert "stopped after" in kept.said
     assert processes_with(env) == []
 
 

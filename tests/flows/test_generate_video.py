@@ -147,7 +147,7 @@ async def test_a_video_is_kept_when_its_parent_is_retried(
 async def test_a_timeout_cancels_and_says_so(
     replicate_emulator: Emulator, options: dict[str, Any]
 ) -> None:
-    with pytest.raises(PredictionTimeoutError, match=r"timeout 0.3 s\); canceled after 0\.\d s"):
+    with pytest.raises(PredictionTimeoutError, match=r"timeout 0.3 s\); canceled, stopped after 0\.\d s"):
         await agenerate_video("a fox", TIMER, {"seconds": 60}, **options, timeout=0.3)
 
     assert replicate_emulator.predictions.live() == []
@@ -194,7 +194,7 @@ async def test_one_canceled_elsewhere_is_not_tried_again(
         await asyncio.to_thread(client.predictions.cancel, live[0].id)
 
     canceling = asyncio.create_task(cancel_it())
-    with pytest.raises(PredictionCanceledError, match="canceled after"):
+    with pytest.raises(PredictionCanceledError, match="canceled, stopped after"):
         await agenerate_video("a fox", TIMER, {"seconds": 60}, **options)
     await canceling
 

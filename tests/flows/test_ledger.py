@@ -22,7 +22,7 @@ from prefect_replicate import (
 from prefect_replicate.emulator import Emulator
 from prefect_replicate.engine import call
 from prefect_replicate.exceptions import APIError, InvalidInputError, LedgerError
-from prefect_replicate.ledger.scope import RunScope, root_of
+from prefect_replicate.ledger.scope import RunScope, ancestry_of
 
 Records = Callable[[State[Any]], list[dict[str, Any]]]
 CREATE = {"method": "POST", "path": "/predictions$"}
@@ -189,11 +189,11 @@ async def test_a_lost_result_is_worse_than_a_record_that_is_behind(
         return (await await_for_prediction(prediction, policy=quick)).is_succeeded
 
     assert await generation()
-    assert "Prefect's API could not record prediction" in caplog.text
+    assert "Prefect's API could not record that prediction" in caplog.text
 
 
 def test_a_run_around_that_cannot_be_read_is_an_error_of_ours() -> None:
-    unknown = RunScope(flow_run_id=uuid4(), is_subflow=True)
+    unknown = RunScope(flow_run_id=uuid4())
 
     with pytest.raises(LedgerError, match="could not read the run around a subflow run"):
-        call(lambda _: root_of(unknown))
+        call(lambda _: ancestry_of(unknown))

@@ -168,7 +168,8 @@ async def test_separate_runs_are_separate(still: Emulator) -> None:
 @pytest.mark.parametrize("outcome", ["failed", "canceled", "aborted"])
 async def test_one_that_ended_badly_is_replaced_on_a_retry(still: Emulator, outcome: str) -> None:
     seen: list[str] = []
-    asked: dict[str, Any] = {"outcome": "failed"} if outcome == "failed" else {"queue_seconds": 60}
+    failing = {"outcome": "failed", "error": "Prediction interrupted; please retry (code: PA)"}
+    asked: dict[str, Any] = failing if outcome == "failed" else {"queue_seconds": 60}
 
     @flow(retries=1)
     async def generation() -> None:
@@ -183,6 +184,43 @@ async def test_one_that_ended_badly_is_replaced_on_a_retry(still: Emulator, outc
     await generation()
 
     assert len(set(seen)) == still.predictions.create_requests == 2
+
+
+async def test_one_that_failed_for_good_is_not_paid_again(still: Emulator) -> None:
+    seen: list[str] = []
+
+    @flow(retries=1)
+    async def generation() -> None:
+        failed = await acreate_prediction(MODEL, {"outcome": "failed", "error": "CUDA OOM"})
+        seen.append(failed.id)
+        if len(seen) == 1:
+            raise Oops
+
+    await generation()
+
+    assert seen == ids(still) * 2
+
+
+@pytest.mark.parametrize(("regenerate_expired", "creates"), [(False, 1), (True, 2)])
+async def test_one_whose_result_has_expired_is_paid_again_only_if_asked(
+    still: Emulator, regenerate_expired: bool, creates: int
+) -> None:
+    seen: list[str] = []
+
+    @flow(retries=1)
+    async def generation() -> None:
+        prediction = await acreate_prediction(
+            MODEL, {"output": 1}, regenerate_expired=regenerate_expired
+        )
+        seen.append(prediction.id)
+        if len(seen) == 1:
+            still.clock.advance(2 * 3600)
+            raise Oops
+
+    await generation()
+
+    assert still.predictions.create_requests == creates
+    assert len(set(seen)) == creates
 
 
 def _cancel_elsewhere(emulator: Emulator, prediction_id: str) -> None:

@@ -88,7 +88,7 @@ def test_a_prediction_canceled_elsewhere_is_an_error(
         )
         client.predictions.cancel(running.id)
 
-    with pytest.raises(PredictionCanceledError, match=rf"{running.id}: canceled after 0.0 s\.$"):
+    with pytest.raises(PredictionCanceledError, match=rf"{running.id}: canceled, stopped after 0.0 s\. A retry pays"):
         wait_for_prediction.fn(running, policy=quick, on_update=cancel_elsewhere)
 
 
@@ -166,18 +166,38 @@ def test_a_prediction_that_is_unknown_is_not_looked_at_for_ever(
 
 
 def test_a_token_that_is_revoked_while_waiting_is_said(
-    still: Emulator, running: Prediction, quick: PollPolicy
+    still: Emulator, running: Prediction
 ) -> None:
     still.faults.add("unauthenticated", **POLL, times=None)
+    policy = PollPolicy(min_interval=0.01, max_interval=0.02, failure_budget=0.1)
 
-    with pytest.raises(ConfigurationError, match="rejected the API token"):
-        wait_for_prediction.fn(running, policy=quick)
+    with pytest.raises(ConfigurationError, match="rejected the API token.*a retry continues"):
+        wait_for_prediction.fn(running, policy=policy)
+
+
+def test_a_token_that_never_was_good_is_said_at_once(still: Emulator, running: Prediction) -> None:
+    still.faults.add("unauthenticated", **POLL, times=None)
+
+    with pytest.raises(ConfigurationError, match=r"never seen\) can't be looked at"):
+        wait_for_prediction.fn(running.id)
+
+
+def test_one_refused_token_does_not_lose_the_prediction(
+    still: Emulator, running: Prediction, quick: PollPolicy
+) -> None:
+    still.faults.add("unauthenticated", **POLL)
+
+    done = wait_for_prediction.fn(
+        running, policy=quick, on_update=lambda _: still.clock.advance(600) and None
+    )
+
+    assert done.is_succeeded
 
 
 def test_on_timeout_the_prediction_is_canceled_and_the_error_says_so(
     still: Emulator, running: Prediction, quick: PollPolicy
 ) -> None:
-    with pytest.raises(TimeoutError, match=r"timeout 0.2 s\); canceled after 0.0 s$") as timeout:
+    with pytest.raises(TimeoutError, match=r"timeout 0.2 s\); canceled, stopped after 0.0 s\.") as timeout:
         wait_for_prediction.fn(running, timeout=0.2, policy=quick)
 
     assert isinstance(timeout.value, PredictionTimeoutError)

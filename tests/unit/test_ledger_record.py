@@ -40,21 +40,21 @@ def test_the_digest_is_that_of_the_meaning(one: Any, other: Any, is_same: bool) 
     assert (digest(one) == digest(other)) is is_same
 
 
-def test_the_key_says_the_run_the_model_the_input_and_which_of_the_equal_calls() -> None:
+def test_the_key_says_the_run_the_account_the_model_and_the_input() -> None:
     keys = [
-        record_key(RUN, "a/b", "d1", 1),
-        record_key(OTHER_RUN, "a/b", "d1", 1),
-        record_key(RUN, "a/c", "d1", 1),
-        record_key(RUN, "a/b", "d2", 1),
-        record_key(RUN, "a/b", "d1", 2),
+        record_key(RUN, "account", "a/b", "d1"),
+        record_key(OTHER_RUN, "account", "a/b", "d1"),
+        record_key(RUN, "other", "a/b", "d1"),
+        record_key(RUN, "account", "a/c", "d1"),
+        record_key(RUN, "account", "a/b", "d2"),
     ]
 
     assert len(set(keys)) == len(keys)
-    assert keys[0] == record_key(RUN, "a/b", "d1", 1)
+    assert keys[0] == record_key(RUN, "account", "a/b", "d1")
 
 
 def test_the_key_is_one_that_prefect_takes() -> None:
-    key = record_key(RUN, "Owner/Name_1.0", "d1", 12)
+    key = record_key(RUN, "Account", "Owner/Name_1.0", "d1")
 
     assert all(character.islower() or character.isdigit() or character == "-" for character in key)
 

@@ -15,7 +15,7 @@ def test_replicates_deadline_comes_a_little_after_our_own(
 @pytest.mark.parametrize(
     ("status", "seconds", "said"),
     [
-        ("canceled", 1.25, "canceled after 1.2 s"),
+        ("canceled", 1.25, "canceled, stopped after 1.2 s"),
         ("canceled", None, "canceled"),
         ("aborted", None, "aborted before it started, which is not charged"),
         ("succeeded", 3.0, "had already succeeded after 3.0 s"),

@@ -1,0 +1,110 @@
+"""What Prefect knows of flow runs: how they stand, and when they last gave a sign of life."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from datetime import datetime
+from itertools import islice
+from typing import NamedTuple, TypeVar
+from uuid import UUID
+
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.events.filters import (
+    EventFilter,
+    EventNameFilter,
+    EventOccurredFilter,
+    EventResourceFilter,
+)
+
+from prefect_replicate.ledger.prefect_api import as_ledger_error, prefect_client
+
+T = TypeVar("T")
+
+# The server refuses more.
+_RUNS_A_REQUEST = 200
+_EVENTS_A_REQUEST = 50
+
+_HEARTBEAT = "prefect.flow-run.heartbeat"
+_RESOURCE = "prefect.flow-run."
+
+
+class FlowRunSeen(NamedTuple):
+    """A flow run as Prefect's server showed it."""
+
+    name: str
+    state: StateType
+    since: datetime
+    """When it came into that state."""
+    last_heartbeat: datetime | None = None
+    """`None` where none is known."""
+
+
+async def flow_runs_seen(ids: Collection[UUID]) -> dict[UUID, FlowRunSeen]:
+    """Those of the flow runs that exist, without their heartbeats.
+
+    Raises:
+        LedgerError: Prefect's API could not be read.
+    """
+    client = await prefect_client()
+    found: dict[UUID, FlowRunSeen] = {}
+    for chunk in _chunks(ids, _RUNS_A_REQUEST):
+        chosen = FlowRunFilter(id=FlowRunFilterId(any_=chunk))
+        with as_ledger_error("read how flow runs stand"):
+            page = await client.read_flow_runs(flow_run_filter=chosen, limit=_RUNS_A_REQUEST)
+        found |= {run.id: _seen(run) for run in page}
+    return found
+
+
+def _seen(run: FlowRun) -> FlowRunSeen:
+    state = run.state
+    if state is None or state.timestamp is None:  # pyright: ignore[reportUnnecessaryComparison] a run that is being made has none
+        assert run.created is not None
+        return FlowRunSeen(run.name, StateType.PENDING, run.created)
+    return FlowRunSeen(run.name, state.type, state.timestamp)
+
+
+async def last_heartbeats(ids: Collection[UUID], since: datetime) -> dict[UUID, datetime]:
+    """When each of the flow runs was last heard of, of those that were heard of since a time.
+
+    The process of a flow run emits a heartbeat when it starts and every three minutes from then on,
+    if Prefect's setting `flows.heartbeat_frequency` does not say otherwise.
+
+    Raises:
+        LedgerError: Prefect's API could not be read.
+    """
+    client = await prefect_client()
+    found: dict[UUID, datetime] = {}
+    for chunk in _chunks(ids, _EVENTS_A_REQUEST):
+        resources = [f"{_RESOURCE}{one}" for one in chunk]
+        chosen = EventFilter(
+            occurred=EventOccurredFilter.model_validate({"since": since}),
+            event=EventNameFilter(name=[_HEARTBEAT]),
+            resource=EventResourceFilter(id=resources, distinct=True),  # the newest of each
+        )
+        with as_ledger_error("read the heartbeats of flow runs"):
+            page = await client.read_events(chosen, limit=_EVENTS_A_REQUEST)
+        for event in page.events:
+            flow_run_id = UUID(event.resource.id.removeprefix(_RESOURCE))
+            found[flow_run_id] = max(event.occurred, found.get(flow_run_id, event.occurred))
+    return found
+
+
+async def was_listening(since: datetime, until: datetime) -> bool:
+    """Whether the server has received any event in that time, so that heartbeats would have come.
+
+    Raises:
+        LedgerError: Prefect's API could not be read.
+    """
+    client = await prefect_client()
+    chosen = EventFilter(occurred=EventOccurredFilter.model_validate({"since": since, "until": until}))
+    with as_ledger_error("read events"):
+        page = await client.read_events(chosen, limit=_EVENTS_A_REQUEST)
+    # Some come late, from processes that kept them while the server was away.
+    return any(event.received <= until for event in page.events)
+
+
+def _chunks(items: Iterable[T], size: int) -> Iterable[list[T]]:
+    rest = iter(items)
+    while chunk := list(islice(rest, size)):
+        yield chunk
