@@ -7,7 +7,13 @@ from prefect_replicate._version import __version__
 
 if _typing.TYPE_CHECKING:
     from prefect_replicate.blocks import PredictionRun, ReplicateCredentials, ReplicateModel
-    from prefect_replicate.flows import agenerate_video, cancel_predictions, generate_video
+    from prefect_replicate.flows import (
+        acancel_orphaned_predictions,
+        agenerate_video,
+        cancel_orphaned_predictions,
+        cancel_predictions,
+        generate_video,
+    )
     from prefect_replicate.tasks import (
         acancel_prediction,
         acreate_prediction,
@@ -20,10 +26,17 @@ if _typing.TYPE_CHECKING:
         get_prediction,
         wait_for_prediction,
     )
-    from prefect_replicate.values import GeneratedVideo, OutputFile, PollPolicy, Prediction
+    from prefect_replicate.values import (
+        GeneratedVideo,
+        Orphan,
+        OutputFile,
+        PollPolicy,
+        Prediction,
+    )
 
 __all__ = [
     "GeneratedVideo",
+    "Orphan",
     "OutputFile",
     "PollPolicy",
     "Prediction",
@@ -31,12 +44,14 @@ __all__ = [
     "ReplicateCredentials",
     "ReplicateModel",
     "__version__",
+    "acancel_orphaned_predictions",
     "acancel_prediction",
     "acreate_prediction",
     "adownload_outputs",
     "agenerate_video",
     "aget_prediction",
     "await_for_prediction",
+    "cancel_orphaned_predictions",
     "cancel_prediction",
     "cancel_predictions",
     "create_prediction",

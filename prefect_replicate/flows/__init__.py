@@ -2,5 +2,15 @@
 
 from prefect_replicate.flows.generate_video import agenerate_video, generate_video
 from prefect_replicate.flows.hooks import cancel_predictions
+from prefect_replicate.flows.orphans import (
+    acancel_orphaned_predictions,
+    cancel_orphaned_predictions,
+)
 
-__all__ = ["agenerate_video", "cancel_predictions", "generate_video"]
+__all__ = [
+    "acancel_orphaned_predictions",
+    "agenerate_video",
+    "cancel_orphaned_predictions",
+    "cancel_predictions",
+    "generate_video",
+]

@@ -12,16 +12,15 @@ from prefect import Flow, State
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.logging.loggers import flow_run_logger
 
-from prefect_replicate.api.connection import Address, connection_to
-from prefect_replicate.blocks import ReplicateCredentials
+from prefect_replicate.api.connection import connection_to
 from prefect_replicate.engine import Caller, call
-from prefect_replicate.exceptions import ConfigurationError, ReplicateError
-from prefect_replicate.ledger.prefect_api import as_ledger_error
+from prefect_replicate.exceptions import ReplicateError
+from prefect_replicate.flows.account import address_for
 from prefect_replicate.ledger.record import Record
 from prefect_replicate.ledger.scope import RunScope
 from prefect_replicate.ledger.store import Entry, records_of_runs, with_descendants
 from prefect_replicate.lifecycle.adoption import look_for_lost
-from prefect_replicate.lifecycle.bookkeeping import address_of, remember
+from prefect_replicate.lifecycle.bookkeeping import remember
 from prefect_replicate.lifecycle.cancellation import stop
 from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.values import ModelReference
@@ -75,7 +74,7 @@ async def _cancel_all(caller: Caller, flow_run_id: UUID, logger: Any, crashed: b
 async def _cancel_one(caller: Caller, flow_run_id: UUID, logger: Any, entry: Entry) -> None:
     record = entry.record
     try:
-        connection = connection_to(await _address_for(record))
+        connection = connection_to(await address_for(record))
         run = Run(connection, None, RunScope(flow_run_id), caller, logger)
         prediction_id = record.prediction_id or await _lost_id(run, record)
     except ReplicateError as exc:
@@ -95,21 +94,3 @@ async def _lost_id(run: Run, record: Record) -> str | None:
     reference = ModelReference.parse(record.model)
     found = await look_for_lost(run, reference, record.input_digest, record.intent_at, looks=2)
     return found.id if found else None
-
-
-async def _address_for(record: Record) -> Address:
-    known = address_of(record.prediction_id)
-    if known is not None:
-        return known
-    if record.credentials_block is not None:
-        with as_ledger_error("load the credentials block that it was made with"):
-            block = await ReplicateCredentials.aload_from_ref(record.credentials_block)
-        return block.address()
-    address = ReplicateCredentials().address()
-    if address.base_url != record.base_url:
-        # A record is data that others may write: it must not say where a token goes.
-        raise ConfigurationError(
-            f"it was made at {record.base_url}, and this process's token is for {address.base_url}."
-            " Set REPLICATE_BASE_URL, or use a saved ReplicateCredentials block."
-        )
-    return address

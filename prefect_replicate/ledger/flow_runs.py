@@ -97,7 +97,9 @@ async def was_listening(since: datetime, until: datetime) -> bool:
         LedgerError: Prefect's API could not be read.
     """
     client = await prefect_client()
-    chosen = EventFilter(occurred=EventOccurredFilter.model_validate({"since": since, "until": until}))
+    chosen = EventFilter(
+        occurred=EventOccurredFilter.model_validate({"since": since, "until": until})
+    )
     with as_ledger_error("read events"):
         page = await client.read_events(chosen, limit=_EVENTS_A_REQUEST)
     # Some come late, from processes that kept them while the server was away.

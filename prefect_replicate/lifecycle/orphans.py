@@ -138,12 +138,12 @@ def _what_became_of(run: FlowRunSeen | None, record: Record, patience: Patience)
 def _why_if_all_completed(
     record: Record, runs: Mapping[UUID, FlowRunSeen], patience: Patience
 ) -> str | None:
-    # Some that go on may wait: the run around a subflow that has returned its prediction, and a
+    # Others may wait for it then: the run around a subflow that has returned its prediction, or a
     # deployment's run that the completed one has started without waiting for it.
-    ends = [(runs[one].since, one) for one in record.flow_runs]
-    if not ends or any(runs[one].state is not StateType.COMPLETED for _, one in ends):
+    states = {runs[one].state for one in record.flow_runs}
+    if states != {StateType.COMPLETED}:
         return None
-    _, last = max(ends)
+    last = max(reversed(record.flow_runs), key=lambda one: runs[one].since)
     what = _ended(runs[last], patience)
     return what and f"{_which(last, record)} {what}"
 

@@ -1,6 +1,7 @@
 """Frozen values that cross task boundaries; no I/O."""
 
 from prefect_replicate.values.model_reference import ModelReference
+from prefect_replicate.values.orphan import Orphan
 from prefect_replicate.values.output_file import GeneratedVideo, OutputFile
 from prefect_replicate.values.poll_policy import PollPolicy
 from prefect_replicate.values.prediction import Prediction, PredictionURLs
@@ -8,6 +9,7 @@ from prefect_replicate.values.prediction import Prediction, PredictionURLs
 __all__ = [
     "GeneratedVideo",
     "ModelReference",
+    "Orphan",
     "OutputFile",
     "PollPolicy",
     "Prediction",

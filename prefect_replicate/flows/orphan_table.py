@@ -1,0 +1,64 @@
+"""How a sweep's finds are shown to people; pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from prefect.utilities.urls import url_for
+
+from prefect_replicate.values import Orphan
+
+_DONE = {
+    "canceled": "canceled",
+    "found": "would be canceled",
+    "ended": "had ended by itself",
+    "void": "had never been started",
+    "left": "left alone, as it is no orphan any more",
+    "failed": "not handled",
+}
+
+
+def done(orphan: Orphan) -> str:
+    """What was done about it, in words."""
+    return _DONE[orphan.outcome] + (f": {orphan.error}" if orphan.error else "")
+
+
+def summary(orphans: Sequence[Orphan]) -> str:
+    """One line: how many there were, what became of them, and how many seconds that saved."""
+    if not orphans:
+        return "No orphaned predictions."
+    counts = Counter(one.outcome for one in orphans)
+    parts = [f"{counts[outcome]} {words}" for outcome, words in _DONE.items() if counts[outcome]]
+    noun = "prediction" if len(orphans) == 1 else "predictions"
+    saved = sum(one.seconds_saved for one in orphans)
+    verb = "would be saved" if counts["found"] else "saved"
+    return f"{len(orphans)} orphaned {noun}: {', '.join(parts)}. At most {saved:,.0f} s {verb}."
+
+
+def rows(orphans: Sequence[Orphan]) -> list[dict[str, Any]]:
+    """The rows of the table in the UI."""
+    return [
+        {
+            "prediction": _link(one.prediction_id or "no id", one.web_url),
+            "model": one.model,
+            "flow run": _link(
+                one.flow_run_name or str(one.flow_run_id),
+                url_for("flow-run", one.flow_run_id) if one.flow_run_name else None,
+            ),
+            "why": one.why,
+            "done": done(one),
+            "seconds run": seconds(one.seconds_run),
+            "seconds saved, at most": seconds(one.seconds_saved or None),
+        }
+        for one in orphans
+    ]
+
+
+def seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:,.0f}"
+
+
+def _link(text: str, url: str | None) -> str:
+    return f"[{text}]({url})" if url else text

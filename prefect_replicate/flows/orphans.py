@@ -1,0 +1,136 @@
+"""The flow that ends the predictions that no flow run waits for any more."""
+
+# No `from __future__ import annotations` in modules with flows and tasks: Prefect loads a served
+# flow from its file, where Pydantic could not resolve annotations that are text.
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from prefect import flow
+from prefect.client.schemas.actions import ArtifactCreate
+from prefect.logging.loggers import get_run_logger
+from prefect.settings import get_current_settings
+
+from prefect_replicate.blocks import ReplicateCredentials
+from prefect_replicate.engine import Caller, Work, acall, call
+from prefect_replicate.exceptions import ReplicateError
+from prefect_replicate.flows.orphan_table import rows, summary
+from prefect_replicate.flows.sweep import Sweep
+from prefect_replicate.ledger.prefect_api import as_ledger_error, prefect_client
+from prefect_replicate.ledger.scope import RunScope
+from prefect_replicate.lifecycle.orphans import SILENT_HEARTBEATS
+from prefect_replicate.values import Orphan
+
+DEFAULT_GRACE = 300.0
+TABLE_KEY = "orphaned-predictions"
+_HEARTBEAT_SECONDS = 180
+
+
+def sweep(
+    logger: Any,
+    credentials: ReplicateCredentials | None,
+    *,
+    dry_run: bool,
+    grace: float = DEFAULT_GRACE,
+    silence: float | None = None,
+) -> Work[list[Orphan]]:
+    """Bind a sweep to the Prefect run that we are in, if any, as work for the engine."""
+    scope = RunScope.current()
+    if silence is None:
+        interval = get_current_settings().flows.heartbeat_frequency or _HEARTBEAT_SECONDS
+        silence = float(SILENT_HEARTBEATS * interval)
+
+    async def work(caller: Caller) -> list[Orphan]:
+        return await Sweep(caller, scope, logger, credentials, dry_run, grace, silence).orphans()
+
+    return work
+
+
+def _sweep_and_show(
+    credentials: ReplicateCredentials | None, dry_run: bool, grace: float, silence: float | None
+) -> Work[list[Orphan]]:
+    scope, logger = RunScope.current(), get_run_logger()
+    swept = sweep(logger, credentials, dry_run=dry_run, grace=grace, silence=silence)
+
+    async def work(caller: Caller) -> list[Orphan]:
+        orphans = await swept(caller)
+        await _show(scope, orphans)
+        caller.tell(lambda: logger.info("%s", summary(orphans)))
+        _check(orphans)
+        return orphans
+
+    return work
+
+
+async def _show(scope: RunScope, orphans: Sequence[Orphan]) -> None:
+    table = ArtifactCreate(
+        key=TABLE_KEY,
+        type="table",
+        data=json.dumps(rows(orphans)),
+        description=summary(orphans),
+        flow_run_id=scope.flow_run_id,
+    )
+    client = await prefect_client()
+    with as_ledger_error("write the table of orphaned predictions"):
+        await client.create_artifact(table)
+
+
+def _check(orphans: Sequence[Orphan]) -> None:
+    failed = [one for one in orphans if one.outcome == "failed"]
+    if failed:
+        first = f"{failed[0].prediction_id or 'a lost create'} of {failed[0].model}"
+        raise ReplicateError(
+            f"{len(failed)} of {len(orphans)} orphaned predictions could not be handled, and may"
+            f" run until their deadline; {first}: {failed[0].error}"
+        )
+
+
+@flow(name="cancel-orphaned-predictions")
+def cancel_orphaned_predictions(
+    credentials: ReplicateCredentials | None = None,
+    *,
+    dry_run: bool = False,
+    grace: float = DEFAULT_GRACE,
+    silence: float | None = None,
+) -> list[Orphan]:
+    """Cancel the predictions that no flow run waits for any more.
+
+    For a schedule, beside the hooks: where a machine, a worker or a process dies, no hook runs. A
+    prediction is an orphan when its flow run, or one around it, has ended, was deleted, or has
+    stopped to give heartbeats. Flow runs that are suspended, scheduled or wait for a retry keep
+    theirs. A prediction that no record of this package tells of is left alone. All is shown in a
+    table on the run's Artifacts page.
+
+    Args:
+        credentials: The account of those whose records name no saved block; empty reads
+            `REPLICATE_API_TOKEN`.
+        dry_run: Only look, and change nothing.
+        grace: Seconds for which a flow run must have ended.
+        silence: Seconds without a heartbeat after which a running flow run counts as dead. Empty:
+            three times Prefect's `flows.heartbeat_frequency`, nine minutes if that is not set. To
+            be set where flow runs give heartbeats less often than it says here.
+
+    Raises:
+        ReplicateError: Some could not be handled; the others were.
+
+    Example:
+        ```python
+        from prefect_replicate import cancel_orphaned_predictions
+
+        cancel_orphaned_predictions.serve(interval=600)
+        ```
+    """
+    return call(_sweep_and_show(credentials, dry_run, grace, silence))
+
+
+@flow(name="acancel-orphaned-predictions")
+async def acancel_orphaned_predictions(
+    credentials: ReplicateCredentials | None = None,
+    *,
+    dry_run: bool = False,
+    grace: float = DEFAULT_GRACE,
+    silence: float | None = None,
+) -> list[Orphan]:
+    """Async version of `cancel_orphaned_predictions`."""
+    return await acall(_sweep_and_show(credentials, dry_run, grace, silence))

@@ -1,0 +1,277 @@
+"""Ending the predictions that no flow run waits for any more.
+
+Only what a record of ours names is ever canceled, or what the create of one must have made: all
+other predictions of the account are left alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from prefect.client.schemas.objects import StateType
+
+from prefect_replicate.api.connection import connection_to
+from prefect_replicate.api.predictions import get_prediction, list_predictions
+from prefect_replicate.blocks import ReplicateCredentials
+from prefect_replicate.engine import Caller
+from prefect_replicate.exceptions import LedgerError, ReplicateError
+from prefect_replicate.flows.account import address_for
+from prefect_replicate.ledger.flow_runs import (
+    FlowRunSeen,
+    flow_runs_seen,
+    last_heartbeats,
+    was_listening,
+)
+from prefect_replicate.ledger.record import INTENT, VOID, Record
+from prefect_replicate.ledger.scope import RunScope
+from prefect_replicate.ledger.store import Entry, records_since, update_record
+from prefect_replicate.lifecycle.adoption import CLOCK_SLACK, match
+from prefect_replicate.lifecycle.bookkeeping import remember
+from prefect_replicate.lifecycle.cancellation import cancel
+from prefect_replicate.lifecycle.claiming import ABANDONED_SECONDS
+from prefect_replicate.lifecycle.orphans import (
+    SILENT_HEARTBEATS,
+    Orphaned,
+    Patience,
+    last_sign,
+    orphaned,
+)
+from prefect_replicate.lifecycle.run import Run
+from prefect_replicate.values import ModelReference, Orphan, Prediction
+from prefect_replicate.values.orphan import Outcome
+
+AT_ONCE = 20
+"""How many are looked at and canceled at the same time."""
+
+_LOOK_BACK = timedelta(hours=25)
+"""No prediction lives longer than a day: that is the longest deadline."""
+
+
+class _View(NamedTuple):
+    """The ledger at one moment."""
+
+    orphans: list[Orphaned]
+    runs: dict[UUID, FlowRunSeen]
+
+    def has(self, one: Orphaned) -> bool:
+        """Whether it is an orphan still, and all that was known of it is so still."""
+        return any(one.entries == other.entries for other in self.orphans)
+
+    def has_rival(self, one: Orphaned, entries: Iterable[Entry]) -> bool:
+        """Whether another call, which goes on, may have made the prediction that this one seeks."""
+        orphans = {entry.artifact_id for other in self.orphans for entry in other.entries}
+        goal = _goal(one.record)
+        return any(
+            entry.record.status == INTENT
+            and entry.artifact_id not in orphans
+            and _goal(entry.record) == goal
+            for entry in entries
+        )
+
+
+def _goal(record: Record) -> tuple[str, str, str | None]:
+    return record.base_url, record.model, record.input_digest
+
+
+@dataclass(frozen=True)
+class _Case:
+    """An orphan, and what Replicate says of it."""
+
+    orphaned: Orphaned
+    run: Run
+    prediction: Prediction | None
+    is_contested: bool = False
+    """Whether the prediction may be that of another call, whose id is not recorded yet."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What to do about orphans, and on whose behalf. Lives on the engine's loop."""
+
+    caller: Caller
+    scope: RunScope
+    logger: Any
+    credentials: ReplicateCredentials | None
+    dry_run: bool
+    grace: float
+    silence: float
+    _adopted: set[str] = field(default_factory=set[str])
+
+    async def orphans(self) -> list[Orphan]:
+        """Find the orphans, and end them unless it is a dry run.
+
+        Raises:
+            LedgerError: Prefect's API could not be read.
+        """
+        view, shown = await self._look(), list[Orphan]()
+        found = view.orphans
+        for start in range(0, len(found), AT_ONCE):
+            batch = found[start : start + AT_ONCE]
+            cases = await asyncio.gather(*(self._case_of(one, view) for one in batch))
+            # Replicate may have taken long to answer, and somebody may be waiting again by now.
+            view = await self._look()
+            shown += await asyncio.gather(
+                *(self._handled(*case, view) for case in zip(batch, cases, strict=True))
+            )
+        return shown
+
+    async def _look(self) -> _View:
+        now = datetime.now(timezone.utc)
+        patience = Patience(now, self.grace, self.silence)
+        entries = [one for one in await records_since(now - _LOOK_BACK) if one.record.is_open]
+        runs = await flow_runs_seen({run for one in entries for run in one.record.flow_runs})
+        runs |= await self._silent(runs, patience)
+        return _View(orphaned(entries, runs, patience), runs)
+
+    async def _silent(
+        self, runs: dict[UUID, FlowRunSeen], patience: Patience
+    ) -> dict[UUID, FlowRunSeen]:
+        """The flow runs whose heartbeat has stopped, as far as that can be told."""
+        running = [one for one, run in runs.items() if run.state is StateType.RUNNING]
+        try:
+            beats = await last_heartbeats(running, patience.now - _LOOK_BACK)
+            beating = {one: runs[one]._replace(last_heartbeat=beat) for one, beat in beats.items()}
+            silent = {one: run for one, run in beating.items() if patience.is_silent(run)}
+            if not silent or await _would_have_been_heard(silent.values(), patience):
+                return silent
+            self._warn(
+                "%d flow runs give no heartbeat, but Prefect's server has heard nobody else either:"
+                " they are left alone this time", len(silent),
+            )  # fmt: skip
+        except LedgerError as exc:
+            self._warn("Heartbeats are not looked at: %s", exc)
+        return {}
+
+    async def _case_of(self, one: Orphaned, view: _View) -> _Case | ReplicateError:
+        record = one.record
+        try:
+            connection = connection_to(await address_for(record, self.credentials))
+            run = Run(connection, record.credentials_block, self.scope, self.caller, self.logger)
+            if record.prediction_id is not None:
+                return _Case(one, run, await get_prediction(connection, record.prediction_id))
+            return await self._look_for_lost(one, run, view)
+        except ReplicateError as exc:
+            return exc
+
+    async def _look_for_lost(self, one: Orphaned, run: Run, view: _View) -> _Case:
+        """Find the prediction of a create that was interrupted before its id was recorded."""
+        [entry], record = one.entries, one.record
+        if record.input_digest is None:
+            return _Case(one, run, None)  # its files were still being sent
+        since = record.intent_at - CLOCK_SLACK
+        until = entry.updated + timedelta(seconds=ABANDONED_SECONDS) + CLOCK_SLACK
+        listed = [
+            prediction
+            async for prediction in list_predictions(run.connection, since)
+            if prediction.created_at is None or prediction.created_at < until
+        ]
+        # Read after the listing: whatever is listed was announced in the ledger before it was made.
+        entries = await records_since(since)
+        owned = self._adopted | {str(other.record.prediction_id) for other in entries}
+        found = match(listed, ModelReference.parse(record.model), record.input_digest, owned)
+        if found is not None:
+            self._adopted.add(found.id)
+        is_contested = found is not None and view.has_rival(one, entries)
+        return _Case(one, run, found, is_contested)
+
+    async def _handled(self, one: Orphaned, case: _Case | ReplicateError, view: _View) -> Orphan:
+        try:
+            if isinstance(case, ReplicateError):
+                raise case
+            outcome, prediction = await self._outcome(case, view)
+            return _shown(one, view, outcome, prediction)
+        except ReplicateError as exc:
+            return _shown(one, view, "failed", None, str(exc))
+
+    async def _outcome(self, case: _Case, view: _View) -> tuple[Outcome, Prediction | None]:
+        entries, prediction = case.orphaned.entries, case.prediction
+        if case.is_contested or not view.has(case.orphaned):
+            return "left", prediction
+        if prediction is None:
+            if not self.dry_run:
+                await _void(*entries)
+            return "void", None
+        if not prediction.is_terminal:
+            return await self._end(case, prediction)
+        if not self.dry_run:
+            await _record(case.run, entries, prediction)
+        return "ended", prediction
+
+    async def _end(self, case: _Case, prediction: Prediction) -> tuple[Outcome, Prediction]:
+        if self.dry_run:
+            return "found", prediction
+        first, *others = case.orphaned.entries
+        if first.record.prediction_id is None:
+            first = await update_record(first, first.record.showing(prediction))
+        remember(case.run, prediction.id, first)
+        ended = await cancel(case.run, prediction.id)
+        await _record(case.run, others, ended)
+        return ("ended" if ended.is_succeeded else "canceled"), ended
+
+    def _warn(self, message: str, *values: Any) -> None:
+        self.caller.tell(lambda: self.logger.warning(message, *values))
+
+
+async def _would_have_been_heard(silent: Iterable[FlowRunSeen], patience: Patience) -> bool:
+    """Whether Prefect's server was there to hear the heartbeats that are missing.
+
+    After it was away, all flow runs look silent until their next heartbeat.
+    """
+    interval = timedelta(seconds=patience.silence / SILENT_HEARTBEATS)
+    since = max(sign for run in silent if (sign := last_sign(run)))
+    return await was_listening(since + interval, patience.now - interval)
+
+
+async def _void(entry: Entry) -> None:
+    await update_record(entry, entry.record.model_copy(update={"status": VOID}))
+
+
+async def _record(run: Run, entries: Iterable[Entry], prediction: Prediction) -> None:
+    """Bring records up to date. Never raises: one that is behind costs a look at the next sweep."""
+    for entry in entries:
+        try:
+            await update_record(entry, entry.record.showing(prediction))
+        except LedgerError as exc:
+            run.say("%s", exc, level=logging.WARNING)
+
+
+def _shown(
+    one: Orphaned,
+    view: _View,
+    outcome: Outcome,
+    prediction: Prediction | None,
+    error: str | None = None,
+) -> Orphan:
+    record, flow_run_id = one.record, one.record.flow_runs[0]
+    saves = outcome in ("canceled", "found")
+    return Orphan(
+        prediction_id=prediction.id if prediction else record.prediction_id,
+        web_url=prediction.web_url if prediction else record.web_url,
+        model=record.model,
+        flow_run_id=flow_run_id,
+        flow_run_name=view.runs[flow_run_id].name if flow_run_id in view.runs else None,
+        why=one.why,
+        outcome=outcome,
+        error=error,
+        seconds_run=_seconds_run(prediction) if prediction else None,
+        seconds_saved=_seconds_left(prediction, record) if prediction and saves else 0.0,
+    )
+
+
+def _seconds_run(prediction: Prediction) -> float | None:
+    if prediction.is_terminal or prediction.started_at is None:
+        return prediction.predict_time
+    return (datetime.now(timezone.utc) - prediction.started_at).total_seconds()
+
+
+def _seconds_left(prediction: Prediction, record: Record) -> float:
+    """Until the deadline that would have ended it."""
+    created = prediction.created_at or record.intent_at
+    deadline = prediction.deadline or created + timedelta(seconds=record.cancel_after)
+    return max(0.0, (deadline - datetime.now(timezone.utc)).total_seconds())
