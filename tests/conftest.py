@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from postgresql import postgresql
 
 if TYPE_CHECKING:
     from prefect_replicate import PollPolicy
@@ -27,12 +29,41 @@ def _no_account_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:  # pyright: ig
     monkeypatch.delenv("REPLICATE_BASE_URL", raising=False)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--database", choices=["sqlite", "postgresql"], default="sqlite",
+                     help="What the Prefect servers of the tests keep their data in.")  # fmt: skip
+
+
 @pytest.fixture(scope="session")
-def prefect_api() -> Iterator[None]:
+def database_env(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
+    """The environment by which a Prefect server uses the database that was asked for."""
+    if request.config.getoption("--database") == "sqlite":
+        yield {}
+        return
+    # A socket's path must be short, and every folder above it open to PostgreSQL's own user.
+    with tempfile.TemporaryDirectory(prefix="pg-") as folder, postgresql(Path(folder)) as url:
+        yield {"PREFECT_SERVER_DATABASE_CONNECTION_URL": url}
+
+
+@pytest.fixture(scope="session")
+def prefect_api(
+    database_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
     """A Prefect server for those who ask; it takes 13 s to start."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
     from prefect.testing.utilities import prefect_test_harness
 
-    with prefect_test_harness(server_startup_timeout=120):
+    from prefect_replicate.demo.prefect_server import prefect_server
+
+    if not database_env:
+        with prefect_test_harness(server_startup_timeout=120):
+            yield
+        return
+    home = tmp_path_factory.mktemp("prefect-api")
+    with (
+        prefect_server(home, env=os.environ | database_env) as server,
+        temporary_settings({PREFECT_API_URL: server.api_url}),
+    ):
         yield
 
 

@@ -147,7 +147,7 @@ async def test_a_video_is_kept_when_its_parent_is_retried(
 async def test_a_timeout_cancels_and_says_so(
     replicate_emulator: Emulator, options: dict[str, Any]
 ) -> None:
-    with pytest.raises(PredictionTimeoutError, match=r"timeout 0.3 s\); canceled, stopped after 0\.\d s"):
+    with pytest.raises(PredictionTimeoutError, match=r"timeout 0.3 s\); canceled, stopped after 0"):
         await agenerate_video("a fox", TIMER, {"seconds": 60}, **options, timeout=0.3)
 
     assert replicate_emulator.predictions.live() == []

@@ -1,0 +1,524 @@
+"""The sweep for predictions that no flow run waits for, on a real ledger and a local Replicate."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta, timezone
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from prefect import flow, get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterType
+from prefect.client.schemas.objects import StateType
+from prefect.events import Event
+from prefect.events.clients import get_events_client
+from prefect.states import AwaitingRetry, Crashed, Pending, Running, State, Suspended
+
+from prefect_replicate import (
+    PollPolicy,
+    ReplicateCredentials,
+    acancel_orphaned_predictions,
+    acreate_prediction,
+    await_for_prediction,
+    cancel_orphaned_predictions,
+)
+from prefect_replicate.emulator import Emulator
+from prefect_replicate.engine import acall, process_state
+from prefect_replicate.exceptions import LedgerError, ReplicateError
+from prefect_replicate.flows.sweep import AT_ONCE
+from prefect_replicate.ledger.flow_runs import FlowRunSeen, last_heartbeats
+from prefect_replicate.ledger.record import Record, digest
+from prefect_replicate.ledger.scope import RunScope
+from prefect_replicate.ledger.store import (
+    RECORD_TYPE,
+    Entry,
+    add_record,
+    records_since,
+    update_record,
+)
+from prefect_replicate.lifecycle import orphans
+from prefect_replicate.lifecycle.bookkeeping import _Addresses
+from prefect_replicate.lifecycle.heartbeats import silent_runs
+from prefect_replicate.lifecycle.orphans import Patience
+from prefect_replicate.values import Orphan
+
+MODEL, INPUT = "emulator/timer", {"seconds": 1000}
+Artifacts = Callable[..., list[Any]]
+Records = Callable[[State[Any]], list[dict[str, Any]]]
+
+
+@pytest.fixture(autouse=True)
+async def _an_empty_ledger() -> None:  # pyright: ignore[reportUnusedFunction] pytest calls it
+    """What other tests have left behind is none of ours."""
+    chosen = ArtifactFilter(type=ArtifactFilterType(any_=[RECORD_TYPE]))
+    async with get_client() as client:
+        while left := await client.read_artifacts(artifact_filter=chosen):
+            await asyncio.gather(*(client.delete_artifact(one.id) for one in left))
+
+
+@pytest.fixture(autouse=True)
+def _old_intents(monkeypatch: pytest.MonkeyPatch) -> None:  # pyright: ignore[reportUnusedFunction] pytest calls it
+    """An intent counts as abandoned at once."""
+    monkeypatch.setattr(orphans, "ABANDONED_SECONDS", 0.0)
+
+
+@flow
+async def generation() -> str:
+    """Starts a prediction, and has no hooks."""
+    return (await acreate_prediction(MODEL, INPUT)).id
+
+
+async def crashed_generation() -> State[str]:
+    state: State[str] = await generation(return_state=True)
+    await set_state(state, Crashed())
+    return state
+
+
+async def set_state(state: State[Any], to: State[Any]) -> None:
+    async with get_client() as client:
+        await client.set_flow_run_state(run_of(state), to, force=True)
+
+
+def run_of(state: State[Any]) -> UUID:
+    assert state.state_details.flow_run_id is not None
+    return state.state_details.flow_run_id
+
+
+async def sweep(**options: Any) -> list[Orphan]:
+    return await acancel_orphaned_predictions(**{"grace": 0.0, **options})
+
+
+async def test_what_a_crashed_run_has_left_is_canceled_and_recorded(
+    still: Emulator, records: Records
+) -> None:
+    state = await crashed_generation()
+
+    [orphan] = await sweep()
+
+    [prediction] = still.predictions
+    assert (orphan.prediction_id, orphan.outcome) == (prediction.id, "canceled")
+    assert orphan.why.startswith("its flow run crashed ")
+    assert prediction.status == "canceled"
+    [record] = await asyncio.to_thread(records, state)
+    assert record["status"] == "canceled"
+
+
+async def test_the_sync_flow_does_the_same(still: Emulator) -> None:
+    await crashed_generation()
+
+    [orphan] = await asyncio.to_thread(cancel_orphaned_predictions, grace=0)
+
+    assert orphan.outcome == "canceled"
+    assert still.predictions.live() == []
+
+
+async def test_how_long_it_ran_and_how_much_that_saved_is_said(still: Emulator) -> None:
+    await crashed_generation()
+    still.clock.advance(100)
+    [prediction] = still.predictions
+    assert prediction.deadline is not None
+
+    [orphan] = await sweep()
+
+    assert orphan.seconds_run == pytest.approx(100, abs=1)
+    assert orphan.seconds_saved == pytest.approx(prediction.deadline - time.time(), abs=60)
+
+
+async def test_what_a_deleted_run_has_left_is_canceled(still: Emulator) -> None:
+    state = await generation(return_state=True)
+    async with get_client() as client:
+        await client.delete_flow_run(run_of(state))
+
+    [orphan] = await sweep()
+
+    assert (orphan.why, orphan.outcome) == ("its flow run was deleted", "canceled")
+    assert orphan.flow_run_name is None
+    assert still.predictions.live() == []
+
+
+@pytest.mark.parametrize("state", [Running(), Pending(), AwaitingRetry(), Suspended()])
+async def test_a_run_that_goes_on_or_comes_back_keeps_its_prediction(
+    still: Emulator, state: State[Any]
+) -> None:
+    await set_state(await generation(return_state=True), state)
+
+    assert await sweep() == []
+    assert still.predictions.cancel_requests == 0
+
+
+async def test_a_run_that_has_just_ended_is_left_to_its_hooks(still: Emulator) -> None:
+    await crashed_generation()
+
+    assert await sweep(grace=300.0) == []
+    assert len(still.predictions.live()) == 1
+
+
+async def test_what_is_kept_on_a_crash_is_left_alone(still: Emulator) -> None:
+    @flow
+    async def keeping() -> None:
+        await acreate_prediction(MODEL, INPUT, on_crash="keep")
+
+    await set_state(await keeping(return_state=True), Crashed())
+
+    assert await sweep() == []
+
+
+async def test_other_predictions_of_the_account_are_left_alone(still: Emulator) -> None:
+    await acreate_prediction.fn(MODEL, INPUT)  # outside of runs, which leaves no record
+    await crashed_generation()
+
+    [orphan] = await sweep()
+
+    [left] = still.predictions.live()
+    assert left.id != orphan.prediction_id
+    assert left.cancel_requests == 0
+
+
+async def test_a_subflow_of_a_run_that_has_crashed_is_no_protection(still: Emulator) -> None:
+    children: list[State[Any]] = []
+
+    @flow
+    async def parent() -> None:
+        children.append(await generation(return_state=True))
+
+    state = await parent(return_state=True)
+    await set_state(children[0], Running())
+    await set_state(state, Crashed())
+
+    [orphan] = await sweep()
+
+    assert orphan.why.startswith("a flow run around it crashed ")
+    assert still.predictions.live() == []
+
+
+async def test_a_second_run_that_waits_protects_the_prediction_of_the_first(
+    still: Emulator, quick: PollPolicy
+) -> None:
+    @flow
+    async def waiting(prediction_id: str) -> None:
+        await await_for_prediction(prediction_id, policy=quick)
+
+    await crashed_generation()
+    [prediction] = still.predictions
+    wait = asyncio.create_task(waiting(prediction.id, return_state=True))
+    await until(lambda: ledger_has(2))
+
+    assert await sweep() == []
+
+    still.clock.advance(1000)
+    assert (await wait).is_completed()
+
+
+async def test_a_record_that_is_behind_is_brought_up_to_date(
+    still: Emulator, records: Records
+) -> None:
+    state = await crashed_generation()
+    still.clock.advance(1000)
+
+    [orphan] = await sweep()
+
+    assert (orphan.outcome, orphan.seconds_saved) == ("ended", 0.0)
+    assert still.predictions.cancel_requests == 0
+    [record] = await asyncio.to_thread(records, state)
+    assert (record["status"], record["seconds_billed"]) == ("succeeded", 1000)
+    assert await sweep() == []
+
+
+async def test_a_dry_run_says_what_it_would_do_and_changes_nothing(
+    still: Emulator, records: Records
+) -> None:
+    state = await crashed_generation()
+    before = await asyncio.to_thread(records, state)
+
+    [orphan] = await sweep(dry_run=True)
+
+    assert (orphan.outcome, orphan.seconds_saved > 0) == ("found", True)
+    assert still.predictions.cancel_requests == 0
+    assert await asyncio.to_thread(records, state) == before
+
+
+async def lost_generation(emulator: Emulator) -> State[Any]:
+    """A run that has failed between its create and the recording of the id."""
+    emulator.faults.add("lost_reply", method="POST", path="/predictions$")
+    emulator.faults.add("error_page", path="/v1/predictions$", method="GET")
+    state = await generation(return_state=True)
+    assert state.is_failed()
+    return state
+
+
+async def test_a_create_whose_id_was_not_recorded_is_found_and_canceled(
+    still: Emulator, impatient: None, records: Records
+) -> None:
+    state = await lost_generation(still)
+
+    [dry] = await sweep(dry_run=True)
+    [orphan] = await sweep()
+
+    [prediction] = still.predictions
+    assert (dry.prediction_id, dry.outcome) == (prediction.id, "found")
+    assert (orphan.prediction_id, orphan.outcome) == (prediction.id, "canceled")
+    [record] = await asyncio.to_thread(records, state)
+    assert (record["status"], record["prediction_id"]) == ("canceled", prediction.id)
+
+
+async def test_equal_creates_whose_ids_were_not_recorded_are_all_canceled(
+    still: Emulator, impatient: None
+) -> None:
+    for _ in range(3):
+        await lost_generation(still)
+
+    found = await sweep()
+
+    assert {one.prediction_id for one in found} == {one.id for one in still.predictions}
+    assert still.predictions.live() == []
+
+
+async def test_what_an_equal_call_has_recorded_is_not_taken_for_a_lost_one(
+    still: Emulator, impatient: None
+) -> None:
+    await lost_generation(still)
+    await set_state(await generation(return_state=True), Running())
+    lost, going_on = sorted(still.predictions, key=lambda one: one.created_at)
+
+    [orphan] = await sweep()
+
+    assert orphan.prediction_id == lost.id
+    assert [one.id for one in still.predictions.live()] == [going_on.id]
+
+
+async def test_what_may_be_the_prediction_of_an_equal_call_is_left_alone(
+    still: Emulator, impatient: None
+) -> None:
+    await lost_generation(still)
+    await set_state(await lost_generation(still), Running())
+
+    [orphan] = await sweep()
+
+    assert orphan.outcome == "left"
+    assert len(still.predictions.live()) == 2
+
+
+async def test_a_create_that_was_never_sent_is_recorded_as_void(
+    still: Emulator, records: Records
+) -> None:
+    state = await crashed_generation()
+    [entry] = await ledger()
+    await acall(lambda _: update_record(entry, never_sent(entry.record)))
+    await acreate_prediction.fn(MODEL, {"seconds": 5})
+
+    [dry] = await sweep(dry_run=True)
+    [orphan] = await sweep()
+
+    assert (dry.outcome, orphan.outcome, orphan.prediction_id) == ("void", "void", None)
+    [record] = await asyncio.to_thread(records, state)
+    assert record["status"] == "void"
+    assert still.predictions.cancel_requests == 0
+    assert await sweep() == []
+
+
+def never_sent(record: Record) -> Record:
+    another = digest({"seconds": 6})
+    return record.model_copy(
+        update={"status": "intent", "prediction_id": None, "input_digest": another}
+    )
+
+
+async def test_orphans_beyond_the_first_page_of_the_ledger_are_found(still: Emulator) -> None:
+    await crashed_generation()
+    [entry] = await ledger()
+    ended = entry.record.model_copy(update={"status": "succeeded", "prediction_id": "of another"})
+    scope = RunScope(entry.record.flow_runs[0])
+    for _ in range(8):
+        await asyncio.gather(*(acall(lambda _: add_record(ended, scope)) for _ in range(26)))
+
+    [orphan] = await sweep()
+
+    assert len(await ledger()) > 200
+    assert (orphan.outcome, still.predictions.live()) == ("canceled", [])
+
+
+async def test_many_are_canceled_in_groups(still: Emulator) -> None:
+    @flow
+    async def many() -> None:
+        calls = (acreate_prediction(MODEL, {"seconds": 1000 + one}) for one in range(AT_ONCE + 2))
+        await asyncio.gather(*calls)
+
+    await set_state(await many(return_state=True), Crashed())
+
+    found = await sweep()
+
+    assert [one.outcome for one in found] == ["canceled"] * (AT_ONCE + 2)
+    assert still.predictions.cancel_requests == AT_ONCE + 2
+
+
+async def test_one_that_cannot_be_handled_does_not_stop_the_others(
+    still: Emulator, impatient: None, artifacts: Artifacts
+) -> None:
+    await crashed_generation()
+    [other] = still.predictions
+    await crashed_generation()
+    path = f"/predictions/{other.id}/cancel$"
+    still.faults.add("error_page", method="POST", path=path, times=None)
+
+    state = await acancel_orphaned_predictions(grace=0, return_state=True)
+
+    assert [one.id for one in still.predictions.live()] == [other.id]
+    with pytest.raises(ReplicateError, match=r"^1 of 2 orphaned .*; \w+ of emulator/timer: .*502"):
+        await state.aresult()
+    rows = await asyncio.to_thread(table, artifacts, state)
+    assert sorted(row["done"][:11] for row in rows) == ["canceled", "not handled"]
+
+
+async def test_without_a_token_the_flow_fails_and_says_so(
+    still: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await crashed_generation()
+    await forget_accounts()
+    monkeypatch.delenv("REPLICATE_API_TOKEN")
+
+    with pytest.raises(ReplicateError, match="There is no Replicate API token"):
+        await sweep()
+
+
+async def test_an_account_can_be_given(still: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    await crashed_generation()
+    await forget_accounts()
+    monkeypatch.delenv("REPLICATE_API_TOKEN")
+    monkeypatch.delenv("REPLICATE_BASE_URL")
+    account = ReplicateCredentials(api_token=still.token, base_url=still.base_url)
+
+    [orphan] = await sweep(credentials=account)
+
+    assert orphan.outcome == "canceled"
+
+
+async def test_the_account_given_is_not_sent_where_a_record_says(
+    still: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await crashed_generation()
+    await forget_accounts()
+    account = ReplicateCredentials(api_token="r8_of_another", base_url="http://127.0.0.1:1")
+
+    with pytest.raises(ReplicateError, match=r"this process's token is for http://127\.0\.0\.1:1"):
+        await sweep(credentials=account)
+
+    assert not [one for one in still.requests if "r8_of_another" in str(one.headers)]
+
+
+async def test_a_saved_block_is_the_account_of_what_was_made_with_it(
+    still: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = ReplicateCredentials(api_token=still.token, base_url=still.base_url)
+    await account.asave("account-of-orphan", overwrite=True)
+
+    @flow
+    async def with_account() -> None:
+        await acreate_prediction(MODEL, INPUT, account)
+
+    await set_state(await with_account(return_state=True), Crashed())
+    await forget_accounts()
+    monkeypatch.delenv("REPLICATE_API_TOKEN")
+
+    [orphan] = await sweep()
+
+    assert orphan.outcome == "canceled"
+
+
+async def forget_accounts() -> None:
+    """As in another process, which knows nothing of the runs."""
+
+    async def forget(_: Any) -> None:
+        process_state("addresses", _Addresses).clear()
+
+    await acall(forget)
+
+
+async def test_a_running_run_whose_heartbeat_has_stopped_is_dead(still: Emulator) -> None:
+    state = await generation(return_state=True)
+    await set_state(state, Running())
+    await emit("prefect.flow-run.heartbeat", run_of(state), datetime.now(timezone.utc))
+
+    assert await sweep(dry_run=True) == []
+    await until(lambda: sweep(dry_run=True, silence=1.5))
+    [orphan] = await sweep(silence=1.5)
+
+    assert orphan.why.startswith("its flow run gave its last heartbeat ")
+    assert (orphan.outcome, still.predictions.live()) == ("canceled", [])
+
+
+async def test_silence_is_no_sign_of_death_while_the_server_was_away(still: Emulator) -> None:
+    day = datetime.now(timezone.utc) - timedelta(hours=20)
+    flow_run_id, silence = uuid4(), timedelta(hours=9).total_seconds()
+    await emit("prefect.flow-run.heartbeat", flow_run_id, day)
+    # Made while the server was away, and sent when it was back.
+    await emit("something.else", uuid4(), day + timedelta(hours=8))
+    runs = {flow_run_id: FlowRunSeen("a run", StateType.RUNNING, day)}
+    patience = Patience(datetime.now(timezone.utc), 0, silence)
+    await until(lambda: heard_of(flow_run_id, day))
+
+    with pytest.raises(LedgerError, match="has heard nobody else in that time either"):
+        await acall(lambda _: silent_runs(runs, patience))
+
+
+async def heard_of(flow_run_id: UUID, since: datetime) -> bool:
+    return bool(await acall(lambda _: last_heartbeats([flow_run_id], since)))
+
+
+async def emit(name: str, flow_run_id: UUID, occurred: datetime) -> None:
+    resource = {"prefect.resource.id": f"prefect.flow-run.{flow_run_id}"}
+    event = Event.model_validate(
+        {"event": name, "resource": resource, "occurred": occurred, "id": uuid4()}
+    )
+    async with get_events_client() as client:
+        await client.emit(event)
+
+
+async def test_a_table_shows_what_was_found_and_done(still: Emulator, artifacts: Artifacts) -> None:
+    generated = await crashed_generation()
+    still.clock.advance(100)
+
+    state = await acancel_orphaned_predictions(grace=0, return_state=True)
+
+    [row] = await asyncio.to_thread(table, artifacts, state)
+    [prediction] = still.predictions
+    assert row["prediction"].startswith(f"[{prediction.id}](http")
+    assert (row["model"], row["done"], row["seconds run"]) == (MODEL, "canceled", "100")
+    assert f"/runs/flow-run/{run_of(generated)})" in row["flow run"]
+    [artifact] = await asyncio.to_thread(artifacts, state, "table")
+    assert artifact.key == "orphaned-predictions"
+    assert re.match(
+        r"1 orphaned prediction: 1 canceled\. At most [\d,]+ s saved\.", artifact.description
+    )
+
+
+async def test_where_there_is_no_orphan_the_table_is_empty(
+    still: Emulator, artifacts: Artifacts
+) -> None:
+    state = await acancel_orphaned_predictions(return_state=True)
+
+    [artifact] = await asyncio.to_thread(artifacts, state, "table")
+    assert (artifact.data, artifact.description) == ("[]", "No orphaned predictions.")
+
+
+def table(artifacts: Artifacts, state: State[Any]) -> list[dict[str, Any]]:
+    [artifact] = artifacts(state, "table")
+    return json.loads(artifact.data)
+
+
+async def ledger() -> list[Entry]:
+    return await acall(lambda _: records_since(datetime.now(timezone.utc) - timedelta(hours=1)))
+
+
+async def ledger_has(count: int) -> bool:
+    return len(await ledger()) == count
+
+
+async def until(is_so: Callable[[], Awaitable[Any]]) -> None:
+    give_up = time.monotonic() + 60
+    while not await is_so():
+        assert time.monotonic() < give_up
