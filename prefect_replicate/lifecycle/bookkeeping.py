@@ -76,7 +76,8 @@ async def record_interest(run: Run, prediction: Prediction) -> None:
     """
     try:
         ancestry = await ancestry_of(run.scope)
-        if ancestry is None or await _entry_of(run, prediction.id) is not None:
+        known = await _entry_of(run, prediction.id)
+        if ancestry is None or (known and ancestry.flow_runs[0] in known.record.flow_runs):
             return
         record = Record(
             key=record_key(ancestry.root, "", prediction.id, ""),
@@ -87,6 +88,7 @@ async def record_interest(run: Run, prediction: Prediction) -> None:
             base_url=run.connection.address.base_url,
             credentials_block=run.credentials_block,
             flow_runs=ancestry.flow_runs,
+            keep_on_crash=known is not None and known.record.keep_on_crash,
         )
         entry = await add_record(record.showing(prediction), run.scope)
         remember(run, prediction.id, entry)
