@@ -19,7 +19,7 @@ from prefect_replicate.flows.orphan_table import rows, summary
 from prefect_replicate.flows.sweep import Sweep
 from prefect_replicate.ledger.prefect_api import as_ledger_error, prefect_client
 from prefect_replicate.ledger.scope import RunScope
-from prefect_replicate.lifecycle.orphans import SILENT_HEARTBEATS
+from prefect_replicate.lifecycle.heartbeats import SILENT_HEARTBEATS
 from prefect_replicate.values import Orphan
 
 DEFAULT_GRACE = 300.0

@@ -14,20 +14,13 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from prefect.client.schemas.objects import StateType
-
 from prefect_replicate.api.connection import connection_to
 from prefect_replicate.api.predictions import get_prediction, list_predictions
 from prefect_replicate.blocks import ReplicateCredentials
 from prefect_replicate.engine import Caller
 from prefect_replicate.exceptions import LedgerError, ReplicateError
 from prefect_replicate.flows.account import address_for
-from prefect_replicate.ledger.flow_runs import (
-    FlowRunSeen,
-    flow_runs_seen,
-    last_heartbeats,
-    was_listening,
-)
+from prefect_replicate.ledger.flow_runs import FlowRunSeen, flow_runs_seen
 from prefect_replicate.ledger.record import INTENT, VOID, Record
 from prefect_replicate.ledger.scope import RunScope
 from prefect_replicate.ledger.store import Entry, records_since, update_record
@@ -35,13 +28,8 @@ from prefect_replicate.lifecycle.adoption import CLOCK_SLACK, match
 from prefect_replicate.lifecycle.bookkeeping import remember
 from prefect_replicate.lifecycle.cancellation import cancel
 from prefect_replicate.lifecycle.claiming import ABANDONED_SECONDS
-from prefect_replicate.lifecycle.orphans import (
-    SILENT_HEARTBEATS,
-    Orphaned,
-    Patience,
-    last_sign,
-    orphaned,
-)
+from prefect_replicate.lifecycle.heartbeats import silent_runs
+from prefect_replicate.lifecycle.orphans import Orphaned, Patience, orphaned
 from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.values import ModelReference, Orphan, Prediction
 from prefect_replicate.values.orphan import Outcome
@@ -132,21 +120,12 @@ class Sweep:
     async def _silent(
         self, runs: dict[UUID, FlowRunSeen], patience: Patience
     ) -> dict[UUID, FlowRunSeen]:
-        """The flow runs whose heartbeat has stopped, as far as that can be told."""
-        running = [one for one, run in runs.items() if run.state is StateType.RUNNING]
         try:
-            beats = await last_heartbeats(running, patience.now - _LOOK_BACK)
-            beating = {one: runs[one]._replace(last_heartbeat=beat) for one, beat in beats.items()}
-            silent = {one: run for one, run in beating.items() if patience.is_silent(run)}
-            if not silent or await _would_have_been_heard(silent.values(), patience):
-                return silent
-            self._warn(
-                "%d flow runs give no heartbeat, but Prefect's server has heard nobody else either:"
-                " they are left alone this time", len(silent),
-            )  # fmt: skip
+            return await silent_runs(runs, patience)
         except LedgerError as exc:
-            self._warn("Heartbeats are not looked at: %s", exc)
-        return {}
+            message, reason = "Flow runs that may be dead are left alone: %s", str(exc)
+            self.caller.tell(lambda: self.logger.warning(message, reason))
+            return {}
 
     async def _case_of(self, one: Orphaned, view: _View) -> _Case | ReplicateError:
         record = one.record
@@ -213,19 +192,6 @@ class Sweep:
         ended = await cancel(case.run, prediction.id)
         await _record(case.run, others, ended)
         return ("ended" if ended.is_succeeded else "canceled"), ended
-
-    def _warn(self, message: str, *values: Any) -> None:
-        self.caller.tell(lambda: self.logger.warning(message, *values))
-
-
-async def _would_have_been_heard(silent: Iterable[FlowRunSeen], patience: Patience) -> bool:
-    """Whether Prefect's server was there to hear the heartbeats that are missing.
-
-    After it was away, all flow runs look silent until their next heartbeat.
-    """
-    interval = timedelta(seconds=patience.silence / SILENT_HEARTBEATS)
-    since = max(sign for run in silent if (sign := last_sign(run)))
-    return await was_listening(since + interval, patience.now - interval)
 
 
 async def _void(entry: Entry) -> None:

@@ -15,9 +15,6 @@ from prefect_replicate.ledger.record import Record
 from prefect_replicate.ledger.store import Entry
 from prefect_replicate.lifecycle.claiming import ABANDONED_SECONDS
 
-SILENT_HEARTBEATS = 3
-"""How many heartbeats have to be missing."""
-
 _COMING_BACK = {StateType.SCHEDULED, StateType.PENDING, StateType.PAUSED}
 _ENDED = {
     StateType.FAILED: "failed",

@@ -282,6 +282,7 @@ async def test_what_an_equal_call_has_recorded_is_not_taken_for_a_lost_one(
     still: Emulator, impatient: None
 ) -> None:
     await lost_generation(still)
+    still.clock.advance(1)
     await set_state(await generation(return_state=True), Running())
     lost, going_on = sorted(still.predictions, key=lambda one: one.created_at)
 
