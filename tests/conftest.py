@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from postgresql import postgresql
@@ -50,6 +51,7 @@ def prefect_api(
     database_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[None]:
     """A Prefect server for those who ask; it takes 13 s to start."""
+    from prefect.context import _temporary_global_settings_context, get_settings_context
     from prefect.settings import PREFECT_API_URL, temporary_settings
     from prefect.testing.utilities import prefect_test_harness
 
@@ -63,6 +65,8 @@ def prefect_api(
     with (
         prefect_server(home, env=os.environ | database_env) as server,
         temporary_settings({PREFECT_API_URL: server.api_url}),
+        # As the harness does it, for threads that tests start.
+        _temporary_global_settings_context(get_settings_context()),
     ):
         yield
 
@@ -72,6 +76,19 @@ def quick() -> PollPolicy:
     from prefect_replicate import PollPolicy
 
     return PollPolicy(min_interval=0.01, max_interval=0.02)
+
+
+@pytest.fixture
+def eventually() -> Callable[[Callable[[], Any]], None]:
+    """Wait until a condition holds, and fail if it never does."""
+
+    def eventually(condition: Callable[[], Any]) -> None:
+        deadline = time.monotonic() + 20
+        while not condition():
+            assert time.monotonic() < deadline, "the condition never came to hold"
+            time.sleep(0.005)
+
+    return eventually
 
 
 @pytest.fixture

@@ -70,7 +70,7 @@ class _Create:
 async def create(run: Run, request: Request) -> Prediction:
     """Return the prediction of this call: the one it made before, or a new one.
 
-    Interrupted in the middle, it learns the new prediction's id first and then cancels it.
+    Interrupted in the middle, it learns the prediction's id first and then cancels it.
 
     Raises:
         InvalidInputError: Nothing was paid; the message says what to correct.
@@ -80,20 +80,28 @@ async def create(run: Run, request: Request) -> Prediction:
     """
     files = await read_files(request.input)
     model = await resolve_model(run.connection, request.model)
-    intent: Intent | None = None
     if run.scope.is_recorded:
         await refuse_if_ended(run)
-        started = await _start(run, request, model, files)
-        if isinstance(started, Prediction):
-            return started
-        intent = started
+    work = asyncio.create_task(_create_once(run, request, model, files))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        prediction = await work
+        await stop_unless_kept(run, prediction.id)
+        raise
+
+
+async def _create_once(run: Run, request: Request, model: ResolvedModel, files: Any) -> Prediction:
+    intent = await _start(run, request, model, files) if run.scope.is_recorded else None
+    if isinstance(intent, Prediction):
+        return intent
     try:
         sent = await send_files(run.connection, files)
-    except BaseException:
+    except ReplicateError:
         await _void(intent)
         raise
     ready = _Create(model, sent, digest(sent), request.cancel_after, intent)
-    return await _uninterrupted(run, ready)
+    return await _send_and_record(run, ready)
 
 
 async def _start(
@@ -127,17 +135,6 @@ def _account(run: Run) -> str:
     if token == os.environ.get("REPLICATE_API_TOKEN", "").strip():
         return address.base_url
     return f"{address.base_url} {hashlib.sha256(token.encode()).hexdigest()}"
-
-
-async def _uninterrupted(run: Run, create: _Create) -> Prediction:
-    """Send, and record the id, to the end, whatever becomes of the caller."""
-    work = asyncio.create_task(_send_and_record(run, create))
-    try:
-        return await asyncio.shield(work)
-    except asyncio.CancelledError:
-        prediction = await work
-        await stop_unless_kept(run, prediction.id)
-        raise
 
 
 async def _send_and_record(run: Run, create: _Create) -> Prediction:

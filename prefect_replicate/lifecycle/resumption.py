@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from dataclasses import dataclass
 from uuid import UUID
@@ -11,6 +12,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, wait_random
 
 from prefect_replicate.api.predictions import get_prediction
 from prefect_replicate.engine import process_state
+from prefect_replicate.exceptions import ReplicateError
 from prefect_replicate.ledger.record import INTENT, VOID, Claim, Record
 from prefect_replicate.ledger.store import (
     Entry,
@@ -79,7 +81,7 @@ class Resumption:
         own = await add_record(record, self.run.scope)
         try:
             prediction = await self._earlier(own)
-        except BaseException:
+        except (ReplicateError, _Withdrawn):
             await delete_record(own)
             raise
         if prediction is None:
@@ -92,7 +94,7 @@ class Resumption:
         key = own.record.key
         while entry := earlier_of(own, await records_with_key(key), self.claim, passed):
             if is_fresh(entry, own) and not is_settled(entry):
-                await delete_record(own)
+                await delete_record(own)  # the other may be about to withdraw for its sake
                 await self._await_end_of(entry, seconds_between(entry, own))
                 raise _Withdrawn
             prediction = await self._take(entry)
@@ -105,7 +107,7 @@ class Resumption:
         self.run.say("Another process of this run is starting this; waiting for it")
         written_at = time.monotonic() - age
         while (age := time.monotonic() - written_at) < ABANDONED_SECONDS:
-            await asyncio.sleep(PAUSE)
+            await self._pause()
             now = await read_record(entry)
             if now is None or now.record.status != INTENT:
                 return
@@ -113,6 +115,12 @@ class Resumption:
                 entry, written_at = now, time.monotonic()
             elif age > SEND_SECONDS and await self._adopt(entry, looks=1):
                 return
+
+    async def _pause(self) -> None:
+        interrupted = self.run.caller.interrupted
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(interrupted.wait(), PAUSE)
+            raise ReplicateError("Nothing was started: nobody waits for it any more.")
 
     async def _take(self, entry: Entry) -> Prediction | None:
         """Claim a record, and return its prediction if that is of use."""

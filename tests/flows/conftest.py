@@ -10,6 +10,8 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRun
 from prefect.client.schemas.objects import Artifact
 from prefect.states import State
 
+from prefect_replicate import engine
+
 RECORD = "replicate-prediction"
 
 
@@ -35,6 +37,17 @@ def artifacts() -> Artifacts:
         return sorted((one for one in found if one.type == type), key=lambda one: one.created or 0)
 
     return artifacts
+
+
+@pytest.fixture
+def forget() -> Callable[..., None]:
+    """Forget what this process keeps under some keys, as in another process of the run."""
+
+    def forget(*keys: str) -> None:
+        for key in keys:
+            engine._running_engine().state.pop(key, None)
+
+    return forget
 
 
 @pytest.fixture

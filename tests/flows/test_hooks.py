@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from prefect import flow, get_client, task
 from prefect.client.schemas.objects import StateType
 from prefect.runtime import flow_run
-from prefect.states import Cancelling, State
+from prefect.states import Cancelled, Cancelling, State
 
 from prefect_replicate import (
     PollPolicy,
@@ -23,6 +24,7 @@ from prefect_replicate import (
     wait_for_prediction,
 )
 from prefect_replicate.emulator import Emulator
+from prefect_replicate.exceptions import InvalidInputError, RunEndedError
 from prefect_replicate.lifecycle import run_watch
 
 INPUT = {"seconds": 1000}
@@ -119,7 +121,7 @@ async def test_what_has_ended_costs_no_cancel(
 
 
 async def test_a_saved_account_is_loaded_by_the_hook(
-    still: Emulator, monkeypatch: pytest.MonkeyPatch
+    still: Emulator, forget: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     account = ReplicateCredentials(api_token=still.token, base_url=still.base_url)
     await account.asave("account-of-hook", overwrite=True)
@@ -129,7 +131,7 @@ async def test_a_saved_account_is_loaded_by_the_hook(
     @flow(**HOOKS)
     async def generation() -> None:
         await acreate_prediction("emulator/timer", INPUT, account)
-        _forget_accounts()
+        forget("addresses")
         raise Oops
 
     await generation(return_state=True)
@@ -138,7 +140,7 @@ async def test_a_saved_account_is_loaded_by_the_hook(
 
 
 async def test_an_account_that_was_deleted_is_said_by_the_hook(
-    still: Emulator, caplog: pytest.LogCaptureFixture
+    still: Emulator, forget: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     account = ReplicateCredentials(api_token=still.token, base_url=still.base_url)
     await account.asave("account-that-goes", overwrite=True)
@@ -146,7 +148,7 @@ async def test_an_account_that_was_deleted_is_said_by_the_hook(
     @flow(**HOOKS)
     async def generation() -> None:
         await acreate_prediction("emulator/timer", INPUT, account)
-        _forget_accounts()
+        forget("addresses")
         await ReplicateCredentials.adelete("account-that-goes")
         raise Oops
 
@@ -156,7 +158,7 @@ async def test_an_account_that_was_deleted_is_said_by_the_hook(
 
 
 async def test_a_record_does_not_decide_where_the_environments_token_goes(
-    still: Emulator, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    still: Emulator, forget: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     account = ReplicateCredentials(api_token=still.token, base_url=still.base_url)
     monkeypatch.setenv("REPLICATE_API_TOKEN", "r8_of_the_environment")
@@ -165,24 +167,13 @@ async def test_a_record_does_not_decide_where_the_environments_token_goes(
     @flow(**HOOKS)
     async def generation() -> None:
         await acreate_prediction("emulator/timer", INPUT, account)
-        _forget_accounts()
+        forget("addresses")
         raise Oops
 
     await generation(return_state=True)
 
     assert "this process's token is for http://127.0.0.1:1" in caplog.text
     assert not [one for one in still.requests if "r8_of_the" in str(one.headers)]
-
-
-def _forget_accounts() -> None:
-    """As in the process of a hook, which knows nothing of the run."""
-    from prefect_replicate.engine import call, process_state
-    from prefect_replicate.lifecycle.bookkeeping import _Addresses
-
-    async def forget(_: Any) -> None:
-        process_state("addresses", _Addresses).clear()
-
-    call(forget)
 
 
 async def test_a_hook_that_cannot_cancel_says_so_and_does_not_raise(
@@ -219,6 +210,47 @@ async def test_a_timeout_ends_the_prediction(still: Emulator, quick: PollPolicy,
     assert statuses(still) == {"canceled"}
 
 
+@pytest.mark.parametrize("of", ["flow", "task"])
+@pytest.mark.parametrize("form", ["sync", "async"])
+def test_a_timeout_that_is_retried_keeps_the_prediction(
+    still: Emulator, quick: PollPolicy, of: str, form: str
+) -> None:
+    limit = {"timeout_seconds": 4.0, "retries": 1}
+    of_task, of_flow = (limit, {}) if of == "task" else ({}, limit)
+    begun: list[int] = []
+
+    def begin() -> None:
+        begun.append(len(still.predictions.live()))
+        if len(begun) == 2:
+            still.clock.advance(2000)
+
+    @task(**of_task)
+    def wait(prediction: Any) -> None:
+        begin()
+        wait_for_prediction.fn(prediction, policy=quick)
+
+    @task(**of_task)
+    async def await_(prediction: Any) -> None:
+        begin()
+        await await_for_prediction.fn(prediction, policy=quick)
+
+    @flow(**of_flow)
+    def generation() -> None:
+        wait(create_prediction("emulator/timer", INPUT))
+
+    @flow(**of_flow)
+    async def ageneration() -> None:
+        await await_(await acreate_prediction("emulator/timer", INPUT))
+
+    run = generation if form == "sync" else lambda **how: asyncio.run(ageneration(**how))
+    state = run(return_state=True)
+
+    assert state.is_completed()
+    assert begun == [1, 1]
+    assert statuses(still) == {"succeeded"}
+    assert still.predictions.create_requests == 1
+
+
 def test_a_timeout_ends_the_prediction_of_a_sync_flow(still: Emulator, quick: PollPolicy) -> None:
     @flow(timeout_seconds=1)
     def generation() -> None:
@@ -245,6 +277,136 @@ def test_a_script_that_is_canceled_through_the_api_stops(
 
     assert state.type in {StateType.CANCELLING, StateType.CANCELLED}
     assert statuses(still) == {"canceled"}
+
+
+def test_a_prediction_of_another_run_belongs_to_the_run_that_waits_for_it(
+    still: Emulator,
+    quick: PollPolicy,
+    eventually: Any,
+    forget: Callable[..., None],
+    records: Callable[[State[Any]], list[dict[str, Any]]],
+) -> None:
+    @flow
+    def starting() -> Any:
+        return create_prediction("emulator/timer", INPUT)
+
+    @flow(**HOOKS)
+    def waiting(prediction_id: str) -> None:
+        wait_for_prediction.submit(prediction_id, policy=quick)
+        eventually(lambda: still.requests.matching("GET", prediction_id))
+        raise Oops
+
+    prediction = starting()
+    forget("entries")
+    state = waiting(prediction.id, return_state=True)
+
+    [record] = records(state)
+    assert (record["prediction_id"], record["status"]) == (prediction.id, "canceled")
+    assert statuses(still) == {"canceled"}
+
+
+@pytest.mark.parametrize(("on_crash", "status"), [("cancel", "canceled"), ("keep", "processing")])
+@pytest.mark.parametrize("create", ["task", "block"])
+def test_what_a_crash_does_is_a_parameter(
+    still: Emulator, on_crash: Any, status: str, create: str
+) -> None:
+    @flow(**HOOKS)
+    def generation() -> None:
+        if create == "task":
+            create_prediction("emulator/timer", INPUT, on_crash=on_crash)
+        else:
+            ReplicateModel(model="emulator/timer", on_crash=on_crash).trigger(INPUT)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt, match=r"^$"):
+        generation()
+
+    assert statuses(still) == {status}
+
+
+@pytest.mark.parametrize("on_crash", ["cancel", "keep"])
+def test_a_failure_is_no_crash(still: Emulator, on_crash: Any) -> None:
+    @flow(**HOOKS)
+    def generation() -> None:
+        create_prediction("emulator/timer", INPUT, on_crash=on_crash)
+        raise Oops
+
+    generation(return_state=True)
+
+    assert statuses(still) == {"canceled"}
+
+
+@pytest.mark.parametrize(("canceled", "status"), [(True, "canceled"), (False, "processing")])
+def test_an_interruption_keeps_the_prediction_only_if_nobody_has_canceled_the_run(
+    still: Emulator, quick: PollPolicy, canceled: bool, status: str
+) -> None:
+    def interrupt(_: Any) -> None:
+        if canceled:
+            _cancel_run(flow_run.id)
+        raise KeyboardInterrupt
+
+    @flow
+    def generation() -> None:
+        prediction = create_prediction("emulator/timer", INPUT, on_crash="keep")
+        wait_for_prediction(prediction, policy=quick, on_update=interrupt)
+
+    with pytest.raises(KeyboardInterrupt, match=r"^$"):
+        generation()
+
+    assert statuses(still) == {status}
+
+
+def test_what_on_crash_can_be_is_said_before_anything_is_paid(still: Emulator) -> None:
+    with pytest.raises(InvalidInputError, match="'cancel' or 'keep', not 'ignore'"):
+        create_prediction.fn("emulator/timer", INPUT, on_crash="ignore")  # pyright: ignore[reportArgumentType]
+
+    assert still.predictions.create_requests == 0
+
+
+def test_a_run_that_was_canceled_while_it_waited_for_its_retry_starts_nothing(
+    still: Emulator,
+) -> None:
+    attempts: list[str] = []
+
+    @flow(retries=1, retry_delay_seconds=3)
+    def generation() -> None:
+        attempts.append(flow_run.id)
+        if len(attempts) == 1:
+            threading.Timer(1.0, _cancel_waiting_run, [flow_run.id]).start()
+            raise Oops
+        create_prediction("emulator/timer", INPUT)
+
+    with pytest.raises(RunEndedError, match="has been ended; nothing more is started"):
+        generation()
+
+    assert len(attempts) == 2
+    assert still.predictions.create_requests == 0
+
+
+def _cancel_waiting_run(id: Any) -> None:
+    """As Prefect does it with a run that has no process to its knowledge."""
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(id, Cancelled(), force=True)
+
+
+def test_a_task_that_creates_after_its_run_was_canceled_starts_nothing(
+    still: Emulator, quick: PollPolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_watch, "INTERVAL", 0.1)
+
+    @flow
+    def generation() -> None:
+        _cancel_run(flow_run.id)
+        waited = wait_for_prediction.submit(
+            create_prediction.submit("emulator/timer", INPUT), policy=quick
+        )
+        waited.wait()
+        create_prediction("emulator/timer", {"seconds": 1})
+
+    with pytest.raises(RunEndedError, match="has been ended"):
+        generation()
+
+    assert still.predictions.create_requests == 1
 
 
 def _cancel_run(id: Any) -> None:

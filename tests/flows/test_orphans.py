@@ -488,7 +488,7 @@ async def test_a_table_shows_what_was_found_and_done(still: Emulator, artifacts:
     [row] = await asyncio.to_thread(table, artifacts, state)
     [prediction] = still.predictions
     assert row["prediction"].startswith(f"[{prediction.id}](http")
-    assert (row["model"], row["done"], row["seconds run"]) == (MODEL, "canceled", "100")
+    assert (row["model"], row["done"], row["ran (s)"]) == (MODEL, "canceled", "100")
     assert f"/runs/flow-run/{run_of(generated)})" in row["flow run"]
     [artifact] = await asyncio.to_thread(artifacts, state, "table")
     assert artifact.key == "orphaned-predictions"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID
@@ -13,7 +12,7 @@ from prefect.runtime import flow_run
 from prefect.states import State
 from prefect.task_runners import ProcessPoolTaskRunner
 
-from prefect_replicate import create_prediction, engine
+from prefect_replicate import create_prediction
 from prefect_replicate.emulator import Emulator
 from prefect_replicate.engine import call
 from prefect_replicate.exceptions import LedgerError
@@ -35,32 +34,30 @@ def _impatient(impatient: None, monkeypatch: pytest.MonkeyPatch) -> None:  # pyr
     monkeypatch.setattr(resumption, "PAUSE", 0.05)
 
 
-async def forget(_: Any = None) -> None:
-    """As in another process, which knows nothing of this one."""
-    for key in ("settled", "taken", "entries", "occurrences", "calls"):
-        engine._running_engine().state.pop(key, None)
+SetRecord = Callable[..., None]
 
 
-def set_record(**changes: Any) -> None:
+@pytest.fixture
+def set_record(forget: Callable[..., None]) -> SetRecord:
     """Change the run's only record, as another process does, and know nothing of it."""
 
-    async def change(_: Any) -> None:
-        [entry] = await records_of_runs([UUID(flow_run.id)])
-        await update_record(entry, entry.record.model_copy(update=changes))
-        await forget()
+    def set_record(**changes: Any) -> None:
+        async def change(_: Any) -> None:
+            [entry] = await records_of_runs([UUID(flow_run.id)])
+            await update_record(entry, entry.record.model_copy(update=changes))
 
-    call(change)
+        call(change)
+        forget("settled", "taken", "entries", "occurrences", "calls")
 
-
-def until(condition: Callable[[], Any]) -> None:
-    give_up = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < give_up, "the condition never came to hold"
-        time.sleep(0.02)
+    return set_record
 
 
 def test_a_create_that_another_process_has_under_way_is_waited_for(
-    still: Emulator, records: Records, caplog: pytest.LogCaptureFixture
+    still: Emulator,
+    set_record: SetRecord,
+    records: Records,
+    eventually: Any,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     seen: list[str] = []
 
@@ -71,7 +68,7 @@ def test_a_create_that_another_process_has_under_way_is_waited_for(
             set_record(status=INTENT, prediction_id=None)
             raise Oops
         future = create_prediction.submit(MODEL, INPUT)
-        until(lambda: "Another process of this run is starting this" in caplog.text)
+        eventually(lambda: "Another process of this run is starting this" in caplog.text)
         set_record(status="processing", prediction_id=seen[0])
         seen.append(future.result().id)
 
@@ -83,7 +80,7 @@ def test_a_create_that_another_process_has_under_way_is_waited_for(
 
 
 def test_a_create_that_another_process_has_abandoned_is_looked_for(
-    still: Emulator, records: Records, monkeypatch: pytest.MonkeyPatch
+    still: Emulator, set_record: SetRecord, records: Records, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(claiming, "ABANDONED_SECONDS", 0.0)
     seen: list[str] = []
@@ -102,7 +99,7 @@ def test_a_create_that_another_process_has_abandoned_is_looked_for(
 
 
 def test_a_create_that_another_process_never_sent_is_sent(
-    still: Emulator, records: Records, monkeypatch: pytest.MonkeyPatch
+    still: Emulator, set_record: SetRecord, records: Records, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(claiming, "ABANDONED_SECONDS", 0.0)
     seen: list[str] = []
@@ -122,7 +119,7 @@ def test_a_create_that_another_process_never_sent_is_sent(
 
 
 def test_an_input_whose_files_were_still_being_sent_was_not_paid(
-    still: Emulator, records: Records, monkeypatch: pytest.MonkeyPatch
+    still: Emulator, set_record: SetRecord, records: Records, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(claiming, "ABANDONED_SECONDS", 0.0)
     seen: list[str] = []
@@ -157,7 +154,7 @@ def test_a_create_that_is_held_up_says_that_it_is_still_under_way(
 
 @pytest.mark.parametrize("takeover", ["voided", "deleted", "completed"])
 def test_a_create_that_was_held_up_too_long_is_not_sent_any_more(
-    still: Emulator, monkeypatch: pytest.MonkeyPatch, takeover: str
+    still: Emulator, eventually: Any, monkeypatch: pytest.MonkeyPatch, takeover: str
 ) -> None:
     monkeypatch.setattr(intent, "SEND_SECONDS", 0.0)
     still.faults.add("throttled", **CREATE, times=None, retry_after=1)
@@ -165,7 +162,7 @@ def test_a_create_that_was_held_up_too_long_is_not_sent_any_more(
     @flow
     def generation() -> None:
         future = create_prediction.submit(MODEL, INPUT)
-        until(lambda: still.requests.matching("POST", "/predictions"))
+        eventually(lambda: still.requests.matching("POST", "/predictions"))
         call(lambda _: take_over(takeover))
         still.faults.clear()
         future.result()

@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import json
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -13,26 +12,11 @@ import pytest
 from prefect_replicate import Prediction, ReplicateCredentials, create_prediction
 from prefect_replicate.emulator import Emulator
 
-PATIENCE = 5.0
-
 
 @pytest.fixture
 def running(still: Emulator) -> Prediction:
     """A prediction that runs until the clock is moved by 1000 s."""
     return create_prediction.fn("emulator/timer", {"seconds": 1000})
-
-
-@pytest.fixture
-def eventually() -> Callable[[Callable[[], Any]], None]:
-    """Wait until a condition holds, and fail if it never does."""
-
-    def eventually(condition: Callable[[], Any]) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while not condition():
-            assert time.monotonic() < deadline, "the condition never came to hold"
-            time.sleep(0.005)
-
-    return eventually
 
 
 @dataclass

@@ -37,7 +37,10 @@ def test_a_cancel_is_confirmed_and_its_end_is_logged(
     canceled = cancel_prediction.fn(running.id)
 
     assert canceled.status == "canceled"
-    assert f"Prediction {running.id}: canceled, stopped after {canceled.predict_time:.1f} s" in caplog.text
+    assert (
+        f"Prediction {running.id}: canceled, stopped after {canceled.predict_time:.1f} s"
+        in caplog.text
+    )
     assert len(still.requests.matching("GET", running.id)) >= 1
 
 

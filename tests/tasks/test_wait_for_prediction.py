@@ -88,7 +88,10 @@ def test_a_prediction_canceled_elsewhere_is_an_error(
         )
         client.predictions.cancel(running.id)
 
-    with pytest.raises(PredictionCanceledError, match=rf"{running.id}: canceled, stopped after 0.0 s\. A retry pays"):
+    with pytest.raises(
+        PredictionCanceledError,
+        match=rf"{running.id}: canceled, stopped after 0.0 s\. A retry pays",
+    ):
         wait_for_prediction.fn(running, policy=quick, on_update=cancel_elsewhere)
 
 
@@ -171,7 +174,7 @@ def test_a_token_that_is_revoked_while_waiting_is_said(
     still.faults.add("unauthenticated", **POLL, times=None)
     policy = PollPolicy(min_interval=0.01, max_interval=0.02, failure_budget=0.1)
 
-    with pytest.raises(ConfigurationError, match="rejected the API token.*a retry continues"):
+    with pytest.raises(ConfigurationError, match=r"rejected the API token.*a retry continues"):
         wait_for_prediction.fn(running, policy=policy)
 
 
@@ -197,7 +200,9 @@ def test_one_refused_token_does_not_lose_the_prediction(
 def test_on_timeout_the_prediction_is_canceled_and_the_error_says_so(
     still: Emulator, running: Prediction, quick: PollPolicy
 ) -> None:
-    with pytest.raises(TimeoutError, match=r"timeout 0.2 s\); canceled, stopped after 0.0 s\.") as timeout:
+    with pytest.raises(
+        TimeoutError, match=r"timeout 0.2 s\); canceled, stopped after 0.0 s\."
+    ) as timeout:
         wait_for_prediction.fn(running, timeout=0.2, policy=quick)
 
     assert isinstance(timeout.value, PredictionTimeoutError)
