@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -101,7 +102,10 @@ class Front:
         if fault.kind == "late_reply":
             await self._reply_late(fault.seconds, scope, exchange)
             return
-        await asyncio.sleep(fault.seconds)
+        if fault.seconds:
+            # Replicate has it, then, whatever becomes of the client meanwhile.
+            await exchange.hold()
+            await asyncio.sleep(fault.seconds)
         if fault.kind == "delay":
             await self._process(scope, exchange.receive, exchange.send)
         elif fault.kind == "reset":
@@ -175,8 +179,17 @@ class _Exchange:
         self._receive = receive
         self._send = send
         self._is_read = False
+        self._held: deque[Message] = deque()
 
     async def receive(self) -> Message:
+        return self._held.popleft() if self._held else await self._read()
+
+    async def hold(self) -> None:
+        """Read the whole request, to be received later."""
+        while not self._is_read:
+            self._held.append(await self._read())
+
+    async def _read(self) -> Message:
         message = await self._receive()
         if message["type"] == "http.request":
             room = _KEPT_BODY - len(self._request.body)
@@ -195,7 +208,7 @@ class _Exchange:
 
     async def read_all(self) -> None:
         while not self._is_read:
-            await self.receive()
+            await self._read()
 
     async def until_disconnected(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":

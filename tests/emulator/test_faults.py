@@ -61,6 +61,16 @@ def test_a_delay_comes_before_the_request_is_processed(
     assert time.monotonic() - start >= 0.1
 
 
+def test_a_delayed_request_is_processed_although_its_client_has_gone(
+    api: httpx.Client, replicate_emulator: Emulator, eventually: Callable[[Callable[[], Any]], None]
+) -> None:
+    replicate_emulator.faults.add("delay", seconds=0.3)
+
+    with pytest.raises(httpx.ReadTimeout, match="timed out"):
+        api.post("/predictions", json=CREATE, timeout=0.1)
+    eventually(lambda: len(replicate_emulator.predictions) == 1)
+
+
 @pytest.mark.parametrize(
     ("kind", "options", "status", "text"),
     [
