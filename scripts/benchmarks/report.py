@@ -40,9 +40,9 @@ def printed(measurement: Measurement) -> str:
     return "\n".join([_table([measurement.header, *measurement.rows]), "", *findings])
 
 
-def write(name: str, measurement: Measurement) -> None:
+def write(name: str, measurement: Measurement, script: str = "scripts/bench") -> None:
     """Put a measurement between its markers in docs/benchmarks.md."""
-    begin, end = f"<!-- begin {name}: scripts/bench writes this -->", f"<!-- end {name} -->"
+    begin, end = f"<!-- begin {name}: {script} writes this -->", f"<!-- end {name} -->"
     generated = f"{begin}\n{printed(measurement)}\n\n{environment()}\n{end}"
     text = _DOCUMENT.read_text("utf-8")
     between = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)

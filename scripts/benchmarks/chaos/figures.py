@@ -1,0 +1,87 @@
+"""The accounts as a table, by fate, with the three figures that count."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+from operator import add
+
+from benchmarks.chaos.accounting import Account
+from benchmarks.chaos.benchmark import BOUND, Outcome
+from benchmarks.chaos.plan import FATES
+from benchmarks.report import Measurement
+
+_HEADER = (
+    "fate",
+    "runs",
+    "completed",
+    "calls",
+    "creates",
+    "in place of an ended one",
+    "creates per call",
+    "paid again",
+    "left to the sweep",
+    "live",
+    "lost",
+)
+
+
+def total(outcomes: Sequence[Outcome]) -> Account:
+    """The accounts of some outcomes, added up."""
+    return reduce(add, (one.account for one in outcomes), Account())
+
+
+def unexplained(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Those in which something was paid again, left running or lost, or that did not end."""
+    return [one for one in outcomes if not one.account.is_clean or one.life.problem]
+
+
+def measured(outcomes: Sequence[Outcome], seconds: float) -> Measurement:
+    """The table and the findings."""
+    groups = [(fate, [one for one in outcomes if one.asked.group == fate]) for fate in FATES]
+    return Measurement(
+        _HEADER,
+        [*(_row(fate, group) for fate, group in groups if group), _row("**all**", outcomes)],
+        _findings(outcomes, seconds),
+        is_met=not unexplained(outcomes),
+    )
+
+
+def _row(title: str, outcomes: Sequence[Outcome]) -> tuple[str, ...]:
+    sums = total(outcomes)
+    lives = {one.life.planned.name: one.life for one in outcomes}.values()
+    figures = (
+        len(lives),
+        sum(life.is_completed for life in lives),
+        sums.calls,
+        sums.creates,
+        sums.renewed,
+        f"{sums.creates_per_call:.3f}",
+        sums.paid_again,
+        sum(one.live_before_sweep for one in outcomes),
+        sums.live,
+        sums.lost,
+    )
+    return (title, *map(str, figures))
+
+
+def _findings(outcomes: Sequence[Outcome], seconds: float) -> list[str]:
+    sums = total(outcomes)
+    lives = {one.life.planned.name: one.life for one in outcomes}.values()
+    left = sum(one.live_before_sweep for one in outcomes)
+    late = sum(any("before its moment" in deed.what for deed in life.deeds) for life in lives)
+    more = sum(life.more_retries for life in lives)
+    stuck = sum(bool(life.problem) for life in lives)
+    return [
+        f"Creates per logical call: {_against(f'{sums.creates_per_call:.3f}', '1.000')}.",
+        f"Live predictions after the bound: {_against(str(sums.live), '0')}; {left} were live"
+        f" {BOUND:.0f} s after the last run had ended, before `cancel_orphaned_predictions` ran.",
+        f"Lost results: {_against(str(sums.lost), '0')}.",
+        f"{late} runs had ended before their moment came; {more} retries beyond the plan were"
+        f" needed until all results were there; {stuck} runs could not be brought to an end.",
+        f"It took {seconds // 60:.0f} min {seconds % 60:.0f} s.",
+    ]
+
+
+def _against(figure: str, target: str) -> str:
+    return f"**{figure}** (target: {target}, {'met' if figure == target else 'missed'})"

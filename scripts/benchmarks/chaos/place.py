@@ -1,0 +1,150 @@
+"""Where it happens: a Prefect server, a work pool, workers, and a local Replicate with faults."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.workers.process import ProcessWorker
+
+from benchmarks.chaos.faults import add_faults
+from benchmarks.chaos.plan import CALLS, PlannedRun
+from benchmarks.chaos.processes import children_of, strike
+from benchmarks.chaos.waiting import until
+from prefect_replicate.demo.prefect_server import prefect_server
+from prefect_replicate.demo.processes import running
+from prefect_replicate.emulator import Emulator
+
+POOL = "chaos"
+SAFE, DOOMED = "safe", "doomed"
+"""The work queue of most runs, and that of those whose worker is killed."""
+
+FILE_SIZE = 200_000
+_SCRIPTS = str(Path(__file__).parents[2])
+"""Where a worker finds the flows."""
+
+_LIMIT = 5
+_SETTINGS = {
+    "PREFECT_WORKER_QUERY_SECONDS": "2",
+    "PREFECT_WORKER_PREFETCH_SECONDS": "0",
+    "PREFECT_LOGGING_LEVEL": "INFO",
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """What the runs are made with."""
+
+    emulator: Emulator
+    client: SyncPrefectClient
+    env: dict[str, str]
+    folder: Path
+    deployments: dict[str, UUID]
+
+    @property
+    def videos(self) -> Path:
+        """Where the flows store their files."""
+        return self.folder / "videos"
+
+    def start(self, run: PlannedRun, queue: str) -> UUID:
+        """Ask for a flow run, for a worker to pick up."""
+        flow_run = self.client.create_flow_run_from_deployment(
+            self.deployments[run.form],
+            parameters=self._parameters(run),
+            name=run.name,
+            work_queue_name=queue,
+        )
+        return flow_run.id
+
+    def _parameters(self, run: PlannedRun) -> dict[str, Any]:
+        timer = {"queue_seconds": 0.5, "seconds": run.seconds, "output_bytes": FILE_SIZE}
+        common = {"input": timer, "destination": str(self.videos), "on_crash": run.on_crash}
+        if run.form != "video":
+            return {**common, "prompts": dict(run.prompts)}
+        [prompt] = run.prompts
+        return {**common, "prompt": prompt, "model": "emulator/timer"}
+
+    def log(self, name: str) -> IO[bytes]:
+        """A file for what a process says."""
+        return (self.folder / f"{name}.log").open("ab")
+
+
+@contextmanager
+def chaotic_place(folder: Path, seed: int) -> Generator[Place]:
+    """Start the servers, and deploy the flows."""
+    with Emulator() as emulator, prefect_server(folder / "prefect") as server:
+        emulator.behave(cancel_lag=0.3)
+        add_faults(emulator, seed)
+        replicate = {
+            "REPLICATE_API_TOKEN": emulator.token,
+            "REPLICATE_BASE_URL": emulator.base_url,
+        }
+        with server.client() as client:
+            env = {**server.env, **replicate, **_SETTINGS, "PYTHONPATH": _SCRIPTS}
+            yield Place(emulator, client, env, folder, _deployed(client))
+
+
+def _deployed(client: SyncPrefectClient) -> dict[str, UUID]:
+    template = ProcessWorker.get_default_base_job_template()
+    client.create_work_pool(WorkPoolCreate(name=POOL, type="process", base_job_template=template))
+    return {form: _deployment(client, form) for form in CALLS}
+
+
+def _deployment(client: SyncPrefectClient, form: str) -> UUID:
+    ours = form == "video"
+    flow_id = client.create_flow_from_name("generate-video" if ours else form)
+    return client.create_deployment(
+        flow_id,
+        form,
+        entrypoint="prefect_replicate.generate_video" if ours else f"benchmarks.chaos.flows.{form}",
+        work_pool_name=POOL,
+        pull_steps=[],
+        enforce_parameter_schema=False,
+    )
+
+
+class Worker:
+    """A process worker of one queue, which can be killed and replaced."""
+
+    def __init__(self, place: Place, queue: str) -> None:
+        self._place = place
+        self._queue = queue
+        self._running = ExitStack()
+        self._count = 0
+
+    def __enter__(self) -> Worker:
+        self._start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._running.close()
+
+    def replace(self, with_signal: signal.Signals) -> None:
+        """Kill it, the worker alone, and start another."""
+        strike(children_of(self._lifeline.pid), with_signal)
+        self._lifeline.wait(60)
+        self._running.close()
+        self._start()
+
+    def _start(self) -> None:
+        self._count += 1
+        name = f"{self._queue}-{self._count}"
+        command = ["-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"]
+        limits = ["--name", name, "--work-queue", self._queue, "--limit", str(_LIMIT)]
+        log = self._running.enter_context(self._place.log(f"worker-{name}"))
+        self._lifeline = self._running.enter_context(
+            running([*command, *limits], self._place.env, stdout=log, stderr=subprocess.STDOUT)
+        )
+        until(lambda: name in self._online(), 90, f"worker {name} is online")
+
+    def _online(self) -> set[str]:
+        workers = self._place.client.read_workers_for_work_pool(POOL)
+        return {one.name for one in workers}
