@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -68,6 +69,10 @@ class Record(BaseModel):
                 "seconds_billed": prediction.predict_time,
             }
         )
+
+    def is_of_one_of(self, flow_runs: Iterable[UUID]) -> bool:
+        """Whether the call was made in one of these flow runs itself."""
+        return bool(self.flow_runs) and self.flow_runs[0] in flow_runs
 
     def claimed_by(self, claim: Claim) -> Record:
         """The record, as one that this call has."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from datetime import datetime, timezone
+from uuid import UUID
 
 from prefect_replicate.api.connection import Address
 from prefect_replicate.engine import process_state
@@ -16,8 +17,11 @@ from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.values import Prediction
 
 
-class _Entries(dict[str, Entry]):
-    """By prediction id: those that this process has seen."""
+class _Entries(dict[str, dict[UUID, Entry]]):
+    """By prediction id and artifact: those that this process has seen.
+
+    A prediction has one of the run that has started it, and one of each other that waits for it.
+    """
 
 
 def known_ids() -> set[str]:
@@ -27,8 +31,11 @@ def known_ids() -> set[str]:
 
 def keeps_on_crash(prediction_id: str) -> bool:
     """Whether a crash of its run is to leave a prediction running, as far as this process knows."""
-    entry = process_state("entries", _Entries).get(prediction_id)
-    return entry is not None and entry.record.keep_on_crash
+    return any(entry.record.keep_on_crash for entry in _known(prediction_id))
+
+
+def _known(prediction_id: str) -> list[Entry]:
+    return list(process_state("entries", _Entries).get(prediction_id, {}).values())
 
 
 class _Addresses(dict[str, Address]):
@@ -36,7 +43,8 @@ class _Addresses(dict[str, Address]):
 
 
 def remember(run: Run, prediction_id: str, entry: Entry) -> None:
-    process_state("entries", _Entries)[prediction_id] = entry
+    entries = process_state("entries", _Entries)
+    entries.setdefault(prediction_id, {})[entry.artifact_id] = entry
     process_state("addresses", _Addresses)[prediction_id] = run.connection.address
 
 
@@ -46,38 +54,39 @@ def address_of(prediction_id: str | None) -> Address | None:
 
 
 async def record_outcome(run: Run, prediction: Prediction) -> None:
-    """Bring the prediction's record up to date, if it has one. Never raises.
+    """Bring the prediction's records up to date. Never raises.
 
     A record that is behind costs one look at Replicate later; a lost result would cost money.
     """
     try:
-        entry = await _entry_of(run, prediction.id)
-        if entry is None or entry.record.status == prediction.status:
-            return
-        remember(run, prediction.id, await update_record(entry, entry.record.showing(prediction)))
+        for entry in await _entries_of(run, prediction.id):
+            if entry.record.status != prediction.status:
+                entry = await update_record(entry, entry.record.showing(prediction))
+                remember(run, prediction.id, entry)
     except LedgerError as exc:
         run.say("%s", exc, level=logging.WARNING)
 
 
-async def _entry_of(run: Run, prediction_id: str) -> Entry | None:
-    entries = process_state("entries", _Entries)
-    ancestry = await ancestry_of(run.scope) if prediction_id not in entries else None
-    if ancestry is not None:
-        for entry in await records_of_runs(ancestry.flow_runs):
-            if entry.record.prediction_id:
-                entries.setdefault(entry.record.prediction_id, entry)
-    return entries.get(prediction_id)
+async def _entries_of(run: Run, prediction_id: str) -> list[Entry]:
+    ancestry = None if _known(prediction_id) else await ancestry_of(run.scope)
+    for entry in await records_of_runs(ancestry.flow_runs) if ancestry else ():
+        if entry.record.prediction_id == prediction_id:
+            remember(run, prediction_id, entry)
+    return _known(prediction_id)
 
 
 async def record_interest(run: Run, prediction: Prediction) -> None:
-    """Have a prediction that another run has started belong to this one too. Never raises.
+    """Have a prediction belong to this run too, if it was not started by it or by one around it.
 
-    Its hooks then cancel it, and the sweep for orphans leaves it alone while this run goes on.
+    Its hooks then cancel it, and the sweep for orphans leaves it alone while this run goes on,
+    although the one that has started it may have ended. Never raises.
     """
     try:
         ancestry = await ancestry_of(run.scope)
-        known = await _entry_of(run, prediction.id)
-        if ancestry is None or (known and ancestry.flow_runs[0] in known.record.flow_runs):
+        if ancestry is None:
+            return
+        known = [entry.record for entry in await _entries_of(run, prediction.id)]
+        if any(record.is_of_one_of(ancestry.flow_runs) for record in known):
             return
         record = Record(
             key=record_key(ancestry.root, "", prediction.id, ""),
@@ -88,7 +97,7 @@ async def record_interest(run: Run, prediction: Prediction) -> None:
             base_url=run.connection.address.base_url,
             credentials_block=run.credentials_block,
             flow_runs=ancestry.flow_runs,
-            keep_on_crash=known is not None and known.record.keep_on_crash,
+            keep_on_crash=any(record.keep_on_crash for record in known),
         )
         entry = await add_record(record.showing(prediction), run.scope)
         remember(run, prediction.id, entry)

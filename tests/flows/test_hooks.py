@@ -305,6 +305,47 @@ def test_a_prediction_of_another_run_belongs_to_the_run_that_waits_for_it(
     assert statuses(still) == {"canceled"}
 
 
+def test_a_run_that_waits_for_a_prediction_of_its_subflow_has_a_record_of_its_own(
+    still: Emulator, quick: PollPolicy, records: Callable[[State[Any]], list[dict[str, Any]]]
+) -> None:
+    @flow
+    def child() -> Any:
+        return create_prediction("emulator/timer", INPUT)
+
+    @flow
+    def parent() -> None:
+        started.append(child(return_state=True))
+        wait_for_prediction(
+            started[0].result(), policy=quick, on_update=lambda _: still.clock.advance(2000) and None
+        )
+
+    started: list[State[Any]] = []
+    [record] = records(parent(return_state=True))
+    [of_child] = records(started[0])
+
+    assert (record["status"], of_child["status"]) == ("succeeded", "succeeded")
+
+
+def test_a_subflow_that_waits_for_a_prediction_of_its_parent_needs_no_record(
+    still: Emulator, quick: PollPolicy, records: Callable[[State[Any]], list[dict[str, Any]]]
+) -> None:
+    @flow
+    def child(prediction: Any) -> str:
+        wait_for_prediction(
+            prediction, policy=quick, on_update=lambda _: still.clock.advance(2000) and None
+        )
+        return flow_run.id
+
+    @flow
+    def parent() -> Any:
+        return child(create_prediction("emulator/timer", INPUT), return_state=True)
+
+    state = parent(return_state=True)
+
+    assert [one["status"] for one in records(state)] == ["succeeded"]
+    assert records(state.result(raise_on_failure=False)) == []
+
+
 @pytest.mark.parametrize(("on_crash", "status"), [("cancel", "canceled"), ("keep", "processing")])
 @pytest.mark.parametrize("create", ["task", "block"])
 def test_what_a_crash_does_is_a_parameter(
