@@ -1,10 +1,10 @@
-"""Serve generate_video from one process, without a work pool; see README.md."""
+"""Serve the flows from one process, without a work pool; see README.md."""
 
 from prefect import serve
-from prefect.schedules import Cron
+from prefect.schedules import Cron, Interval
 from prefect.types.entrypoint import EntrypointType
 
-from prefect_replicate import generate_video
+from prefect_replicate import cancel_orphaned_predictions, generate_video
 
 if __name__ == "__main__":
     on_demand = generate_video.to_deployment(
@@ -23,4 +23,10 @@ if __name__ == "__main__":
         },
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
-    serve(on_demand, daily)
+    cancel_orphans = cancel_orphaned_predictions.to_deployment(
+        "cancel-orphans",
+        description="Cancels the predictions that no flow run waits for any more.",
+        schedules=[Interval(600)],  # seconds; it pays for nothing
+        entrypoint_type=EntrypointType.MODULE_PATH,
+    )
+    serve(on_demand, daily, cancel_orphans)

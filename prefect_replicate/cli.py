@@ -113,6 +113,27 @@ def generate(
     return 0
 
 
+@app.command
+def orphans(
+    *,
+    cancel: Annotated[bool, Parameter(negative=())] = False,
+    grace: float = 300.0,
+    block: str | None = None,
+) -> int:
+    """List the predictions that no flow run waits for any more; 1 if one could not be handled.
+
+    Args:
+        cancel: Cancel them, too.
+        grace: Seconds for which a flow run must have ended.
+        block: Name of a saved `ReplicateCredentials` block, for those that were made without one;
+            else `REPLICATE_API_TOKEN` is used.
+    """
+    from prefect_replicate import terminal
+
+    found = terminal.orphans(cancel=cancel, grace=grace, block=block)
+    return _FAILED if any(one.outcome == "failed" for one in found) else 0
+
+
 def input_from(pairs: list[str]) -> dict[str, Any]:
     """Read a model's input from `key=value` pairs.
 

@@ -1,7 +1,8 @@
-"""`generate_video` for somebody at a terminal: its story line by line, and a bar under them.
+"""The flows for somebody at a terminal.
 
-The flow tells its story in its log, to Prefect as well as to whoever stands by, so that the log is
-all that is needed to follow it; nothing is asked of Prefect or Replicate for the sake of the bar.
+`generate_video` is told line by line, with a bar under them. The flow tells its story in its log,
+to Prefect as well as to whoever stands by, so that the log is all that is needed to follow it;
+nothing is asked of Prefect or Replicate for the sake of the bar.
 """
 
 from __future__ import annotations
@@ -22,17 +23,24 @@ from prefect.settings import PREFECT_API_URL, PREFECT_HOME
 from prefect.utilities.urls import url_for
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
 
 from prefect_replicate.blocks import ReplicateCredentials
 from prefect_replicate.demo.prefect_server import prefect_server
 from prefect_replicate.demo.processes import running
+from prefect_replicate.engine import call
 from prefect_replicate.exceptions import ConfigurationError, ReplicateError
 from prefect_replicate.flows import generate_video
+from prefect_replicate.flows.orphan_table import done, seconds, summary
+from prefect_replicate.flows.orphans import sweep
 from prefect_replicate.lifecycle.model_logs import percent_done
-from prefect_replicate.values import GeneratedVideo, ModelReference
+from prefect_replicate.values import GeneratedVideo, ModelReference, Orphan
 
 _PACKAGE = Path(__file__).parent
 _RUN_LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
+_WIDTH = 160
+"""Columns of a table that goes to a file or another program."""
 
 
 def generate(
@@ -92,6 +100,54 @@ def again_with_prefect(arguments: list[str]) -> int:
             server = stack.enter_context(prefect_server(PREFECT_HOME.value(), env=os.environ))
         command = ["-m", "prefect_replicate.cli", *arguments]
         return stack.enter_context(running(command, server.env)).wait()
+
+
+def orphans(*, cancel: bool, grace: float, block: str | None) -> list[Orphan]:
+    """Find the predictions that no flow run waits for, end them if told to, and list them.
+
+    From here on the process shows no log lines of Prefect's but errors.
+
+    Args:
+        cancel: Whether to end them.
+        grace: As `cancel_orphaned_predictions` takes it.
+        block: Name of a saved `ReplicateCredentials` block.
+
+    Raises:
+        ReplicateError: Prefect could not be asked.
+    """
+    if not has_prefect():
+        raise ConfigurationError(
+            "PREFECT_API_URL is not set: it names the Prefect server whose flow runs to look at."
+        )
+    try:
+        _check_prefect()
+        logging.getLogger("prefect").setLevel(logging.ERROR)
+        credentials = _load(block) if block else None
+        logger = logging.getLogger("prefect_replicate")
+        found = call(sweep(logger, credentials, dry_run=not cancel, grace=grace))
+    except (PrefectException, httpx.HTTPError) as exc:
+        raise ReplicateError(f"Prefect: {exc}") from exc
+    _list(found)
+    return found
+
+
+def _list(found: list[Orphan]) -> None:
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = _WIDTH
+    table = Table(box=None, pad_edge=False)
+    for title in ("PREDICTION", "MODEL", "FLOW RUN", "WHY"):
+        table.add_column(title, overflow="fold")
+    table.add_column("RAN", justify="right")
+    table.add_column("DONE", overflow="fold")
+    for one in found:
+        ran = "" if one.seconds_run is None else f"{seconds(one.seconds_run)} s"
+        name = one.flow_run_name or str(one.flow_run_id)
+        shown = (one.prediction_id or "no id", one.model, name, one.why, ran, done(one))
+        table.add_row(*(Text(cell) for cell in shown))
+    if found:
+        console.print(table)
+    console.print(summary(found))
 
 
 def _load(block: str) -> ReplicateCredentials:

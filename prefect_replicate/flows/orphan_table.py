@@ -34,26 +34,30 @@ def summary(orphans: Sequence[Orphan]) -> str:
     noun = "prediction" if len(orphans) == 1 else "predictions"
     saved = sum(one.seconds_saved for one in orphans)
     verb = "would be saved" if counts["found"] else "saved"
-    return f"{len(orphans)} orphaned {noun}: {', '.join(parts)}. At most {saved:,.0f} s {verb}."
+    saving = f" At most {saved:,.0f} s {verb}." if saved else ""
+    return f"{len(orphans)} orphaned {noun}: {', '.join(parts)}.{saving}"
 
 
 def rows(orphans: Sequence[Orphan]) -> list[dict[str, Any]]:
-    """The rows of the table in the UI."""
+    """The rows of the table in the UI, which cuts off what is too wide on the right."""
     return [
         {
             "prediction": _link(one.prediction_id or "no id", one.web_url),
-            "model": one.model,
-            "flow run": _link(
-                one.flow_run_name or str(one.flow_run_id),
-                url_for("flow-run", one.flow_run_id) if one.flow_run_name else None,
-            ),
+            "flow run": _link(*_flow_run(one)),
             "why": one.why,
             "done": done(one),
-            "seconds run": seconds(one.seconds_run),
-            "seconds saved, at most": seconds(one.seconds_saved or None),
+            "ran (s)": seconds(one.seconds_run),
+            "saved (s)": seconds(one.seconds_saved or None),
+            "model": one.model,
         }
         for one in orphans
     ]
+
+
+def _flow_run(orphan: Orphan) -> tuple[str, str | None]:
+    if orphan.flow_run_name is None:
+        return str(orphan.flow_run_id), None
+    return orphan.flow_run_name, url_for("flow-run", orphan.flow_run_id)
 
 
 def seconds(value: float | None) -> str:

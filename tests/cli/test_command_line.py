@@ -3,6 +3,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from prefect_replicate.cli import UsageError, input_from, main
 from prefect_replicate.emulator import Emulator
@@ -33,6 +34,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         ("generate a/b --prompt p -i seconds", "-i takes key=value, not 'seconds'"),
         ("generate a/b --prompt p -i image=@none.png", "-i image: there is no file 'none.png'"),
         ("emulator --port high", "Invalid value for --port"),
+        ("orphans --grace long", "Invalid value for --grace"),
     ],
 )
 def test_wrong_usage_is_told_in_one_line_and_exits_2(
@@ -73,11 +75,27 @@ def test_a_port_that_is_taken_is_told_in_one_line(
     assert "Address already in use" in err
 
 
+def test_orphans_without_a_prefect_server_is_told_in_one_line(command: Command) -> None:
+    with temporary_settings(restore_defaults={PREFECT_API_URL}):
+        code, out, err = command("orphans")
+
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert "PREFECT_API_URL is not set" in err
+
+
+def test_orphans_with_an_unreachable_prefect_server_is_told_in_one_line(command: Command) -> None:
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:1/api"}):
+        code, out, err = command("orphans")
+
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert "Prefect's API at http://127.0.0.1:1/api can't be reached" in err
+
+
 def test_no_command_shows_what_there_is(command: Command) -> None:
     code, out, _ = command("")
 
     assert code == 0
-    assert all(name in out for name in ("demo", "emulator", "generate"))
+    assert all(name in out for name in ("demo", "emulator", "generate", "orphans"))
 
 
 @pytest.mark.parametrize(

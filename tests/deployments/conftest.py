@@ -1,10 +1,25 @@
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterType
 
 from prefect_replicate.demo.prefect_server import PrefectServer
 from prefect_replicate.demo.prefect_server import prefect_server as running_server
 from prefect_replicate.emulator import Emulator
+
+ABANDON = """
+from prefect import flow
+from prefect_replicate import create_prediction
+
+@flow
+def abandoning() -> None:
+    create_prediction("emulator/timer", {"seconds": 600})
+
+abandoning()
+"""
 
 
 @pytest.fixture(scope="session")
@@ -28,3 +43,17 @@ def run_env(prefect_server: PrefectServer, replicate: Emulator) -> dict[str, str
         "REPLICATE_API_TOKEN": replicate.token,
         "REPLICATE_BASE_URL": replicate.base_url,
     }
+
+
+@pytest.fixture
+def orphan(
+    prefect_server: PrefectServer, replicate: Emulator, run_env: dict[str, str], tmp_path: Path
+) -> str:
+    """A prediction that a flow run has left running, the only one that the ledger tells of."""
+    records = ArtifactFilter(type=ArtifactFilterType(any_=["replicate-prediction"]))
+    with prefect_server.client() as client:
+        while left := client.read_artifacts(artifact_filter=records):
+            for one in left:
+                client.delete_artifact(one.id)
+    subprocess.run([sys.executable, "-c", ABANDON], env=run_env, cwd=tmp_path, check=True)
+    return next(iter(replicate.predictions)).id

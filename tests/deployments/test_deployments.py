@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ MAKE_POOL = "prefect work-pool create videos --type process"
 DEPLOY = "prefect --no-prompt deploy --all --prefect-file deployments/prefect.yaml"
 START_WORKER = "prefect worker start --pool videos"
 SERVE = "python deployments/serve.py"
+SWEEP = "prefect deployment run cancel-orphaned-predictions/cancel-orphans --watch"
 RUN = (
     'prefect deployment run generate-video/on-demand --param prompt="a red fox in the snow" --watch'
 )
@@ -63,7 +65,7 @@ def deployment(api: SyncPrefectClient, name: str) -> DeploymentResponse:
     give_up = time.monotonic() + 60
     while time.monotonic() < give_up:
         with contextlib.suppress(ObjectNotFound):
-            return api.read_deployment_by_name(f"generate-video/{name}")
+            return api.read_deployment_by_name(name)
         time.sleep(0.2)
     raise AssertionError(f"{name} was not deployed")
 
@@ -94,34 +96,51 @@ def test_a_worker_runs_what_prefect_yaml_deploys(
 
 def test_a_served_deployment_runs(env: Env, api: SyncPrefectClient, tmp_path: Path) -> None:
     with running([str(ROOT / "deployments" / "serve.py")], env, stdout=subprocess.DEVNULL):
-        deployment(api, "on-demand")
+        deployment(api, "generate-video/on-demand")
         shell(RUN, env)
 
     assert [file.suffix for file in videos(tmp_path)] == [".mp4"]
 
 
-def test_the_schedule_of_prefect_yaml_is_there_and_switched_off(
+def test_of_the_schedules_of_prefect_yaml_only_the_one_that_costs_nothing_is_switched_on(
     env: Env, api: SyncPrefectClient
 ) -> None:
     shell(MAKE_POOL, env)
 
     shell(DEPLOY, env)
 
-    assert schedules(api) == [("0 7 * * *", "UTC", False)]
+    assert schedules(api) == SCHEDULES
 
 
-def test_the_schedule_of_serve_py_is_there_and_switched_off(
+def test_of_the_schedules_of_serve_py_only_the_one_that_costs_nothing_is_switched_on(
     env: Env, api: SyncPrefectClient
 ) -> None:
     with running([str(ROOT / "deployments" / "serve.py")], env, stdout=subprocess.DEVNULL):
-        deployment(api, "daily")
+        deployment(api, "cancel-orphaned-predictions/cancel-orphans")
 
-        assert schedules(api) == [("0 7 * * *", "UTC", False)]
+        assert schedules(api) == SCHEDULES
 
 
-def schedules(api: SyncPrefectClient) -> list[tuple[str, str, bool]]:
-    found = deployment(api, "daily").schedules
-    return [(one.schedule.cron, one.schedule.timezone, one.active) for one in found]
+SCHEDULES = [("0 7 * * *", False), (timedelta(minutes=10), True)]
+
+
+def schedules(api: SyncPrefectClient) -> list[tuple[object, bool]]:
+    [daily] = deployment(api, "generate-video/daily").schedules
+    [sweep] = deployment(api, "cancel-orphaned-predictions/cancel-orphans").schedules
+    assert daily.schedule.timezone == "UTC"
+    return [(daily.schedule.cron, daily.active), (sweep.schedule.interval, sweep.active)]
+
+
+def test_a_worker_runs_the_sweep(
+    env: Env, api: SyncPrefectClient, orphan: str, replicate: Emulator
+) -> None:
+    shell(MAKE_POOL, env)
+    shell(DEPLOY, env)
+
+    with running(["-m", *START_WORKER.split()], env, stdout=subprocess.DEVNULL):
+        shell(f"{SWEEP} --param grace=0", env)
+
+    assert replicate.predictions[orphan].status == "canceled"
 
 
 def test_a_deployment_takes_a_saved_block_as_its_account(
@@ -137,7 +156,7 @@ ReplicateCredentials(api_token={replicate.token!r}, base_url={replicate.base_url
     reference = json.dumps({"$ref": {"block_document_id": str(block.id)}})
 
     with running([str(ROOT / "deployments" / "serve.py")], no_account, stdout=subprocess.DEVNULL):
-        deployment(api, "on-demand")
+        deployment(api, "generate-video/on-demand")
         shell(f"{RUN} --param credentials='{reference}'", no_account)
 
     assert [file.suffix for file in videos(tmp_path)] == [".mp4"]
