@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 
 from tenacity import AsyncRetrying, retry_if_result, stop_after_attempt, wait_exponential
 
+from prefect_replicate.api.connection import LostReplyError
 from prefect_replicate.api.predictions import list_predictions
 from prefect_replicate.engine import process_state
 from prefect_replicate.ledger.record import digest
@@ -34,8 +35,15 @@ class _Taken(set[str]):
 
 
 def take(prediction: Prediction) -> Prediction:
-    """Keep other calls of this process from adopting a prediction."""
-    process_state("taken", _Taken).add(prediction.id)
+    """Keep other calls of this process from adopting a prediction.
+
+    Raises:
+        LostReplyError: One has, an equal call whose reply was lost: this one needs another.
+    """
+    taken = process_state("taken", _Taken)
+    if prediction.id in taken:
+        raise LostReplyError(f"an equal call has adopted prediction {prediction.id}")
+    taken.add(prediction.id)
     return prediction
 
 

@@ -12,7 +12,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, wait_random
 
 from prefect_replicate.api.predictions import get_prediction
 from prefect_replicate.engine import process_state
-from prefect_replicate.exceptions import ReplicateError
+from prefect_replicate.exceptions import LedgerError, ReplicateError
 from prefect_replicate.ledger.record import INTENT, VOID, Claim, Record
 from prefect_replicate.ledger.store import (
     Entry,
@@ -45,6 +45,10 @@ class _Withdrawn(Exception):
 
 class _Calls(dict[str, Claim]):
     """By prediction id: whose it is, for a new attempt at the same call."""
+
+
+class _Claims(dict[tuple[UUID, str], str]):
+    """By record and attempt: the call of this process that has it, or is about to."""
 
 
 def call_of(prediction_id: str | None) -> Claim | None:
@@ -97,7 +101,10 @@ class Resumption:
                 await delete_record(own)  # the other may be about to withdraw for its sake
                 await self._await_end_of(entry, seconds_between(entry, own))
                 raise _Withdrawn
-            prediction = await self._take(entry)
+            claimed = await self._claimed(entry)
+            if claimed is None:
+                continue
+            prediction = await self._take(claimed)
             if prediction is not None:
                 return prediction
             passed.add(entry.artifact_id)
@@ -122,11 +129,27 @@ class Resumption:
             await asyncio.wait_for(interrupted.wait(), PAUSE)
             raise ReplicateError("Nothing was started: nobody waits for it any more.")
 
+    async def _claimed(self, entry: Entry) -> Entry | None:
+        """The record as this call's, or `None` where another of this process was faster.
+
+        Their intents were not read in the order in which they were written, and of two claims that
+        are written the later would replace the earlier.
+        """
+        claims = process_state("claims", _Claims)
+        slot = entry.artifact_id, self.claim.attempt
+        if claims.setdefault(slot, self.claim.call) != self.claim.call:
+            return None
+        record = entry.record.claimed_by(self.claim)
+        if record == entry.record:
+            return entry
+        try:
+            return await update_record(entry, record)
+        except LedgerError:
+            del claims[slot]
+            raise
+
     async def _take(self, entry: Entry) -> Prediction | None:
-        """Claim a record, and return its prediction if that is of use."""
-        claimed = entry.record.claimed_by(self.claim)
-        if claimed != entry.record:
-            entry = await update_record(entry, claimed)
+        """Return a record's prediction if that is of use."""
         prediction = await self._prediction_of(entry)
         if prediction is None:
             return None

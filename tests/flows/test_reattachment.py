@@ -37,6 +37,22 @@ async def test_a_flow_retry_continues_with_the_prediction(still: Emulator) -> No
     assert seen == ids(still) * 2
 
 
+def test_equal_calls_in_threads_each_continue_with_another_prediction(still: Emulator) -> None:
+    seen: list[list[str]] = []
+
+    @flow(retries=1)
+    def generation() -> None:
+        started = create_prediction.map(MODEL, [INPUT] * 8)
+        seen.append(sorted(future.result().id for future in started))
+        if len(seen) == 1:
+            raise Oops
+
+    generation()
+
+    assert seen == [ids(still)] * 2
+    assert len(ids(still)) == 8
+
+
 async def test_a_task_retry_continues_with_the_prediction(still: Emulator) -> None:
     seen: list[str] = []
 

@@ -186,6 +186,20 @@ async def test_equal_calls_that_lose_their_replies_together_adopt_one_each(
     assert len(found) == 3
 
 
+async def test_a_lost_create_does_not_end_up_with_what_an_equal_one_was_making(
+    still: Emulator, impatient: None
+) -> None:
+    still.faults.add("late_reply", **CREATE, seconds=1)
+    still.faults.add("error_page", **CREATE, seconds=0.3)
+
+    found = await asyncio.gather(
+        *(acreate_prediction.fn("emulator/timer", {"seconds": 9}) for _ in range(2))
+    )
+
+    assert {one.id for one in found} == {one.id for one in still.predictions}
+    assert len(still.predictions) == 2
+
+
 def test_a_list_of_many_pages_with_aborted_predictions_is_searched(
     still: Emulator, eventually: Callable[[Callable[[], Any]], None]
 ) -> None:
