@@ -6,12 +6,13 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from benchmarks import downloads, flow_overhead, import_time, polling
+from benchmarks import downloads, flow_overhead, import_time, ledger, polling
 from benchmarks.report import Measurement, environment, printed, write
 
 _MEASURES: dict[str, Callable[[bool], Measurement]] = {
     "import": import_time.measure,
     "flow": flow_overhead.measure,
+    "ledger": ledger.measure,
     "download": downloads.measure,
     "polling": polling.measure,
 }
