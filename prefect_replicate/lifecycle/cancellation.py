@@ -39,8 +39,8 @@ async def cancel(run: Run, prediction_id: str) -> Prediction:
         await asyncio.sleep(_CONFIRMATION.pause(looks, random.random()))
         prediction = await get_prediction(run.connection, prediction_id)
         looks += 1
-    await record_outcome(run, prediction)
     run.say("%s", how_it_ended(prediction))
+    await record_outcome(run, prediction)
     return prediction
 
 

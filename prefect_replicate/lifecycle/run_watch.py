@@ -1,7 +1,8 @@
-"""Noticing that a flow run was canceled where no signal says so.
+"""Noticing that a flow run was ended where no signal says so.
 
 Prefect tells submitted tasks, and scripts that it did not start, of a cancel in no other way than
-through the run's state.
+through the run's state. Of a signal it tells submitted tasks nothing: only the flow's own function
+is interrupted, and the flow then waits for their threads.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 from uuid import UUID
 
 from prefect.client.schemas.objects import State, StateType
+from prefect.context import FlowRunContext
 
 from prefect_replicate.engine import process_state
 from prefect_replicate.exceptions import LedgerError, RunEndedError
@@ -23,6 +26,12 @@ from prefect_replicate.lifecycle.run import Run
 
 INTERVAL = 5.0
 """Seconds between two looks at a flow run, however many predictions it waits for."""
+
+_TICK = 0.25
+"""Seconds between two looks at what this process itself knows."""
+
+_PATIENCE = 5.0
+"""Seconds for Prefect's API, whose client tries for more than a minute while it can't be reached."""
 
 _ENDED = {StateType.CANCELLING, StateType.CANCELLED, StateType.CRASHED, StateType.FAILED}
 _CANCELED = {StateType.CANCELLING, StateType.CANCELLED}
@@ -59,7 +68,9 @@ async def end_of_run(run: Run) -> AsyncGenerator[asyncio.Event, None]:
     watch = watches.setdefault(flow_run_id, _Watch())
     watch.waits += 1
     if watch.task is None:
-        watch.task = asyncio.create_task(_look_on(run, flow_run_id, watch.ended))
+        flow = FlowRunContext.get()
+        submitted = _Submitted(flow.task_runner if flow else None)
+        watch.task = asyncio.create_task(_look_on(run, flow_run_id, submitted, watch.ended))
     try:
         yield watch.ended
     finally:
@@ -69,15 +80,47 @@ async def end_of_run(run: Run) -> AsyncGenerator[asyncio.Event, None]:
             del watches[flow_run_id]
 
 
-async def _look_on(run: Run, flow_run_id: UUID, ended: asyncio.Event) -> None:
+class _Submitted:
+    """The tasks that a flow has submitted to threads."""
+
+    def __init__(self, task_runner: Any) -> None:
+        # Prefect sets these when the flow's function has been left, for tasks that have not started
+        # yet; they have no public name (`ThreadPoolTaskRunner.cancel_all`).
+        self._events: dict[Any, Any] = getattr(task_runner, "_cancel_events", {})
+
+    @property
+    def are_left(self) -> bool:
+        """Whether the flow's function has been left, in whatever way, while they still run."""
+        return any(event.is_set() for event in list(self._events.values()))
+
+
+async def _look_on(
+    run: Run, flow_run_id: UUID, submitted: _Submitted, ended: asyncio.Event
+) -> None:
+    were_left = False
     while not ended.is_set():
-        await asyncio.sleep(INTERVAL)
-        try:
-            if any(state.type in _ENDED for state in await _states_around(run.scope)):
-                process_state("ended runs", _EndedRuns).add(flow_run_id)
-                ended.set()
-        except LedgerError as exc:
-            _logger.debug("The state of flow run %s could not be read: %s", flow_run_id, exc)
+        await _until_next_look(submitted, were_left)
+        were_left = submitted.are_left
+        if await _has_ended(run, flow_run_id, were_left):
+            process_state("ended runs", _EndedRuns).add(flow_run_id)
+            ended.set()
+
+
+async def _until_next_look(submitted: _Submitted, were_left: bool) -> None:
+    next_look = time.monotonic() + INTERVAL
+    while time.monotonic() < next_look and submitted.are_left == were_left:  # noqa: ASYNC110 - Prefect's events are those of threads
+        await asyncio.sleep(min(_TICK, INTERVAL))
+
+
+async def _has_ended(run: Run, flow_run_id: UUID, were_left: bool) -> bool:
+    try:
+        states = await asyncio.wait_for(_states_around(run.scope), _PATIENCE)
+    except (LedgerError, asyncio.TimeoutError) as exc:
+        _logger.debug("The state of flow run %s could not be read: %r", flow_run_id, exc)
+        return were_left
+    # A flow that returns, fails or suspends itself says so before it waits for what it submitted.
+    is_interrupted = were_left and all(one.type is StateType.RUNNING for one in states)
+    return is_interrupted or any(state.type in _ENDED for state in states)
 
 
 async def _states_around(scope: RunScope) -> list[State[Any]]:
