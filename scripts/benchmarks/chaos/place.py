@@ -11,9 +11,13 @@ from pathlib import Path
 from typing import IO, Any
 from uuid import UUID
 
+import httpx
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.objects import State
+from prefect.exceptions import PrefectHTTPStatusError
 from prefect.workers.process import ProcessWorker
+from tenacity import retry, retry_if_exception, stop_after_delay, wait_random
 
 from benchmarks.chaos.faults import add_faults
 from benchmarks.chaos.plan import CALLS, PlannedRun
@@ -39,6 +43,23 @@ _SETTINGS = {
 }
 
 
+_RECORDS = {"type": {"any_": ["replicate-prediction"]}}
+
+
+def _is_overloaded(exc: BaseException) -> bool:
+    refused = isinstance(exc, PrefectHTTPStatusError) and exc.response.status_code >= 500
+    return refused or isinstance(exc, httpx.TransportError)
+
+
+_patiently = retry(
+    retry=retry_if_exception(_is_overloaded),
+    stop=stop_after_delay(120),
+    wait=wait_random(0.5, 2.0),
+    reraise=True,
+)
+"""SQLite has one writer, and the benchmark is not about how long that takes."""
+
+
 @dataclass(frozen=True)
 class Place:
     """What the runs are made with."""
@@ -54,6 +75,7 @@ class Place:
         """Where the flows store their files."""
         return self.folder / "videos"
 
+    @_patiently
     def start(self, run: PlannedRun, queue: str) -> UUID:
         """Ask for a flow run, for a worker to pick up."""
         flow_run = self.client.create_flow_run_from_deployment(
@@ -61,8 +83,27 @@ class Place:
             parameters=self._parameters(run),
             name=run.name,
             work_queue_name=queue,
+            idempotency_key=run.name,
         )
         return flow_run.id
+
+    @_patiently
+    def state_of(self, flow_run_id: UUID) -> State[Any]:
+        """A flow run's state now."""
+        state = self.client.read_flow_run(flow_run_id).state
+        assert state is not None
+        return state
+
+    @_patiently
+    def set_state(self, flow_run_id: UUID, state: State[Any], *, force: bool = False) -> None:
+        """Set a flow run's state as a person or an automation does."""
+        self.client.set_flow_run_state(flow_run_id, state, force=force)
+
+    @_patiently
+    def records(self, offset: int = 0, limit: int = 200) -> list[dict[str, Any]]:
+        """A page of the ledger's artifacts, newest first."""
+        query = {"artifacts": _RECORDS, "sort": "CREATED_DESC", "limit": limit, "offset": offset}
+        return self.client.request("POST", "/artifacts/filter", json=query).json()
 
     def _parameters(self, run: PlannedRun) -> dict[str, Any]:
         timer = {"queue_seconds": 0.5, "seconds": run.seconds, "output_bytes": FILE_SIZE}
@@ -145,6 +186,7 @@ class Worker:
         )
         until(lambda: name in self._online(), 90, f"worker {name} is online")
 
+    @_patiently
     def _online(self) -> set[str]:
         workers = self._place.client.read_workers_for_work_pool(POOL)
         return {one.name for one in workers}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-_INTERVAL = 0.2
+_INTERVAL = 0.5
 
 
 class NeverHappenedError(Exception):

@@ -13,9 +13,6 @@ from benchmarks.chaos.processes import engines_of
 from prefect_replicate.emulator.history import Snapshot
 from prefect_replicate.emulator.traffic import Request
 
-RECORDS = {"type": {"any_": ["replicate-prediction"]}}
-_NEWEST = {"artifacts": RECORDS, "sort": "CREATED_DESC", "limit": 50}
-
 
 class Witness:
     """Tells whether an event has come, for all runs of a place."""
@@ -39,8 +36,7 @@ class Witness:
                 return any(one.status == event for one in self.predictions_of(prompts))
 
     def _has_record(self, flow_run_id: UUID) -> bool:
-        reply = self._place.client.request("POST", "/artifacts/filter", json=_NEWEST)
-        return any(str(flow_run_id) in one["data"]["flow_runs"] for one in reply.json())
+        return any(_belongs_to(flow_run_id, one) for one in self._place.records(limit=20))
 
     def has_create(self, prompt: str) -> bool:
         """Whether a create with this prompt has reached Replicate."""
@@ -63,18 +59,15 @@ class Witness:
     def records_of(self, flow_run_id: UUID) -> Iterable[dict[str, Any]]:
         """The artifacts of the ledger that belong to a run or to its subflows."""
         offset = 0
-        query = {"artifacts": RECORDS, "sort": "CREATED_DESC", "limit": 200}
-        while True:
-            reply = self._place.client.request(
-                "POST", "/artifacts/filter", json={**query, "offset": offset}
-            )
-            page = reply.json()
-            yield from (one for one in page if str(flow_run_id) in one["data"]["flow_runs"])
+        while page := self._place.records(offset):
+            yield from (one for one in page if _belongs_to(flow_run_id, one))
             offset += len(page)
-            if len(page) < 200:
-                return
 
 
 def is_create(request: Request) -> bool:
     """Whether a request is a paid one."""
     return request.method == "POST" and request.path.endswith("/predictions")
+
+
+def _belongs_to(flow_run_id: UUID, artifact: dict[str, Any]) -> bool:
+    return str(flow_run_id) in artifact["data"]["flow_runs"]
