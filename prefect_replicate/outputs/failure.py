@@ -58,8 +58,8 @@ def expired_error(prediction: Prediction) -> OutputExpiredError:
     when = f"on {completed:%Y-%m-%d at %H:%M:%S} UTC" if completed else "at an unknown time"
     return OutputExpiredError(
         f"The files of prediction {prediction.id} are gone: it completed {when}, and Replicate"
-        " deletes files one hour after that. Only a new prediction can make them again, and it is"
-        " paid again; that choice is yours."
+        " deletes files one hour after that. Only a new prediction can make them again, and is paid"
+        " again: a retry makes one if `regenerate_expired` says so."
     )
 
 
