@@ -105,8 +105,6 @@ def again_with_prefect(arguments: list[str]) -> int:
 def orphans(*, cancel: bool, grace: float, block: str | None) -> list[Orphan]:
     """Find the predictions that no flow run waits for, end them if told to, and list them.
 
-    From here on the process shows no log lines of Prefect's but errors.
-
     Args:
         cancel: Whether to end them.
         grace: As `cancel_orphaned_predictions` takes it.
@@ -121,7 +119,8 @@ def orphans(*, cancel: bool, grace: float, block: str | None) -> list[Orphan]:
         )
     try:
         _check_prefect()
-        logging.getLogger("prefect").setLevel(logging.ERROR)
+        # It warns at exit that it has still to tell Prefect of artifacts that were changed.
+        logging.getLogger("EventsWorker").setLevel(logging.ERROR)
         credentials = _load(block) if block else None
         logger = logging.getLogger("prefect_replicate")
         found = call(sweep(logger, credentials, dry_run=not cancel, grace=grace))

@@ -7,7 +7,6 @@ other predictions of the account are left alone.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
@@ -25,7 +24,7 @@ from prefect_replicate.ledger.record import INTENT, VOID, Record
 from prefect_replicate.ledger.scope import RunScope
 from prefect_replicate.ledger.store import Entry, records_since, update_record
 from prefect_replicate.lifecycle.adoption import CLOCK_SLACK, match
-from prefect_replicate.lifecycle.bookkeeping import remember
+from prefect_replicate.lifecycle.bookkeeping import record_outcome, remember
 from prefect_replicate.lifecycle.cancellation import cancel
 from prefect_replicate.lifecycle.claiming import ABANDONED_SECONDS
 from prefect_replicate.lifecycle.heartbeats import silent_runs
@@ -179,32 +178,24 @@ class Sweep:
         if not prediction.is_terminal:
             return await self._end(case, prediction)
         if not self.dry_run:
-            await _record(case.run, entries, prediction)
+            for entry in entries:
+                remember(case.run, prediction.id, entry)
+            await record_outcome(case.run, prediction)
         return "ended", prediction
 
     async def _end(self, case: _Case, prediction: Prediction) -> tuple[Outcome, Prediction]:
         if self.dry_run:
             return "found", prediction
-        first, *others = case.orphaned.entries
-        if first.record.prediction_id is None:
-            first = await update_record(first, first.record.showing(prediction))
-        remember(case.run, prediction.id, first)
+        for entry in case.orphaned.entries:
+            if entry.record.prediction_id is None:
+                entry = await update_record(entry, entry.record.showing(prediction))
+            remember(case.run, prediction.id, entry)
         ended = await cancel(case.run, prediction.id)
-        await _record(case.run, others, ended)
         return ("ended" if ended.is_succeeded else "canceled"), ended
 
 
 async def _void(entry: Entry) -> None:
     await update_record(entry, entry.record.model_copy(update={"status": VOID}))
-
-
-async def _record(run: Run, entries: Iterable[Entry], prediction: Prediction) -> None:
-    """Bring records up to date. Never raises: one that is behind costs a look at the next sweep."""
-    for entry in entries:
-        try:
-            await update_record(entry, entry.record.showing(prediction))
-        except LedgerError as exc:
-            run.say("%s", exc, level=logging.WARNING)
 
 
 def _shown(
