@@ -12,6 +12,7 @@ from prefect_replicate.demo.prefect_server import prefect_server
 from prefect_replicate.emulator import Emulator
 
 _AIM = 3
+_MANY, _HOOK_SECONDS = 100, 10.0
 _TITLES = {
     "outside": "outside of a flow run, not recorded",
     "within": "in a flow run",
@@ -30,11 +31,12 @@ def measure(quick: bool) -> Measurement:
             "REPLICATE_API_TOKEN": emulator.token,
             "REPLICATE_BASE_URL": emulator.base_url,
         }
-        taken = fresh_python("-m", "benchmarks.ledger_runs", "3" if quick else "40", env=env)
-    return _reported(taken)
+        rounds = "3" if quick else "40"
+        found = fresh_python("-m", "benchmarks.ledger_runs", rounds, str(_MANY), env=env)
+    return _reported(found["taken"], found["hook"])
 
 
-def _reported(taken: dict[str, list[list[float]]]) -> Measurement:
+def _reported(taken: dict[str, list[list[float]]], hook: float) -> Measurement:
     medians = {
         way: [statistics.median(one) for one in zip(*taken[way], strict=True)] for way in _TITLES
     }
@@ -50,5 +52,7 @@ def _reported(taken: dict[str, list[list[float]]]) -> Measurement:
         [
             f"Requests to Prefect for a generation: {against(calls, _AIM, at_most=True)}.",
             f"Added before and after the create: {more:.0f} ms.",
+            f"Seconds in which the hook cancels {_MANY} running predictions, each confirmed and"
+            f" recorded: {against(hook, _HOOK_SECONDS, at_most=True)}.",
         ],
     )

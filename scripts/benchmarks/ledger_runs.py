@@ -5,17 +5,24 @@ The environment says which Prefect server and which local Replicate.
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import json
 import sys
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from prefect import flow
 
 from benchmarks.requests_sent import recorded
 from benchmarks.rounds import interleaved
-from prefect_replicate import PollPolicy, create_prediction, wait_for_prediction
+from prefect_replicate import (
+    PollPolicy,
+    acreate_prediction,
+    cancel_predictions,
+    create_prediction,
+    wait_for_prediction,
+)
 
 _MODEL, _INPUT = "emulator/timer", {"seconds": 0.1}
 _QUICK = PollPolicy(min_interval=0.02, max_interval=0.02)
@@ -43,8 +50,28 @@ def _generate_outside() -> Taken:
     return contextvars.Context().run(_generate)
 
 
-def main(rounds: int) -> None:
-    """Print the takings of both, and those of a retry that finds all of it done."""
+@flow
+async def _many(count: int) -> None:
+    running = {"seconds": 3600}
+    await asyncio.gather(*(acreate_prediction.fn(_MODEL, running) for _ in range(count)))
+    raise RuntimeError("to be cleaned up after")
+
+
+def _seconds_of_hook(count: int) -> float:
+    """How long the hook takes for so many running predictions."""
+    taken: list[float] = []
+
+    def timed(flow: Any, flow_run: Any, state: Any) -> None:
+        started = time.perf_counter()
+        cancel_predictions(flow, flow_run, state)
+        taken.append(time.perf_counter() - started)
+
+    asyncio.run(_many.with_options(on_failure=[timed])(count, return_state=True))
+    return taken[0]
+
+
+def main(rounds: int, many: int) -> None:
+    """Print the takings of both, those of a retry that finds all of it done, and of the hook."""
     taken: dict[str, list[Taken]] = {}
 
     @flow(retries=1)
@@ -57,7 +84,7 @@ def main(rounds: int) -> None:
         taken["retried"] = [_generate() for _ in range(rounds)]
 
     generations()
-    print(json.dumps(taken))
+    print(json.dumps({"taken": taken, "hook": _seconds_of_hook(many)}))
 
 
 if __name__ == "__main__":
