@@ -135,7 +135,8 @@ def _list(found: list[Orphan]) -> None:
     if not console.is_terminal:
         console.width = _WIDTH
     table = Table(box=None, pad_edge=False)
-    for title in ("PREDICTION", "MODEL", "FLOW RUN", "WHY"):
+    table.add_column("PREDICTION", no_wrap=True)
+    for title in ("MODEL", "FLOW RUN", "WHY"):
         table.add_column(title, overflow="fold")
     table.add_column("RAN", justify="right")
     table.add_column("DONE", overflow="fold")

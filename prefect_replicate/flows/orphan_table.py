@@ -56,7 +56,7 @@ def rows(orphans: Sequence[Orphan]) -> list[dict[str, Any]]:
 
 def _flow_run(orphan: Orphan) -> tuple[str, str | None]:
     if orphan.flow_run_name is None:
-        return str(orphan.flow_run_id), None
+        return f"{str(orphan.flow_run_id)[:8]}…", None
     return orphan.flow_run_name, url_for("flow-run", orphan.flow_run_id)
 
 

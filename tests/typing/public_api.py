@@ -12,18 +12,21 @@ from typing_extensions import assert_type
 
 from prefect_replicate import (
     GeneratedVideo,
+    Orphan,
     OutputFile,
     PollPolicy,
     Prediction,
     PredictionRun,
     ReplicateCredentials,
     ReplicateModel,
+    acancel_orphaned_predictions,
     acancel_prediction,
     acreate_prediction,
     adownload_outputs,
     agenerate_video,
     aget_prediction,
     await_for_prediction,
+    cancel_orphaned_predictions,
     cancel_prediction,
     cancel_predictions,
     create_prediction,
@@ -126,3 +129,14 @@ def render(prompt: str) -> GeneratedVideo:
 
 async def async_render() -> None:
     assert_type(await agenerate_video("a fox", "owner/name", {"seed": 1}), GeneratedVideo)
+
+
+def sweep(account: ReplicateCredentials) -> None:
+    found = cancel_orphaned_predictions(account, dry_run=True, grace=60, silence=600)
+    assert_type(found, list[Orphan])
+    assert_type([one.seconds_saved for one in found], list[float])
+    assert_type(found[0].prediction_id, str | None)
+
+
+async def async_sweep() -> None:
+    assert_type(await acancel_orphaned_predictions(), list[Orphan])
