@@ -1,13 +1,20 @@
-"""Programs of users, each a way to wait for a prediction that takes a minute.
+"""Flows of users, each a way to wait for predictions that take ten minutes.
 
-Usage: render.py VARIANT PROMPT
+Usage: render.py FLOW PARAMETERS TAG
 """
 
 import asyncio
+import inspect
+import json
+import os
 import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
-from prefect import flow
+from prefect import flow, suspend_flow_run, tags, task
+from prefect.deployments import run_deployment
 
 from prefect_replicate import (
     acreate_prediction,
@@ -20,67 +27,165 @@ from prefect_replicate import (
 )
 
 MODEL = "emulator/timer"
-MINUTE = {"queue_seconds": 0.5, "seconds": 60}
+SLOW_TO_REPLY = "emulator/community-timer"
+"""Has a route of its own, whose replies the tests keep back."""
+
+FOLDER = Path(os.environ.get("RENDER_FOLDER", "."))
+HOOKS: dict[str, Any] = {
+    "on_cancellation": [cancel_predictions],
+    "on_crashed": [cancel_predictions],
+    "on_failure": [cancel_predictions],
+}
 
 
 def asked(prompt: str) -> dict[str, Any]:
-    return {"model": MODEL, "prompt": prompt, "input": MINUTE, "destination": "videos"}
+    return {"prompt": prompt, "queue_seconds": 0.2, "seconds": 600}
 
 
-def plain(prompt: str) -> None:
-    generate_video(**asked(prompt))
+def video(prompt: str) -> dict[str, Any]:
+    return {"model": MODEL, "prompt": prompt, "input": asked(prompt), "destination": str(FOLDER)}
 
 
-def plain_async(prompt: str) -> None:
-    asyncio.run(agenerate_video(**asked(prompt)))
+@flow(**HOOKS)
+def called(prompt: str) -> None:
+    wait_for_prediction(create_prediction(MODEL, asked(prompt)))
 
 
-def flow_timeout(prompt: str) -> None:
-    generate_video.with_options(timeout_seconds=4)(**asked(prompt))
+@flow(**HOOKS)
+async def awaited(prompt: str) -> None:
+    await await_for_prediction(await acreate_prediction(MODEL, asked(prompt)))
 
 
-def flow_timeout_async(prompt: str) -> None:
-    asyncio.run(agenerate_video.with_options(timeout_seconds=4)(**asked(prompt)))
-
-
-@flow
-def two_tasks(prompt: str) -> None:
-    prediction = create_prediction(MODEL, {"prompt": prompt, **MINUTE})
-    wait_for_prediction.with_options(timeout_seconds=3)(prediction)
-
-
-def task_timeout(prompt: str) -> None:
-    two_tasks(prompt)
-
-
-@flow(timeout_seconds=5)
+@flow(**HOOKS)
 async def gathered(prompt: str) -> None:
-    """Eight at once, which a timeout of Prefect's cancels all together."""
-    whole = {"prompt": prompt, **MINUTE}
-    started = await asyncio.gather(*[acreate_prediction(MODEL, whole) for _ in range(8)])
+    started = await asyncio.gather(*[acreate_prediction(MODEL, asked(prompt)) for _ in range(3)])
     await asyncio.gather(*[await_for_prediction(one) for one in started])
 
 
-def gather_timeout(prompt: str) -> None:
-    asyncio.run(gathered(prompt))
+@flow(**HOOKS)
+def submitted(prompt: str) -> None:
+    started = [create_prediction.submit(MODEL, asked(prompt)) for _ in range(2)]
+    for wait in [wait_for_prediction.submit(one) for one in started]:
+        wait.result()
 
 
-@flow(timeout_seconds=5, on_failure=[cancel_predictions])
+@flow(**HOOKS)
 def mapped(prompt: str) -> None:
-    """Four in threads, which a timeout of Prefect's does not reach: the hook does."""
-    whole = {"prompt": prompt, **MINUTE}
-    started = [create_prediction.submit(MODEL, whole) for _ in range(4)]
+    started = create_prediction.map([MODEL] * 3, [asked(prompt)] * 3)
     for wait in wait_for_prediction.map(started):
         wait.result()
 
 
-def mapped_timeout(prompt: str) -> None:
-    mapped(prompt)
+def _in_dask_workers(one: Any, **options: Any) -> Any:
+    if find_spec("prefect_dask") is None:
+        return None
+    from prefect_dask import DaskTaskRunner
+
+    cluster = {"n_workers": 1, "threads_per_worker": 4, "dashboard_address": None}
+    return one.with_options(task_runner=DaskTaskRunner(cluster_kwargs=cluster), **options)
 
 
-def serve(prompt: str) -> None:
-    generate_video.serve(name=prompt, parameters=asked(prompt))
+in_dask = _in_dask_workers(submitted)
+
+timed_generate_video = generate_video.with_options(timeout_seconds=10)
+timed_agenerate_video = agenerate_video.with_options(timeout_seconds=10)
+timed_called = called.with_options(timeout_seconds=10)
+timed_awaited = awaited.with_options(timeout_seconds=10)
+timed_gathered = gathered.with_options(timeout_seconds=10)
+timed_submitted = submitted.with_options(timeout_seconds=10)
+timed_mapped = mapped.with_options(timeout_seconds=10)
+timed_in_dask = _in_dask_workers(submitted, timeout_seconds=25)
+
+
+@task
+def fails(prompt: str) -> None:
+    """Fail when the test says so."""
+    while not (FOLDER / prompt).exists():
+        time.sleep(0.1)
+    raise RuntimeError("another task of the flow failed")
+
+
+@flow(**HOOKS)
+def called_beside_a_failure(prompt: str) -> None:
+    prediction = create_prediction(MODEL, asked(prompt))
+    fails(prompt)
+    wait_for_prediction(prediction)
+
+
+@flow(**HOOKS)
+async def gathered_beside_a_failure(prompt: str) -> None:
+    prediction = await acreate_prediction(MODEL, asked(prompt))
+    await asyncio.gather(await_for_prediction(prediction), asyncio.to_thread(fails, prompt))
+
+
+@flow(**HOOKS)
+def submitted_beside_a_failure(prompt: str) -> None:
+    wait = wait_for_prediction.submit(create_prediction.submit(MODEL, asked(prompt)))
+    fails.submit(prompt).result()
+    wait.result()
+
+
+@flow(**HOOKS)
+def called_with_task_timeout(prompt: str) -> None:
+    prediction = create_prediction(MODEL, asked(prompt))
+    wait_for_prediction.with_options(timeout_seconds=4)(prediction)
+
+
+@flow(**HOOKS)
+async def awaited_with_task_timeout(prompt: str) -> None:
+    prediction = await acreate_prediction(MODEL, asked(prompt))
+    await await_for_prediction.with_options(timeout_seconds=4)(prediction)
+
+
+@flow(**HOOKS)
+def submitted_with_task_timeout(prompt: str) -> None:
+    prediction = create_prediction.submit(MODEL, asked(prompt))
+    wait_for_prediction.with_options(timeout_seconds=4).submit(prediction).result()
+
+
+@flow
+def parent(prompt: str) -> None:
+    """Without a hook of its own."""
+    generate_video(**video(prompt))
+
+
+@flow
+def client(prompt: str, deployment: str) -> None:
+    """Without a hook of its own."""
+    run_deployment(deployment, parameters=video(prompt), poll_interval=1)
+
+
+@flow(**HOOKS)
+def suspending(prompt: str) -> None:
+    prediction = create_prediction(MODEL, asked(prompt))
+    suspend_flow_run(timeout=600)
+    wait_for_prediction(prediction)
+
+
+@flow(**HOOKS)
+def short_deadline(prompt: str) -> None:
+    wait_for_prediction(create_prediction(MODEL, asked(prompt), cancel_after=30))
+
+
+@flow(**HOOKS)
+def interrupted_create(prompt: str) -> None:
+    wait_for_prediction(create_prediction(SLOW_TO_REPLY, asked(prompt)))
+
+
+@flow
+def pulse() -> None:
+    """Give heartbeats, and nothing else."""
+    while True:
+        time.sleep(1)
+
+
+def main(name: str, parameters: str, tag: str) -> None:
+    chosen = globals()[name]
+    with tags(tag):
+        result = chosen(**json.loads(parameters))
+        if inspect.iscoroutine(result):
+            asyncio.run(result)
 
 
 if __name__ == "__main__":
-    globals()[sys.argv[1]](sys.argv[2])
+    main(*sys.argv[1:])
