@@ -98,9 +98,10 @@ def cancel_orphaned_predictions(
 
     For a schedule, beside the hooks: where a machine, a worker or a process dies, no hook runs. A
     prediction is an orphan when its flow run, or one around it, has ended, was deleted, or has
-    stopped to give heartbeats. Flow runs that are suspended, scheduled or wait for a retry keep
-    theirs. A prediction that no record of this package tells of is left alone. All is shown in a
-    table on the run's Artifacts page.
+    stopped to give heartbeats; so it is, too, when all of them have completed without waiting for
+    it. Flow runs that are suspended, scheduled or wait for a retry keep theirs. A prediction that
+    no record of this package tells of is left alone. All is shown in a table on the run's Artifacts
+    page.
 
     Args:
         credentials: The account of those whose records name no saved block; empty reads
