@@ -23,7 +23,9 @@ from prefect_replicate.demo.processes import running
 
 _LOOK_SECONDS = 0.1
 _MOMENT_SECONDS = 300.0
-_END_SECONDS = 180.0
+_END_SECONDS = 360.0
+"""Prefect itself ends a cancel that nobody carries out after 300 s."""
+
 _CALM_SECONDS = 2.0
 """A worker says a second time that a run has crashed, up to 1.5 s after the first."""
 
@@ -80,14 +82,16 @@ class Fates:
     def live(self, planned: PlannedRun) -> Life:
         """Start a run, let it have its fate, and wait until all has ended."""
         is_doomed = planned.fate.startswith("worker")
-        with ExitStack() as stack:
+        with ExitStack() as stack, ExitStack() as turn:
             if is_doomed:
-                stack.enter_context(self._one_doomed_run)
+                turn.enter_context(self._one_doomed_run)
             flow_run_id = self._place.start(planned, DOOMED if is_doomed else SAFE)
             life = Life(planned, flow_run_id)
             life.note("started")
             try:
                 self._meet_its_fate(life, stack)
+                if not planned.is_retried:  # it needs no worker any more
+                    turn.close()
                 self._bring_to_its_end(life)
             except NeverHappenedError as exc:
                 life.problem = str(exc)
