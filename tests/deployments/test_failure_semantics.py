@@ -1,4 +1,7 @@
-"""However a run is ended, its predictions end too: real processes, a real server, real signals."""
+"""However a run is ended, its predictions end too; and what goes on is not paid again.
+
+Real processes, a real server, real signals. docs/failure-semantics.md is made of the outcomes.
+"""
 
 from __future__ import annotations
 
@@ -11,52 +14,43 @@ from pathlib import Path
 import pytest
 from endings.cells import CELLS, Cell
 from endings.house import House
-from endings.play import Matrix
+from endings.play import Matrix, served
+from endings.stories import STORIES, Account, Story
 from endings.witness import Witness
 
 from prefect_replicate.demo.prefect_server import PrefectServer
 from prefect_replicate.emulator import Emulator
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def matrix(
     request: pytest.FixtureRequest,
     prefect_server: PrefectServer,
     replicate: Emulator,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Matrix]:
-    """All selected cells, which are played several at a time from now on."""
-    chosen = [cell for item in request.session.items if (cell := cell_of(item))]
-    flows = {
-        place: {cell.flow for cell in chosen if cell.place == place}
-        for place in ("serve", "worker")
-    }
-    folder = tmp_path_factory.mktemp("endings")
+    """All cells and stories that were selected, several of which are played at a time."""
+    plays = [play for item in request.session.items if (play := play_of(item))]
     with Witness(replicate.base_url) as witness:
-        house = House(prefect_server, replicate, witness, folder, flows)
-        with Matrix(chosen, house) as matrix:
+        folder = tmp_path_factory.mktemp("endings")
+        house = House(prefect_server, replicate, witness, folder, served(plays))
+        with Matrix(plays, house) as matrix:
             yield matrix
         house.stop()
     write_results(matrix)
 
 
-def write_results(matrix: Matrix) -> None:
-    """For scripts/failure-semantics, which makes the tables of the document of them."""
-    if path := os.environ.get("FAILURE_SEMANTICS_RESULTS"):
-        rows = [{"cell": asdict(cell), **asdict(one)} for cell, one in matrix.known().items()]
-        Path(path).write_text(json.dumps(rows, indent=1))
-
-
-def flows_of(cells: list[Cell], place: str) -> set[str]:
-    """What the shared process of a place must have."""
-    own = {cell.flow for cell in cells if cell.place == place}
-    return own | ({"generate_video"} if "client" in own else set())
-
-
-def cell_of(item: pytest.Item) -> Cell | None:
+def play_of(item: pytest.Item) -> Cell | Story | None:
     call = getattr(item, "callspec", None)
-    cell = call.params.get("cell") if call else None
-    return cell if isinstance(cell, Cell) else None
+    chosen = call.params.get("cell") or call.params.get("story") if call else None
+    return chosen if isinstance(chosen, Cell | Story) else None
+
+
+def write_results(matrix: Matrix) -> None:
+    """For scripts/failure-semantics, which makes the document's tables of them."""
+    if path := os.environ.get("FAILURE_SEMANTICS_RESULTS"):
+        rows = [{"id": play.id, **asdict(one)} for play, one in matrix.known().items()]
+        Path(path).write_text(json.dumps(rows, indent=1), "utf-8")
 
 
 @pytest.mark.timeout(900)
@@ -66,5 +60,13 @@ def test_nothing_is_left_running(cell: Cell, matrix: Matrix) -> None:
 
     assert outcome.live == 0
     assert outcome.creates == cell.creates
-    assert set(outcome.by) <= set(cell.by)
+    assert set(outcome.ended_by) <= set(cell.by)
     assert outcome.recorded == outcome.ends or not cell.is_recorded
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("story", STORIES, ids=lambda story: story.id)
+def test_what_goes_on_is_not_paid_again(story: Story, matrix: Matrix) -> None:
+    account = matrix.account(story)
+
+    assert account == Account(story.creates, story.cancels, story.live)

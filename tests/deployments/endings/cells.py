@@ -79,7 +79,7 @@ class Cell:
             "flow timeout": f"timed_{self.form}",
             "task timeout": f"{self.form}_with_task_timeout",
             "another task failed": f"{self.form}_beside_a_failure",
-            "canceled in the middle of the create": "interrupted_create",
+            "canceled in the middle of the create": "slow_to_create",
             "canceled while suspended": "suspending",
             "parent canceled, of a subflow": "parent",
             "parent canceled, of `run_deployment`": "client",

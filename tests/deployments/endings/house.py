@@ -9,13 +9,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.exceptions import ObjectAlreadyExists
 
 from prefect_replicate.demo.prefect_server import PrefectServer
 from prefect_replicate.emulator import Emulator
@@ -51,6 +52,10 @@ class Started:
     def has_ended(self) -> bool:
         return self.process.poll() is not None
 
+    def text(self) -> str:
+        """What was printed so far."""
+        return self.output.read_text("utf-8", "replace")
+
     def signal_group(self, number: int) -> None:
         """As a terminal does it."""
         with contextlib.suppress(ProcessLookupError):
@@ -65,7 +70,7 @@ class House:
         replicate: The local Replicate.
         witness: Stands before it.
         folder: For what the processes write.
-        flows: Those that the shared `serve` process and worker are to have, by place.
+        served: The flows of the shared `serve` process.
     """
 
     def __init__(
@@ -74,14 +79,14 @@ class House:
         replicate: Emulator,
         witness: Witness,
         folder: Path,
-        flows: Mapping[str, Iterable[str]],
+        served: Iterable[str],
     ) -> None:
         self.server = server
         self.replicate = replicate
         self.witness = witness
         self.folder = folder
-        self._flows = flows
         self._started: list[Started] = []
+        self._served = sorted(served)
         self._shared: dict[str, Started] = {}
         self._lock = threading.RLock()
         self.sweeper = 0
@@ -126,27 +131,42 @@ class House:
         """Start a process that serves these flows of render.py."""
         return self.start(name, SERVED, name, *flows)
 
-    def worker(self, name: str, flows: Iterable[str]) -> Started:
-        """Start a process worker with a work pool of its own, and deploy these flows to it."""
-        with self.client() as client:
-            client.create_work_pool(WorkPoolCreate(name=name, type="process"))
-            for flow in flows:
-                client.create_deployment(
-                    flow_id=client.create_flow_from_name(flow.replace("_", "-")),
-                    name=f"{flow}-{name}",
-                    entrypoint=f"render.{flow}",
-                    work_pool_name=name,
-                    pull_steps=[],
-                )
+    def worker(self, name: str) -> Started:
+        """Start a process worker with a work pool of its own."""
+        self.make_pool(name)
         return self.start(name, "-m", "prefect", "worker", "start", "--pool", name)
 
+    def make_pool(self, name: str) -> None:
+        with self._lock, self.client() as client, contextlib.suppress(ObjectAlreadyExists):
+            client.create_work_pool(WorkPoolCreate(name=name, type="process"))
+
+    def deploy(self, pool: str, flow: str) -> None:
+        """Deploy a flow of render.py to a work pool; it may be deployed there already."""
+        with self.client() as client:
+            client.create_deployment(
+                flow_id=client.create_flow_from_name(flow.replace("_", "-")),
+                name=f"{flow}-{pool}",
+                entrypoint=f"render.{flow}",
+                work_pool_name=pool,
+                pull_steps=[],
+            )
+
+    def keep_reply_back(self, seconds: float) -> None:
+        """Let a create of programs/render.py that asks for `SLOW_TO_REPLY` wait for its reply."""
+        self.replicate.faults.add(
+            "late_reply", method="POST", path="^/v1/predictions$", seconds=seconds
+        )
+
     def shared(self, place: str) -> Started:
-        """The `serve` process or worker of the cells that leave it alive."""
+        """The `serve` process or worker of the runs that leave it alive."""
         with self._lock:
             if place not in self._shared:
-                start = {"serve": self.serve, "worker": self.worker}[place]
-                self._shared[place] = start(f"shared-{place}", self._flows[place])
+                start = self._start_serve if place == "serve" else self.worker
+                self._shared[place] = start(f"shared-{place}")
             return self._shared[place]
+
+    def _start_serve(self, name: str) -> Started:
+        return self.serve(name, self._served)
 
     def has_processes_of(self, name: str) -> bool:
         """Whether any process lives that was started under this name, directly or not."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 from .cells import Cell
 from .house import RENDER, House, until
 from .scene import Outcome, Scene, outcome_of
+from .stories import Account, Story, told
 from .ways import end
 
 _AT_ONCE = 5
@@ -20,15 +22,15 @@ _SWEEP = "from prefect_replicate import cancel_orphaned_predictions as sweep; sw
 
 
 class Matrix:
-    """The outcomes of cells, as they become known.
+    """The outcomes of cells and stories, as they become known.
 
-    Those that only the orphan flow ends come last: it is run once, when all the other runs are
-    over, so that it has no hand in how they end.
+    Cells that only the orphan flow ends come to their end last: it is run once, when all the other
+    runs are over, so that it has no hand in how they end.
     """
 
-    def __init__(self, cells: Sequence[Cell], house: House) -> None:
+    def __init__(self, plays: Sequence[Cell | Story], house: House) -> None:
         self._house = house
-        self._outcomes: dict[Cell, Future[Outcome]] = {cell: Future() for cell in cells}
+        self._futures: dict[Cell | Story, Future[Any]] = {one: Future() for one in plays}
         self._is_over = threading.Event()
         self._conductor = threading.Thread(target=self._conduct, name="matrix")
 
@@ -42,36 +44,45 @@ class Matrix:
 
     def outcome(self, cell: Cell) -> Outcome:
         """Wait for the outcome of a cell."""
-        return self._outcomes[cell].result()
+        return self._futures[cell].result()
 
-    def known(self) -> dict[Cell, Outcome]:
-        """The outcomes so far."""
-        done = {cell: one for cell, one in self._outcomes.items() if one.done()}
-        return {cell: one.result() for cell, one in done.items() if one.exception() is None}
+    def account(self, story: Story) -> Account:
+        """Wait for what was paid in a story."""
+        return self._futures[story].result()
+
+    def known(self) -> dict[Cell | Story, Outcome | Account]:
+        """What is known so far."""
+        done = {play: one for play, one in self._futures.items() if one.done()}
+        return {play: one.result() for play, one in done.items() if one.exception() is None}
 
     def _conduct(self) -> None:
-        # The longest first, of which the time until a run is known to be gone is a part.
-        cells = sorted(self._outcomes, key=lambda cell: (not cell.is_swept, -cell.within))
-        if any(cell.is_swept for cell in cells):
+        plays = sorted(self._futures, key=_order)
+        if any(isinstance(one, Cell) and one.is_swept for one in plays):
             # A run that goes on, by which the orphan flow knows that heartbeats are heard at all.
             self._house.start("pulse", RENDER, "pulse", "{}", "pulse")
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            left = [scene for scene in pool.map(self._play, cells) if scene is not None]
+            left = [scene for scene in pool.map(self._play, plays) if scene is not None]
             if left and not self._is_over.is_set():
                 self._sweep(left, pool)
 
-    def _play(self, cell: Cell) -> Scene | None:
+    def _play(self, play: Cell | Story) -> Scene | None:
         if self._is_over.is_set():
-            self._outcomes[cell].cancel()
+            self._futures[play].cancel()
             return None
         try:
-            scene = Scene(cell, self._house)
-            scene.ended_at = end(scene)
-            if cell.is_swept and not scene.has_ended_by_itself():
-                return scene
-            self._outcomes[cell].set_result(outcome_of(scene, scene.ended_at))
+            if isinstance(play, Cell):
+                return self._play_cell(play)
+            self._futures[play].set_result(told(play, self._house))
         except BaseException as exc:  # noqa: BLE001 - it is the test's that waits for the outcome
-            self._outcomes[cell].set_exception(exc)
+            self._futures[play].set_exception(exc)
+        return None
+
+    def _play_cell(self, cell: Cell) -> Scene | None:
+        scene = Scene(cell, self._house)
+        scene.ended_at = end(scene)
+        if cell.is_swept and not scene.has_ended_by_itself():
+            return scene
+        self._futures[cell].set_result(outcome_of(scene, scene.ended_at))
         return None
 
     def _sweep(self, left: list[Scene], pool: ThreadPoolExecutor) -> None:
@@ -83,6 +94,19 @@ class Matrix:
 
     def _finish(self, scene: Scene, since: float) -> None:
         try:
-            self._outcomes[scene.cell].set_result(outcome_of(scene, since))
+            self._futures[scene.cell].set_result(outcome_of(scene, since))
         except BaseException as exc:  # noqa: BLE001 - as above
-            self._outcomes[scene.cell].set_exception(exc)
+            self._futures[scene.cell].set_exception(exc)
+
+
+def _order(play: Cell | Story) -> tuple[int, float]:
+    """The longest first: runs that are to be given up for dead, then those that go on."""
+    if isinstance(play, Story):
+        return 1, 0.0
+    return 0 if play.is_swept else 2, -play.within
+
+
+def served(plays: Iterable[Cell | Story]) -> set[str]:
+    """The flows that the shared `serve` process must have."""
+    own = {one.flow for one in plays if one.place == "serve"}
+    return own | ({"generate_video"} if "client" in own else set[str]())

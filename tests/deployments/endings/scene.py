@@ -3,54 +3,31 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import time
-import uuid
 from dataclasses import dataclass
 from typing import Any
-
-from prefect.client.schemas.filters import (
-    ArtifactFilter,
-    ArtifactFilterType,
-    DeploymentFilter,
-    DeploymentFilterName,
-    FlowRunFilter,
-    FlowRunFilterTags,
-)
-from prefect.client.schemas.objects import FlowRun
-from prefect.client.schemas.responses import DeploymentResponse
-from prefect.states import Cancelling
 
 from prefect_replicate.emulator.history import Snapshot
 
 from .cells import DEADLINE, Cell
-from .house import RENDER, House, Started, until
-from .witness import Process, Witness
+from .house import House, Started, until
+from .run import Billed, Run
+from .witness import Process
 
 _MODEL = "emulator/timer"
 _LATE_SECONDS = 8.0
 
 
-class Scene:
+class Scene(Run):
     """The run of a cell, from its start to after its end."""
 
     def __init__(self, cell: Cell, house: House) -> None:
+        super().__init__(house)
         self.cell = cell
-        self.house = house
-        self.prompt = f"cell-{uuid.uuid4().hex[:12]}"
         self.ended_at = 0.0
         """When the run was ended, by the clock of Replicate's timestamps."""
-        self._api = house.client()
-        self.way_to_prefect = Witness(house.server.ui_url)
         self.group = self._start()
-
-    def predictions(self) -> list[Snapshot]:
-        all_of_them = self.house.replicate.predictions
-        return [one for one in all_of_them if one.input.get("prompt") == self.prompt]
-
-    def live(self) -> list[Snapshot]:
-        return [one for one in self.predictions() if one.is_live]
 
     def processing(self) -> bool:
         under_way = [one for one in self.predictions() if one.status == "processing"]
@@ -58,22 +35,14 @@ class Scene:
 
     def are_watched(self) -> bool:
         """Whether the waits for its predictions have begun."""
-        looked_at = [self.house.witness.has_looked_at(one.id) for one in self.predictions()]
+        looked_at = [self.house.witness.lookers(one.id) for one in self.predictions()]
         return self.processing() and all(looked_at)
-
-    def flow_run(self) -> FlowRun:
-        """The run at the top."""
-        return until(self._find_flow_run, what="the flow run is known")
 
     def flow_pid(self) -> int:
         """The process that runs the flow."""
         if self.cell.place == "script":
             return self.group.pid
-        return self.house.witness.creator(self.prompt).pid
-
-    def cancel(self) -> None:
-        """As the UI does it."""
-        self._api.set_flow_run_state(self.flow_run().id, Cancelling())
+        return self.house.witness.creators(self.prompt)[0].pid
 
     def has_ended_by_itself(self) -> bool:
         """Whether nothing runs any more once all processes that could see to that are gone."""
@@ -93,74 +62,42 @@ class Scene:
         run = self.flow_run()
         return run.state is not None and run.state.is_final()
 
-    def recorded(self) -> dict[str, tuple[str, float | None]]:
-        """The status, and the seconds that are paid, in the ledger of each of its predictions."""
-        own = {one.id for one in self.predictions()}
-        ours = ArtifactFilter(type=ArtifactFilterType(any_=["replicate-prediction"]))
-        records: list[dict[str, Any]] = []
-        while True:
-            page = self._api.read_artifacts(artifact_filter=ours, limit=200, offset=len(records))
-            records += [one.data for one in page]
-            if len(page) < 200:
-                break
-        return {
-            one["prediction_id"]: (one["status"], one["seconds_billed"])
-            for one in records
-            if one["prediction_id"] in own
-        }
-
     def _start(self) -> Started:
         cell, house = self.cell, self.house
         if cell.way == "canceled in the middle of the create":
-            house.replicate.faults.add(
-                "late_reply", method="POST", path="^/v1/predictions$", seconds=_LATE_SECONDS
-            )
+            house.keep_reply_back(_LATE_SECONDS)
         if cell.place == "script":
-            parameters = json.dumps(self._parameters(""))
-            env = house.env if cell.reaches_prefect else self._env_with_own_way()
-            return house.start(self.prompt, RENDER, cell.flow, parameters, self.prompt, env=env)
+            env = None if cell.reaches_prefect else self.env_with_own_way()
+            return self.start_script(cell.flow, self._parameters(""), env)
         name = self.prompt if cell.has_own_supervisor else f"shared-{cell.place}"
-        flows = [cell.flow]
-        if cell.has_own_supervisor:
-            start = house.serve if cell.place == "serve" else house.worker
-            group = start(name, flows)
-        else:
-            group = house.shared(cell.place)
-        deployment = self._deployment(f"{cell.flow}-{name}")
-        self._api.create_flow_run_from_deployment(
-            deployment.id, parameters=self._parameters(name), tags=[self.prompt]
-        )
+        group = self._supervisor(name)
+        if cell.place == "worker":
+            house.deploy(name, cell.flow)
+            house.deploy(name, "generate_video")  # for those that run it as a deployment
+        self.start_deployment(cell.flow, name, self._parameters(name))
         return group
 
-    def _env_with_own_way(self) -> dict[str, str]:
-        self.way_to_prefect.start()
-        return self.house.env | {"PREFECT_API_URL": f"{self.way_to_prefect.base_url}/api"}
+    def _supervisor(self, name: str) -> Started:
+        if not self.cell.has_own_supervisor:
+            return self.house.shared(self.cell.place)
+        if self.cell.place == "serve":
+            return self.house.serve(name, [self.cell.flow])
+        return self.house.worker(name)
 
     def _parameters(self, deployment: str) -> dict[str, Any]:
+        if self.cell.flow == "client":
+            return {
+                "prompt": self.prompt,
+                "deployment": f"generate-video/generate_video-{deployment}",
+            }
         if "generate_video" not in self.cell.flow:
-            given = {"prompt": self.prompt}
-            if self.cell.flow == "client":
-                given["deployment"] = f"generate-video/generate_video-{deployment}"
-            return given
+            return {"prompt": self.prompt}
         return {
             "model": _MODEL,
             "prompt": self.prompt,
             "input": {"queue_seconds": 0.2, "seconds": 600},
             "destination": str(self.house.folder),
         }
-
-    def _deployment(self, name: str) -> DeploymentResponse:
-        chosen = DeploymentFilter(name=DeploymentFilterName(any_=[name]))
-        [found] = until(
-            lambda: self._api.read_deployments(deployment_filter=chosen),
-            what=f"there is a deployment {name}",
-        )
-        return found
-
-    def _find_flow_run(self) -> FlowRun | None:
-        tagged = FlowRunFilter(tags=FlowRunFilterTags(all_=[self.prompt]))
-        runs = self._api.read_flow_runs(flow_run_filter=tagged)
-        return next((one for one in runs if one.parent_task_run_id is None), None)
 
 
 @dataclass(frozen=True)
@@ -173,10 +110,10 @@ class Outcome:
     """When the bound had passed."""
     seconds: float | None
     """From the end of the run to the end of the last prediction."""
-    by: tuple[str, ...]
-    ends: dict[str, tuple[str, float | None]]
-    """By prediction: its status, and the seconds that are paid."""
-    recorded: dict[str, tuple[str, float | None]]
+    ended_by: tuple[str, ...]
+    ends: dict[str, Billed]
+    """By prediction."""
+    recorded: dict[str, Billed]
     """The same, as the ledger has it."""
 
 
@@ -194,7 +131,7 @@ def outcome_of(scene: Scene, since: float) -> Outcome:
     if not live and scene.is_awaited():
         until(scene.is_settled, what="the run is over")
     predictions = scene.predictions()
-    ends = {one.id: (one.status, one.body["metrics"].get("predict_time")) for one in predictions}
+    ends = scene.ends()
     with contextlib.suppress(AssertionError):
         until(lambda: scene.recorded() == ends, 15 if scene.cell.reaches_prefect else 0)
     recorded = scene.recorded()
@@ -204,7 +141,7 @@ def outcome_of(scene: Scene, since: float) -> Outcome:
         cancels=sum(one.cancel_requests for one in predictions),
         live=live,
         seconds=max(one for one in moments if one) - since if all(moments) else None,
-        by=tuple(sorted({name for one in predictions for name in mechanisms(scene, one)})),
+        ended_by=tuple(sorted({name for one in predictions for name in mechanisms(scene, one)})),
         ends=ends,
         recorded=recorded,
     )
@@ -220,7 +157,7 @@ def mechanisms(scene: Scene, prediction: Snapshot) -> set[str]:
         return {"orphan flow"}
     if _runs_hooks_for_a_runner(first, scene):
         return {"hook"}
-    said = _by_log(scene.group.output.read_text("utf-8", "replace"), prediction.id)
+    said = _by_log(scene.group.text(), prediction.id)
     return said or {f"process {first.pid}, which does not say why: {first.command}"}
 
 

@@ -46,7 +46,9 @@ class Witness:
     def __init__(self, origin: str) -> None:
         self._port = urlsplit(origin).port
         self._sent: list[Sent] = []
+        self._unwanted: list[str] = []
         self._ready = threading.Event()
+        self._thread: threading.Thread | None = None
         self.base_url = ""
 
     def __enter__(self) -> Witness:
@@ -64,20 +66,27 @@ class Witness:
 
     def stop(self) -> None:
         """Cut all connections."""
-        self._loop.call_soon_threadsafe(self._serving.cancel)
-        self._thread.join(10)
+        if self._thread is not None:
+            self._loop.call_soon_threadsafe(self._serving.cancel)
+            self._thread.join(10)
+            self._thread = None
 
-    def creator(self, prompt: str) -> Process:
-        """Who sent the first create with this prompt."""
-        return next(one.process for one in self._sent if f'"{prompt}"' in one.text)
+    def keep_back(self, text: str) -> None:
+        """Do not pass on the next piece that has this text, nor what follows it."""
+        self._unwanted.append(text)
+
+    def has_kept(self, text: str) -> bool:
+        """Whether a piece with this text has come and was kept."""
+        return text not in self._unwanted and any(text in one.text for one in self._sent)
 
     def creators(self, prompt: str) -> list[Process]:
         """Who sent creates with this prompt, in the order of the creates."""
         return [one.process for one in self._sent if f'"{prompt}"' in one.text]
 
-    def has_looked_at(self, prediction_id: str) -> bool:
-        """Whether anybody has."""
-        return any(f"GET /v1/predictions/{prediction_id} " in one.text for one in self._sent)
+    def lookers(self, prediction_id: str) -> set[Process]:
+        """Who has looked at this prediction."""
+        request = f"GET /v1/predictions/{prediction_id} "
+        return {one.process for one in self._sent if request in one.text}
 
     def cancelers(self, prediction_id: str) -> list[Process]:
         """Who sent cancels of this prediction, in their order."""
@@ -118,9 +127,15 @@ class Witness:
                 if sender is not None:
                     text = chunk.decode("utf-8", "replace")
                     self._sent.append(Sent(time.time(), sender, text))
+                    await self._stay_if_unwanted(text)
                 writer.write(chunk)
                 await writer.drain()
         writer.close()
+
+    async def _stay_if_unwanted(self, text: str) -> None:
+        for unwanted in [one for one in self._unwanted if one in text]:
+            self._unwanted.remove(unwanted)
+            await asyncio.Event().wait()
 
 
 def owner_of_connection(local_port: int, remote_port: int) -> int:

@@ -168,8 +168,38 @@ def short_deadline(prompt: str) -> None:
 
 
 @flow(**HOOKS)
-def interrupted_create(prompt: str) -> None:
+def slow_to_create(prompt: str) -> None:
     wait_for_prediction(create_prediction(SLOW_TO_REPLY, asked(prompt)))
+
+
+@flow(**HOOKS)
+def kept_on_crash(prompt: str) -> None:
+    wait_for_prediction(create_prediction(MODEL, asked(prompt), on_crash="keep"))
+
+
+@flow(**HOOKS)
+def slow_to_create_kept_on_crash(prompt: str) -> None:
+    wait_for_prediction(create_prediction(SLOW_TO_REPLY, asked(prompt), on_crash="keep"))
+
+
+@task(timeout_seconds=8, retries=1)
+def made_and_awaited(prompt: str) -> None:
+    wait_for_prediction.fn(create_prediction.fn(MODEL, asked(prompt)))
+
+
+@flow(**HOOKS)
+def with_retried_task(prompt: str) -> None:
+    made_and_awaited(prompt)
+
+
+retried = called.with_options(timeout_seconds=10, retries=1)
+
+
+@flow(**HOOKS)
+def short(prompt: str) -> None:
+    """Its prediction takes some seconds, and the wait for it may be retried."""
+    prediction = create_prediction(MODEL, {**asked(prompt), "seconds": 6})
+    wait_for_prediction.with_options(retries=1)(prediction)
 
 
 @flow
