@@ -73,15 +73,17 @@ def _findings(outcomes: Sequence[Outcome], seconds: float) -> list[str]:
     more = sum(life.more_retries for life in lives)
     stuck = sum(bool(life.problem) for life in lives)
     return [
-        f"Creates per logical call: {_against(f'{sums.creates_per_call:.3f}', '1.000')}.",
-        f"Live predictions after the bound: {_against(str(sums.live), '0')}; {left} were live"
+        f"Creates per logical call: **{sums.creates_per_call:.3f}**"
+        f" (target: 1.000, {_met(not sums.paid_again)}).",
+        f"Live predictions after the bound: **{sums.live}** (target: 0, {_met(not sums.live)});"
+        f" {left} were live"
         f" {BOUND:.0f} s after the last run had ended, before `cancel_orphaned_predictions` ran.",
-        f"Lost results: {_against(str(sums.lost), '0')}.",
+        f"Lost results: **{sums.lost}** (target: 0, {_met(not sums.lost)}).",
         f"{late} runs had ended before their moment came; {more} retries beyond the plan were"
         f" needed until all results were there; {stuck} runs could not be brought to an end.",
         f"It took {seconds // 60:.0f} min {seconds % 60:.0f} s.",
     ]
 
 
-def _against(figure: str, target: str) -> str:
-    return f"**{figure}** (target: {target}, {'met' if figure == target else 'missed'})"
+def _met(is_met: bool) -> str:
+    return "met" if is_met else "missed"
