@@ -90,13 +90,14 @@ def prefect_server(
         yield server
 
 
+def without_prefect_settings() -> dict[str, str]:
+    """This process's environment, in which no setting of the user's Prefect is left."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+
+
 def _environment(base: Mapping[str, str] | None, home: Path, port: int) -> dict[str, str]:
-    if base is None:
-        base = {
-            name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")
-        }
     return {
-        **base,
+        **(without_prefect_settings() if base is None else base),
         "PREFECT_HOME": str(home),
         "PREFECT_API_URL": f"http://{_HOST}:{port}/api",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

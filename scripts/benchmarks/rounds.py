@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
+
+from prefect_replicate.demo import prefect_server
 
 T = TypeVar("T")
 
@@ -42,5 +43,4 @@ def fresh_python(*arguments: str, env: Mapping[str, str]) -> Any:
 
 def without_prefect_settings(**more: str) -> dict[str, str]:
     """The environment, in which no setting of the user's Prefect is left."""
-    others = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    return others | more
+    return prefect_server.without_prefect_settings() | more

@@ -2,11 +2,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterType
 
-from prefect_replicate.demo.prefect_server import PrefectServer
+from prefect_replicate.demo.prefect_server import PrefectServer, without_prefect_settings
 from prefect_replicate.demo.prefect_server import prefect_server as running_server
 from prefect_replicate.emulator import Emulator
 
@@ -23,9 +24,12 @@ abandoning()
 
 
 @pytest.fixture(scope="session")
-def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
+def prefect_server(
+    tmp_path_factory: pytest.TempPathFactory, database_env: dict[str, str]
+) -> Iterator[PrefectServer]:
     """A real Prefect server; `env` is the environment for processes that are to use it."""
-    with running_server(tmp_path_factory.mktemp("prefect")) as server:
+    home = tmp_path_factory.mktemp("prefect")
+    with running_server(home, env=without_prefect_settings() | database_env) as server:
         yield server
 
 
