@@ -91,10 +91,10 @@ class History:
 
     def add(self, record: Record) -> None:
         """Keep a new prediction."""
-        self._records[record.id] = record
-        self._files.update((key, (record, file)) for key, file in files_of(record).items())
         fingerprint = _fingerprint(record)
         self._creates[fingerprint] = self._creates.get(fingerprint, 0) + 1
+        self._files.update((key, (record, file)) for key, file in files_of(record).items())
+        self._records[record.id] = record  # the last, as tests look on from other threads
 
     def cancel(self, record: Record, now: float, lag: float) -> State:
         """Note a cancel, which takes hold `lag` seconds later if the model already runs."""
