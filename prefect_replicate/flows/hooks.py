@@ -23,6 +23,7 @@ from prefect_replicate.lifecycle.adoption import look_for_lost
 from prefect_replicate.lifecycle.bookkeeping import remember
 from prefect_replicate.lifecycle.cancellation import stop
 from prefect_replicate.lifecycle.run import Run
+from prefect_replicate.lifecycle.run_watch import note_end
 from prefect_replicate.values import ModelReference
 
 _SECONDS = 25.0
@@ -60,6 +61,7 @@ def cancel_predictions(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any
 
 async def _cancel_all(caller: Caller, flow_run_id: UUID, logger: Any, crashed: bool) -> None:
     runs = await with_descendants(flow_run_id)
+    note_end(runs)
     records = [one for one in await records_of_runs(runs) if one.record.is_open]
     left = [one for one in records if not (crashed and one.record.keep_on_crash)]
     if not left:
@@ -92,5 +94,5 @@ async def _lost_id(run: Run, record: Record) -> str | None:
     if record.input_digest is None:
         return None  # its files were still being sent
     reference = ModelReference.parse(record.model)
-    found = await look_for_lost(run, reference, record.input_digest, record.intent_at, looks=2)
+    found = await look_for_lost(run, reference, record.input_digest, record.intent_at, looks=4)
     return found.id if found else None

@@ -90,6 +90,11 @@ async def _is_kept(run: Run, prediction_id: str) -> bool:
     limit = run.scope.limit_passed()
     if limit is not None:
         return limit.is_retried
+    return await outlives_end_of_run(run, prediction_id)
+
+
+async def outlives_end_of_run(run: Run, prediction_id: str) -> bool:
+    """Whether a run that has ended leaves its prediction to a retry: it has crashed, and is to."""
     return keeps_on_crash(prediction_id) and not await is_being_canceled(run)
 
 

@@ -28,11 +28,15 @@ from prefect_replicate.ledger.occurrences import claim_of
 from prefect_replicate.ledger.record import Record, digest, record_key
 from prefect_replicate.ledger.scope import ancestry_of
 from prefect_replicate.lifecycle.adoption import look_for_lost, take
-from prefect_replicate.lifecycle.cancellation import stop_unless_kept
+from prefect_replicate.lifecycle.cancellation import outlives_end_of_run, stop, stop_unless_kept
 from prefect_replicate.lifecycle.intent import Intent
 from prefect_replicate.lifecycle.resumption import Resumption, belongs_to, call_of
 from prefect_replicate.lifecycle.run import Run
-from prefect_replicate.lifecycle.run_watch import refuse_if_ended
+from prefect_replicate.lifecycle.run_watch import (
+    has_ended,
+    refuse_if_ended,
+    refuse_if_known_to_have_ended,
+)
 from prefect_replicate.values import Prediction
 
 _LOST_REPLIES = 3
@@ -62,7 +66,8 @@ class _Create:
     intent: Intent | None
     """`None` outside of flow and task runs."""
 
-    async def confirm(self) -> None:
+    async def confirm(self, run: Run) -> None:
+        refuse_if_known_to_have_ended(run)
         if self.intent is not None:
             await self.intent.confirm(self.input_digest)
 
@@ -147,6 +152,10 @@ async def _send_and_record(run: Run, create: _Create) -> Prediction:
         await create.intent.fulfil(prediction)
         belongs_to(prediction, create.intent.claim)
     run.say("Prediction %s of %s: %s", prediction.id, create.model.reference, prediction.web_url)
+    # Its hook may have looked for predictions to cancel before this one was there.
+    if has_ended(run) and not await outlives_end_of_run(run, prediction.id):
+        await stop(run, prediction.id)
+        refuse_if_known_to_have_ended(run)
     return prediction
 
 
@@ -177,7 +186,7 @@ async def _send_or_adopt(run: Run, create: _Create) -> Prediction:
                 create.input,
                 create.cancel_after,
                 run.caller.interrupted,
-                create.confirm,
+                lambda: create.confirm(run),
             )
         )
     except ReplicateError:

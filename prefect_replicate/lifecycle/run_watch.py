@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -31,7 +31,7 @@ _TICK = 0.25
 """Seconds between two looks at what this process itself knows."""
 
 _PATIENCE = 5.0
-"""Seconds for Prefect's API, whose client tries for more than a minute while it can't be reached."""
+"""Seconds for Prefect's API, whose client tries for minutes while it can't be reached."""
 
 _ENDED = {StateType.CANCELLING, StateType.CANCELLED, StateType.CRASHED, StateType.FAILED}
 _CANCELED = {StateType.CANCELLING, StateType.CANCELLED}
@@ -102,7 +102,7 @@ async def _look_on(
         await _until_next_look(submitted, were_left)
         were_left = submitted.are_left
         if await _has_ended(run, flow_run_id, were_left):
-            process_state("ended runs", _EndedRuns).add(flow_run_id)
+            note_end([flow_run_id])
             ended.set()
 
 
@@ -154,18 +154,32 @@ async def refuse_if_ended(run: Run) -> None:
     flow_run_id = run.scope.flow_run_id
     if flow_run_id is None:
         return
-    ended = process_state("ended runs", _EndedRuns)
     checked = process_state("checked attempts", _CheckedAttempts)
     if run.scope.levels not in checked and any(one.attempt > 1 for one in run.scope.levels):
         around = await _states_around(run.scope)
         if any(state.type in _ENDED for state in around) or await _was_revived(flow_run_id):
-            ended.add(flow_run_id)
+            note_end([flow_run_id])
         checked.add(run.scope.levels)
-    if flow_run_id in ended:
+    refuse_if_known_to_have_ended(run)
+
+
+def refuse_if_known_to_have_ended(run: Run) -> None:
+    """`refuse_if_ended`, by what this process has noticed alone."""
+    if has_ended(run):
         raise RunEndedError(
-            f"Flow run {flow_run_id} goes on although it, or the run around it, has been ended;"
-            " nothing more is started for it. Retry the run to go on."
+            f"Flow run {run.scope.flow_run_id} goes on although it, or the run around it, has been"
+            " ended; nothing more is started for it. Retry the run to go on."
         )
+
+
+def has_ended(run: Run) -> bool:
+    """Whether this process has noticed that Prefect has ended the flow run."""
+    return run.scope.flow_run_id in process_state("ended runs", _EndedRuns)
+
+
+def note_end(flow_run_ids: Iterable[UUID]) -> None:
+    """Let creates that are under way in this process know that their flow runs have ended."""
+    process_state("ended runs", _EndedRuns).update(flow_run_ids)
 
 
 async def _was_revived(flow_run_id: UUID) -> bool:

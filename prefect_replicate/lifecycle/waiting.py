@@ -20,11 +20,16 @@ from prefect_replicate.exceptions import (
     PredictionFailedError,
     PredictionTimeoutError,
 )
-from prefect_replicate.lifecycle.bookkeeping import keeps_on_crash, record_interest, record_outcome
-from prefect_replicate.lifecycle.cancellation import how_it_ended, stop, stop_unless_kept
+from prefect_replicate.lifecycle.bookkeeping import record_interest, record_outcome
+from prefect_replicate.lifecycle.cancellation import (
+    how_it_ended,
+    outlives_end_of_run,
+    stop,
+    stop_unless_kept,
+)
 from prefect_replicate.lifecycle.model_logs import LogTail
 from prefect_replicate.lifecycle.run import Run
-from prefect_replicate.lifecycle.run_watch import end_of_run, is_being_canceled
+from prefect_replicate.lifecycle.run_watch import end_of_run
 from prefect_replicate.values import PollPolicy, Prediction
 
 OnUpdate = Callable[[Prediction], None]
@@ -199,7 +204,7 @@ async def _give_up(waiting: _Wait, limit: str) -> None:
 
 async def _give_up_for_run(waiting: _Wait, prediction_id: str) -> NoReturn:
     last = waiting.last or await get_prediction(waiting.run.connection, prediction_id)
-    if keeps_on_crash(prediction_id) and not await is_being_canceled(waiting.run):
+    if await outlives_end_of_run(waiting.run, prediction_id):
         raise PredictionCanceledError(
             f"The flow run was ended while it waited for prediction {last.id}, which is"
             f" {last.status} and goes on, as `on_crash` says; a retry continues with it.",

@@ -107,6 +107,28 @@ async def test_a_create_whose_id_was_not_recorded_is_found_and_canceled(
     assert statuses(still) == {"canceled"}
 
 
+@pytest.mark.parametrize("fault", ["late_reply", "delay"])
+def test_a_create_that_is_under_way_when_its_run_fails_leaves_nothing_running(
+    still: Emulator,
+    eventually: Any,
+    records: Callable[[State[Any]], list[dict[str, Any]]],
+    fault: Any,
+) -> None:
+    still.faults.add(fault, method="POST", path="/predictions$", seconds=3)
+
+    @flow(**HOOKS)
+    def generation() -> None:
+        create_prediction.submit("emulator/timer", INPUT)
+        eventually(lambda: still.requests.matching("POST", "/predictions"))
+        raise Oops
+
+    state = generation(return_state=True)
+
+    eventually(lambda: statuses(still) == {"canceled"})
+    assert still.predictions.create_requests == 1
+    eventually(lambda: [one["status"] for one in records(state)] == ["canceled"])
+
+
 async def test_what_has_ended_costs_no_cancel(
     replicate_emulator: Emulator, quick: PollPolicy
 ) -> None:
@@ -316,7 +338,9 @@ def test_a_run_that_waits_for_a_prediction_of_its_subflow_has_a_record_of_its_ow
     def parent() -> None:
         started.append(child(return_state=True))
         wait_for_prediction(
-            started[0].result(), policy=quick, on_update=lambda _: still.clock.advance(2000) and None
+            started[0].result(),
+            policy=quick,
+            on_update=lambda _: still.clock.advance(2000) and None,
         )
 
     started: list[State[Any]] = []
