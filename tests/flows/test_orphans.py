@@ -214,6 +214,28 @@ async def test_a_second_run_that_waits_protects_the_prediction_of_the_first(
     assert (await wait).is_completed()
 
 
+async def test_a_run_that_comes_back_in_the_last_moment_keeps_its_prediction(
+    still: Emulator,
+) -> None:
+    state = await crashed_generation()
+    [prediction] = still.predictions
+    path = f"/predictions/{prediction.id}$"
+    still.faults.add("late_reply", method="GET", path=path, seconds=5)
+
+    sweeping = asyncio.create_task(sweep())
+    await until(lambda: has_been_asked(still, path))
+    await set_state(state, Running())
+
+    [orphan] = await sweeping
+    assert (orphan.outcome, orphan.seconds_saved) == ("left", 0.0)
+    assert still.predictions.cancel_requests == 0
+
+
+async def has_been_asked(emulator: Emulator, path: str) -> bool:
+    await asyncio.sleep(0.01)
+    return any(re.search(path, one.path) for one in emulator.requests)
+
+
 async def test_a_record_that_is_behind_is_brought_up_to_date(
     still: Emulator, records: Records
 ) -> None:
@@ -320,6 +342,21 @@ async def test_a_create_that_was_never_sent_is_recorded_as_void(
     assert record["status"] == "void"
     assert still.predictions.cancel_requests == 0
     assert await sweep() == []
+
+
+async def test_an_equal_prediction_made_much_later_is_not_that_of_a_lost_create(
+    still: Emulator,
+) -> None:
+    await crashed_generation()
+    [entry] = await ledger()
+    await acall(lambda _: update_record(entry, never_sent(entry.record)))
+    still.clock.advance(600)
+    later = await acreate_prediction.fn(MODEL, {"seconds": 6})
+
+    [orphan] = await sweep()
+
+    assert (orphan.outcome, orphan.prediction_id) == ("void", None)
+    assert still.predictions[later.id].cancel_requests == 0
 
 
 def never_sent(record: Record) -> Record:
