@@ -79,8 +79,10 @@ def _findings(outcomes: Sequence[Outcome], seconds: float) -> list[str]:
         f" {left} were live"
         f" {BOUND:.0f} s after the last run had ended, before `cancel_orphaned_predictions` ran.",
         f"Lost results: **{sums.lost}** (target: 0, {_met(not sums.lost)}).",
-        f"{late} runs had ended before their moment came; {more} retries beyond the plan were"
-        f" needed until all results were there; {stuck} runs could not be brought to an end.",
+        f"{late} runs had ended before their moment came; {stuck} could not be brought to an end.",
+        f"{more} retries were made once more, until all results were there: of a run that was"
+        " killed, Prefect's worker says a second time that it has crashed when its hooks are done,"
+        " which undoes a retry that was quicker.",
         f"It took {seconds // 60:.0f} min {seconds % 60:.0f} s.",
     ]
 
