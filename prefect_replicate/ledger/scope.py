@@ -73,6 +73,13 @@ class RunScope:
         return next((one for one in reversed(self.limits) if one.passes_at <= now), None)
 
     @property
+    def is_away(self) -> bool:
+        """Whether its flow run runs in another process, as that of a task in a Dask worker does."""
+        return self.flow_run_id is not None and all(
+            one.run_id != self.flow_run_id for one in self.levels
+        )
+
+    @property
     def is_recorded(self) -> bool:
         """Whether there is a run that a record could belong to."""
         return self.own_id is not None

@@ -34,6 +34,7 @@ from prefect_replicate.lifecycle.resumption import Resumption, belongs_to, call_
 from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.lifecycle.run_watch import (
     has_ended,
+    look_for_end_elsewhere,
     refuse_if_ended,
     refuse_if_known_to_have_ended,
 )
@@ -67,6 +68,7 @@ class _Create:
     """`None` outside of flow and task runs."""
 
     async def confirm(self, run: Run) -> None:
+        await look_for_end_elsewhere(run)
         refuse_if_known_to_have_ended(run)
         if self.intent is not None:
             await self.intent.confirm(self.input_digest)

@@ -163,6 +163,22 @@ async def refuse_if_ended(run: Run) -> None:
     refuse_if_known_to_have_ended(run)
 
 
+async def look_for_end_elsewhere(run: Run) -> None:
+    """Ask how the flow run stands, if it runs in another process, whose end this one does not see.
+
+    To be called when the intent is written and the create is not sent yet: a hook that has run
+    before has set the state before, and one that runs later sees the intent.
+
+    Raises:
+        LedgerError: Prefect's API could not be asked.
+    """
+    flow_run_id = run.scope.flow_run_id
+    if flow_run_id is None or not run.scope.is_away:
+        return
+    if any(state.type in _ENDED for state in await _states_around(run.scope)):
+        note_end([flow_run_id])
+
+
 def refuse_if_known_to_have_ended(run: Run) -> None:
     """`refuse_if_ended`, by what this process has noticed alone."""
     if has_ended(run):
