@@ -116,10 +116,10 @@ _CANCELED = (
     Cell("canceled", "serve", "submitted", IN_RUN, 15),
     Cell("canceled", "serve", "mapped", IN_RUN, 15),
     Cell("canceled", "serve", "in_dask", IN_RUN + HOOK, 45),
-    Cell("canceled from the command line", "worker", "generate_video", IN_RUN, 15),
     Cell("canceled", "worker", "agenerate_video", IN_RUN, 15),
     Cell("canceled", "worker", "submitted", IN_RUN, 15),
     Cell("canceled", "worker", "in_dask", IN_RUN + HOOK, 45),
+    Cell("canceled from the command line", "worker", "generate_video", IN_RUN, 30),
     Cell("canceled in the middle of the create", "script", "called", IN_RUN, 25),
     Cell("canceled in the middle of the create", "serve", "called", IN_RUN, 25),
     Cell("canceled in the middle of the create", "worker", "called", IN_RUN, 25),
@@ -156,13 +156,12 @@ _INTERRUPTED = (
 _KILLED = (
     Cell("SIGKILL of the flow's process", "script", "called", ORPHANS, 30),
     Cell("SIGKILL of the flow's process", "serve", "called", HOOK, 30),
-    Cell("SIGKILL of the flow's process", "worker", "generate_video", HOOK, 30),
-    Cell("SIGKILL of the flow's process", "worker", "mapped", HOOK, 30),
+    Cell("SIGKILL of the flow's process", "worker", "generate_video", HOOK, 45),
+    Cell("SIGKILL of the flow's process", "worker", "mapped", HOOK, 45),
     Cell("SIGKILL of it and what started it", "serve", "short_deadline", DEADLINE, 31),
     Cell("SIGKILL of it and what started it", "worker", "called", ORPHANS, 30),
 )
 _TIMED_OUT = (
-    Cell("flow timeout", "script", "generate_video", IN_RUN, 15),
     Cell("flow timeout", "script", "called", IN_RUN, 15),
     Cell("flow timeout", "script", "awaited", IN_RUN, 15),
     Cell("flow timeout", "script", "gathered", IN_RUN, 15),
@@ -174,13 +173,11 @@ _TIMED_OUT = (
     Cell("task timeout", "script", "called", IN_RUN, 15),
     Cell("task timeout", "script", "awaited", IN_RUN, 15),
     Cell("task timeout", "script", "submitted", IN_RUN, 15),
-    Cell("task timeout", "worker", "called", IN_RUN, 15),
 )
 _FAILED = (
     Cell("another task failed", "script", "called", HOOK, 15),
     Cell("another task failed", "script", "gathered", IN_RUN + HOOK, 15),
     Cell("another task failed", "script", "submitted", HOOK, 15),
-    Cell("another task failed", "serve", "submitted", HOOK, 15),
     Cell("another task failed", "worker", "called", HOOK, 15),
 )
 

@@ -14,7 +14,7 @@ from .scene import Outcome, Scene, outcome_of
 from .stories import Account, Story, told
 from .ways import end
 
-_AT_ONCE = 5
+_AT_ONCE = 6
 _STALE_SECONDS = 110.0
 """After which a run without heartbeats, which come every 30 s, is known to be gone."""
 

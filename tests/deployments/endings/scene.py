@@ -157,6 +157,8 @@ def mechanisms(scene: Scene, prediction: Snapshot) -> set[str]:
         return {"orphan flow"}
     if _runs_hooks_for_a_runner(first, scene):
         return {"hook"}
+    if "multiprocessing" in first.command:
+        return {"in-run cleanup"}  # a Dask worker, which runs no hooks
     said = _by_log(scene.group.text(), prediction.id)
     return said or {f"process {first.pid}, which does not say why: {first.command}"}
 

@@ -266,6 +266,14 @@ def _failed_look(teller: Teller) -> None:
     assert 500 in [one.status for one in looks]
 
 
+def _created_after_the_end(teller: Teller) -> None:
+    script = teller.start_script(teller.flow, {"prompt": teller.prompt})
+    hook_has_run = "Hook 'cancel_predictions' finished"
+    until(lambda: hook_has_run in script.text(), what="the flow is over, and its hook has run")
+    (teller.house.folder / teller.prompt).touch()
+    until(lambda: script.has_ended, what="the script is done")
+
+
 _AGAIN, _RETRY = "another process executes it again", "it is retried"
 STORIES = (
     Story("SIGKILL before the create arrives", BY_HAND, _AGAIN, "called",
@@ -299,4 +307,8 @@ STORIES = (
           _timed_out_and_retried),
     Story("one HTTP 500 at a look, task with a retry", "script", "itself, to its end", "short",
           _failed_look, live=0),
+    Story("timeout of the flow, before a task in a thread comes to its create", "script",
+          "the task goes on", "late", _created_after_the_end, creates=0, live=0),
+    Story("timeout of the flow, before a task in a Dask worker comes to its create", "script",
+          "the task goes on", "late_in_dask", _created_after_the_end, creates=0, live=0),
 )  # fmt: skip

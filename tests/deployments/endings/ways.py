@@ -12,7 +12,7 @@ from .cells import Way
 from .house import until
 from .scene import Scene
 
-_FLOW_TIMEOUT = {"in_dask": 25.0}
+_FLOW_TIMEOUT = {"in_dask": 30.0}
 _TASK_TIMEOUT = 4.0
 
 
@@ -76,7 +76,7 @@ _ACTS: dict[Way, Callable[[Scene], None]] = {
 def _end_of_flow_timeout(scene: Scene) -> float:
     run = scene.flow_run()
     assert run.start_time is not None
-    return run.start_time.timestamp() + _FLOW_TIMEOUT.get(scene.cell.form, 10.0)
+    return run.start_time.timestamp() + _FLOW_TIMEOUT.get(scene.cell.form, 15.0)
 
 
 def _end_of_task_timeout(scene: Scene) -> float:
