@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.chaos.benchmark import Outcome, run_chaos
-from benchmarks.chaos.figures import measured, unexplained
+from benchmarks.chaos.figures import measured
 from benchmarks.chaos.lives import Life
 from benchmarks.chaos.plan import plan
 from benchmarks.report import environment, printed, write
@@ -43,7 +43,7 @@ def _report(life: Life) -> None:
 
 
 def _explain(outcomes: Sequence[Outcome]) -> None:
-    for one in [*unexplained(outcomes), *(one for one in outcomes if one.live_before_sweep)]:
+    for one in (one for one in outcomes if one.timeline):
         planned = one.life.planned
         print(f"\n{one.asked.prompt}: {planned.fate}, {planned.form}, {one.account}")
         print(f"    {planned}\n    flow run {one.life.flow_run_id}, {one.life.problem}")

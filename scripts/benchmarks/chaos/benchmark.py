@@ -21,7 +21,7 @@ from benchmarks.chaos.witness import Witness
 from prefect_replicate.emulator.artifacts import NoiseFile
 
 _AT_ONCE = 8
-BOUND = 30.0
+BOUND = 10.0
 """Seconds after the last run has ended, hooks and all, in which its predictions must have, too."""
 
 

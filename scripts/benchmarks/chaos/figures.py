@@ -31,7 +31,7 @@ def total(outcomes: Sequence[Outcome]) -> Account:
     return reduce(add, (one.account for one in outcomes), Account())
 
 
-def unexplained(outcomes: Sequence[Outcome]) -> list[Outcome]:
+def unclean(outcomes: Sequence[Outcome]) -> list[Outcome]:
     """Those in which something was paid again, left running or lost, or that did not end."""
     return [one for one in outcomes if not one.account.is_clean or one.life.problem]
 
@@ -43,7 +43,7 @@ def measured(outcomes: Sequence[Outcome], seconds: float) -> Measurement:
         _HEADER,
         [*(_row(fate, group) for fate, group in groups if group), _row("**all**", outcomes)],
         _findings(outcomes, seconds),
-        is_met=not unexplained(outcomes),
+        is_met=not unclean(outcomes),
     )
 
 
@@ -80,9 +80,9 @@ def _findings(outcomes: Sequence[Outcome], seconds: float) -> list[str]:
         f" {BOUND:.0f} s after the last run had ended, before `cancel_orphaned_predictions` ran.",
         f"Lost results: **{sums.lost}** (target: 0, {_met(not sums.lost)}).",
         f"{late} runs had ended before their moment came; {stuck} could not be brought to an end.",
-        f"{more} retries were made once more, until all results were there: of a run that was"
-        " killed, Prefect's worker says a second time that it has crashed when its hooks are done,"
-        " which undoes a retry that was quicker.",
+        f"Retries beyond the plan, until all results were there: {more}. Of a run that was killed,"
+        " Prefect's worker says a second time that it has crashed when its hooks are done, which"
+        " undoes a retry that was quicker.",
         f"It took {seconds // 60:.0f} min {seconds % 60:.0f} s.",
     ]
 
