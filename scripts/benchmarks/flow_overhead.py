@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 import statistics
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks.report import Measurement, against
 from benchmarks.rounds import fresh_python, ratio
-from prefect_replicate.demo.prefect_server import prefect_server
-from prefect_replicate.emulator import Emulator
+from benchmarks.servers import environment_of_servers
 
 _TARGET = 1.5
 
 
 def measure(quick: bool) -> Measurement:
     """Run both flows in turn in one process, with Prefect's heartbeats and without."""
-    with (
-        TemporaryDirectory() as home,
-        Emulator() as emulator,
-        prefect_server(Path(home)) as server,
-    ):
-        env = server.env | {
-            "REPLICATE_API_TOKEN": emulator.token,
-            "REPLICATE_BASE_URL": emulator.base_url,
-        }
+    with environment_of_servers() as env:
         rounds = ("2", "1") if quick else ("12", "5")
         taken = fresh_python("-m", "benchmarks.flow_runs", *rounds, env=env)
     return _reported(taken)

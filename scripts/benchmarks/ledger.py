@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import statistics
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from benchmarks.report import Measurement, against
 from benchmarks.rounds import fresh_python
-from prefect_replicate.demo.prefect_server import prefect_server
-from prefect_replicate.emulator import Emulator
+from benchmarks.servers import environment_of_servers
 
 _AIM = 3
 _MANY, _HOOK_SECONDS = 100, 10.0
@@ -22,15 +19,7 @@ _TITLES = {
 
 def measure(quick: bool) -> Measurement:
     """Generate within a flow run and outside of it in turn, then retry the run."""
-    with (
-        TemporaryDirectory() as home,
-        Emulator() as emulator,
-        prefect_server(Path(home)) as server,
-    ):
-        env = server.env | {
-            "REPLICATE_API_TOKEN": emulator.token,
-            "REPLICATE_BASE_URL": emulator.base_url,
-        }
+    with environment_of_servers() as env:
         rounds = "3" if quick else "40"
         found = fresh_python("-m", "benchmarks.ledger_runs", rounds, str(_MANY), env=env)
     return _reported(found["taken"], found["hook"])
