@@ -58,7 +58,8 @@ class Cell:
     place: Place
     form: str
     by: tuple[Mechanism, ...]
-    """Where it says more than one, chance decides which of them is first."""
+    """Where it says more than one, chance decides which is first: a gather, for one, is left at its
+    first exception, so that the hook comes while other waits still clean up."""
     within: float
     """Seconds after which nothing runs any more: after the end of the run, or, where only the
     orphan flow is left to do it, after its start."""
@@ -112,13 +113,13 @@ _CANCELED = (
     Cell("canceled", "script", "submitted", IN_RUN, 15),
     Cell("canceled", "serve", "generate_video", IN_RUN, 15),
     Cell("canceled", "serve", "awaited", IN_RUN, 15),
-    Cell("canceled", "serve", "gathered", IN_RUN, 15),
+    Cell("canceled", "serve", "gathered", IN_RUN + HOOK, 15),
     Cell("canceled", "serve", "submitted", IN_RUN, 15),
     Cell("canceled", "serve", "mapped", IN_RUN, 15),
-    Cell("canceled", "serve", "in_dask", IN_RUN + HOOK, 45),
+    Cell("canceled", "serve", "in_dask", IN_RUN + HOOK, 60),
     Cell("canceled", "worker", "agenerate_video", IN_RUN, 15),
     Cell("canceled", "worker", "submitted", IN_RUN, 15),
-    Cell("canceled", "worker", "in_dask", IN_RUN + HOOK, 45),
+    Cell("canceled", "worker", "in_dask", IN_RUN + HOOK, 60),
     Cell("canceled from the command line", "worker", "generate_video", IN_RUN, 30),
     Cell("canceled in the middle of the create", "script", "called", IN_RUN, 25),
     Cell("canceled in the middle of the create", "serve", "called", IN_RUN, 25),
@@ -137,20 +138,20 @@ _INTERRUPTED = (
     Cell("Ctrl-C", "script", "gathered", IN_RUN + HOOK, 15),
     Cell("Ctrl-C", "script", "submitted", IN_RUN, 15),
     Cell("Ctrl-C", "script", "in_dask", IN_RUN + HOOK, 30),
-    Cell("Ctrl-C", "serve", "generate_video", IN_RUN + ORPHANS, 30),
-    Cell("Ctrl-C", "worker", "generate_video", IN_RUN + ORPHANS, 30),
+    Cell("Ctrl-C", "serve", "generate_video", IN_RUN + HOOK + ORPHANS, 30),
+    Cell("Ctrl-C", "worker", "generate_video", ORPHANS, 30),
     Cell("Ctrl-C, Prefect server gone", "script", "generate_video", IN_RUN, 15),
     Cell("Ctrl-C, Prefect server gone", "script", "awaited", IN_RUN, 15),
     Cell("Ctrl-C, Prefect server gone", "script", "submitted", IN_RUN, 15),
     Cell("SIGTERM to the flow's process", "script", "generate_video", IN_RUN, 15),
     Cell("SIGTERM to the flow's process", "script", "awaited", IN_RUN, 15),
-    Cell("SIGTERM to the flow's process", "script", "gathered", IN_RUN, 15),
+    Cell("SIGTERM to the flow's process", "script", "gathered", IN_RUN + HOOK, 15),
     Cell("SIGTERM to the flow's process", "script", "submitted", IN_RUN, 15),
     Cell("SIGTERM to the flow's process", "script", "mapped", IN_RUN, 15),
     Cell("SIGTERM to the flow's process", "script", "in_dask", IN_RUN + HOOK, 30),
     Cell("SIGTERM to the flow's process", "serve", "submitted", IN_RUN, 15),
     Cell("SIGTERM to the flow's process", "worker", "submitted", IN_RUN, 15),
-    Cell("SIGTERM to what started it", "serve", "generate_video", IN_RUN, 15),
+    Cell("SIGTERM to what started it", "serve", "generate_video", IN_RUN + HOOK + ORPHANS, 30),
     Cell("SIGTERM to what started it", "worker", "generate_video", ORPHANS, 30),
 )
 _KILLED = (
@@ -164,7 +165,7 @@ _KILLED = (
 _TIMED_OUT = (
     Cell("flow timeout", "script", "called", IN_RUN, 15),
     Cell("flow timeout", "script", "awaited", IN_RUN, 15),
-    Cell("flow timeout", "script", "gathered", IN_RUN, 15),
+    Cell("flow timeout", "script", "gathered", IN_RUN + HOOK, 15),
     Cell("flow timeout", "script", "submitted", HOOK, 15),
     Cell("flow timeout", "script", "mapped", HOOK, 15),
     Cell("flow timeout", "script", "in_dask", HOOK + IN_RUN, 15),

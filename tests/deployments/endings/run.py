@@ -87,7 +87,7 @@ class Run:
     def ends(self) -> dict[str, Billed]:
         """How each of its predictions stands at Replicate."""
         return {
-            one.id: (one.status, one.body["metrics"].get("predict_time"))
+            one.id: (one.status, (one.body["metrics"] or {}).get("predict_time"))
             for one in self.predictions()
         }
 

@@ -47,7 +47,7 @@ class Scene(Run):
     def has_ended_by_itself(self) -> bool:
         """Whether nothing runs any more once all processes that could see to that are gone."""
         if self.cell.has_own_supervisor:
-            until(lambda: not self.house.has_processes_of(self.prompt), what="all are gone")
+            until(lambda: not self.live() or not self.house.has_processes_of(self.prompt))
         return not self.live()
 
     def is_awaited(self) -> bool:
