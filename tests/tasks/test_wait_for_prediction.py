@@ -287,9 +287,7 @@ def test_a_timeout_whose_cancel_fails_says_that_it_may_still_run(
 ) -> None:
     still.faults.add("error_page", method="POST", path="/cancel$", times=None)
 
-    with pytest.raises(
-        PredictionTimeoutError, match=r"could not be canceled and may still run, until its deadline: htt"
-    ):
+    with pytest.raises(PredictionTimeoutError, match="may still run, until its deadline: htt"):
         wait_for_prediction.fn(running, timeout=0.1, policy=quick)
 
 
