@@ -21,6 +21,10 @@ from endings.witness import Witness
 from prefect_replicate.demo.prefect_server import PrefectServer
 from prefect_replicate.emulator import Emulator
 
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/net/tcp").exists(), reason="asks Linux whose process has a connection"
+)
+
 
 @pytest.fixture(scope="module")
 def matrix(
