@@ -20,9 +20,9 @@ from prefect_replicate.engine import Caller
 from prefect_replicate.exceptions import LedgerError, ReplicateError
 from prefect_replicate.flows.account import address_for
 from prefect_replicate.ledger.flow_runs import FlowRunSeen, flow_runs_seen
-from prefect_replicate.ledger.record import INTENT, VOID, Record
+from prefect_replicate.ledger.record import INTENT, Record
 from prefect_replicate.ledger.scope import RunScope
-from prefect_replicate.ledger.store import Entry, records_since, update_record
+from prefect_replicate.ledger.store import Entry, records_since, update_record, void_record
 from prefect_replicate.lifecycle.adoption import CLOCK_SLACK, match
 from prefect_replicate.lifecycle.bookkeeping import record_outcome, remember
 from prefect_replicate.lifecycle.cancellation import cancel
@@ -173,7 +173,7 @@ class Sweep:
             return "left", prediction
         if prediction is None:
             if not self.dry_run:
-                await _void(*entries)
+                await void_record(*entries)
             return "void", None
         if not prediction.is_terminal:
             return await self._end(case, prediction)
@@ -192,10 +192,6 @@ class Sweep:
             remember(case.run, prediction.id, entry)
         ended = await cancel(case.run, prediction.id)
         return ("ended" if ended.is_succeeded else "canceled"), ended
-
-
-async def _void(entry: Entry) -> None:
-    await update_record(entry, entry.record.model_copy(update={"status": VOID}))
 
 
 def _shown(

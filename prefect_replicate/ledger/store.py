@@ -26,7 +26,7 @@ from pydantic import ValidationError
 
 from prefect_replicate.exceptions import LedgerError
 from prefect_replicate.ledger.prefect_api import as_ledger_error, prefect_client
-from prefect_replicate.ledger.record import Record
+from prefect_replicate.ledger.record import VOID, Record
 from prefect_replicate.ledger.scope import RunScope
 
 RECORD_TYPE = "replicate-prediction"
@@ -67,6 +67,11 @@ async def update_record(entry: Entry, record: Record) -> Entry:
     with as_ledger_error(f"record that prediction {record.prediction_id} is {record.status}"):
         await client.update_artifact(entry.artifact_id, ArtifactUpdate(**_content(record)))
     return entry._replace(record=record)
+
+
+async def void_record(entry: Entry) -> None:
+    """Note that the create of a record has made no prediction."""
+    await update_record(entry, entry.record.model_copy(update={"status": VOID}))
 
 
 async def delete_record(entry: Entry) -> None:

@@ -8,8 +8,8 @@ from uuid import UUID
 
 from prefect_replicate.engine import process_state
 from prefect_replicate.exceptions import LedgerError
-from prefect_replicate.ledger.record import INTENT, VOID, Claim
-from prefect_replicate.ledger.store import Entry, read_record, update_record
+from prefect_replicate.ledger.record import INTENT, Claim
+from prefect_replicate.ledger.store import Entry, read_record, update_record, void_record
 from prefect_replicate.lifecycle.bookkeeping import remember
 from prefect_replicate.lifecycle.claiming import SEND_SECONDS
 from prefect_replicate.lifecycle.run import Run
@@ -67,8 +67,7 @@ class Intent:
         if not self._may_be_void:
             return
         try:
-            record = self._entry.record.model_copy(update={"status": VOID})
-            await update_record(self._entry, record)
+            await void_record(self._entry)
         except LedgerError as exc:
             self._run.say("%s", exc, level=logging.WARNING)
 

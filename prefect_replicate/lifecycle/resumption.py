@@ -13,7 +13,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, wait_random
 from prefect_replicate.api.predictions import get_prediction
 from prefect_replicate.engine import process_state
 from prefect_replicate.exceptions import LedgerError, ReplicateError
-from prefect_replicate.ledger.record import INTENT, VOID, Claim, Record
+from prefect_replicate.ledger.record import INTENT, Claim, Record
 from prefect_replicate.ledger.store import (
     Entry,
     add_record,
@@ -21,6 +21,7 @@ from prefect_replicate.ledger.store import (
     read_record,
     records_with_key,
     update_record,
+    void_record,
 )
 from prefect_replicate.lifecycle.adoption import look_for_lost
 from prefect_replicate.lifecycle.bookkeeping import record_outcome, remember
@@ -169,7 +170,7 @@ class Resumption:
             return await get_prediction(self.run.connection, entry.record.prediction_id)
         found = await self._adopt(entry)
         if found is None:
-            await update_record(entry, entry.record.model_copy(update={"status": VOID}))
+            await void_record(entry)
         return found
 
     async def _adopt(self, entry: Entry, **options: int) -> Prediction | None:
