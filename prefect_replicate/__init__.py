@@ -32,6 +32,7 @@ if _typing.TYPE_CHECKING:
         OutputFile,
         PollPolicy,
         Prediction,
+        VideoRequest,
     )
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "PredictionRun",
     "ReplicateCredentials",
     "ReplicateModel",
+    "VideoRequest",
     "__version__",
     "acancel_orphaned_predictions",
     "acancel_prediction",

@@ -3,8 +3,6 @@
 # No `from __future__ import annotations` in modules with flows and tasks: Prefect loads a served
 # flow from its file, where Pydantic could not resolve annotations that are text.
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +17,13 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from prefect_replicate.api.models import resolve_model
 from prefect_replicate.blocks import ReplicateCredentials
-from prefect_replicate.blocks.credentials import acting_as
-from prefect_replicate.engine import Work, acall, call
+from prefect_replicate.engine import acall, call
 from prefect_replicate.exceptions import PredictionFailedError
 from prefect_replicate.flows.hooks import cancel_predictions
 from prefect_replicate.flows.presentation import Presentation
-from prefect_replicate.flows.video_input import video_input
+from prefect_replicate.flows.video_wish import Wish
 from prefect_replicate.lifecycle.limits import DEFAULT_TIMEOUT, OnCrash, deadline_for
-from prefect_replicate.lifecycle.run import Run
-from prefect_replicate.outputs import check_destination
 from prefect_replicate.tasks import (
     acreate_prediction,
     adownload_outputs,
@@ -39,7 +33,6 @@ from prefect_replicate.tasks import (
     wait_for_prediction,
 )
 from prefect_replicate.values import GeneratedVideo, OutputFile, PollPolicy, Prediction
-from prefect_replicate.values.model_schema import ModelSchema
 
 DEFAULT_MODEL = "bytedance/seedance-1-lite"
 DEFAULT_DESTINATION = "~/videos"
@@ -51,50 +44,6 @@ _HOOKS: dict[str, Any] = {
     "on_crashed": [cancel_predictions],
     "on_failure": [cancel_predictions],
 }
-
-
-@dataclass(frozen=True)
-class _Wish:
-    """The video parameters as the user gave them, before the model is known."""
-
-    prompt: str
-    model: str
-    input: Mapping[str, Any] | None
-    image: str | Path | None
-    duration: float | None
-    aspect_ratio: str | None
-    resolution: str | None
-    seed: int | None
-    negative_prompt: str | None
-
-    async def checked(self, run: Run, destination: Any) -> dict[str, Any]:
-        """The model's input, after all that can be checked before anything is paid."""
-        await check_destination(destination)
-        model = await resolve_model(run.connection, self.model)
-        return video_input(
-            ModelSchema.from_openapi(model.openapi_schema),
-            self.model,
-            prompt=self.prompt,
-            image=_file_or_url(self.image),
-            duration=self.duration,
-            aspect_ratio=self.aspect_ratio,
-            resolution=self.resolution,
-            seed=self.seed,
-            negative_prompt=self.negative_prompt,
-            input=self.input,
-        )
-
-    def work(
-        self, credentials: ReplicateCredentials | None, destination: Any
-    ) -> Work[dict[str, Any]]:
-        return acting_as(credentials, lambda run: self.checked(run, destination))
-
-
-def _file_or_url(image: str | Path | None) -> str | Path | None:
-    """A string from the UI may be a local path as well as a URL."""
-    if isinstance(image, str) and not image.startswith(("http://", "https://", "data:")):
-        return Path(image)
-    return image
 
 
 def _attempts(retries: int) -> dict[str, Any]:
@@ -174,7 +123,7 @@ def generate_video(
         print(video.files[0].location, video.seconds_billed)
         ```
     """
-    wish = _Wish(
+    wish = Wish(
         prompt, model, input, image, duration, aspect_ratio, resolution, seed, negative_prompt
     )
     whole_input = call(wish.work(credentials, destination))
@@ -218,7 +167,7 @@ async def agenerate_video(
     regenerate_expired: bool = False,
 ) -> GeneratedVideo:
     """Async version of `generate_video`."""
-    wish = _Wish(
+    wish = Wish(
         prompt, model, input, image, duration, aspect_ratio, resolution, seed, negative_prompt
     )
     whole_input = await acall(wish.work(credentials, destination))

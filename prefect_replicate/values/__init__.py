@@ -5,6 +5,7 @@ from prefect_replicate.values.orphan import Orphan
 from prefect_replicate.values.output_file import GeneratedVideo, OutputFile
 from prefect_replicate.values.poll_policy import PollPolicy
 from prefect_replicate.values.prediction import Prediction, PredictionURLs
+from prefect_replicate.values.video_request import VideoRequest
 
 __all__ = [
     "GeneratedVideo",
@@ -14,4 +15,5 @@ __all__ = [
     "PollPolicy",
     "Prediction",
     "PredictionURLs",
+    "VideoRequest",
 ]
