@@ -54,8 +54,11 @@ class LostReplyError(Exception):
     """A request that must not be repeated was sent, and its fate is unknown."""
 
 
-class _Refused(Exception):
-    """A reply or failure that the next attempt may not meet."""
+class Refused(Exception):
+    """A reply or failure that the next attempt may not meet.
+
+    `pause` is the seconds that the API asks to wait, if it does.
+    """
 
     def __init__(self, error: APIError, pause: float | None) -> None:
         super().__init__(str(error))
@@ -97,6 +100,16 @@ class Connection:
         """
         return await self._send(method, path, None, **kwargs)
 
+    async def read_once(self, path: str, **kwargs: Any) -> Any:
+        """`read` by GET for a caller that has a back-off of its own.
+
+        Raises:
+            Refused: Another attempt may succeed.
+            ConfigurationError: The key was rejected.
+            APIError: The API refused.
+        """
+        return await self._attempt("GET", path, None, kwargs)
+
     async def write(
         self,
         path: str,
@@ -122,7 +135,7 @@ class Connection:
 
     async def _send(self, method: str, path: str, permit: _Permit | None, **kwargs: Any) -> Any:
         attempts = AsyncRetrying(
-            retry=retry_if_exception(lambda exc: isinstance(exc, _Refused)),
+            retry=retry_if_exception(lambda exc: isinstance(exc, Refused)),
             stop=_out_of_patience,
             wait=_pause,
             sleep=lambda seconds: _sleep(seconds, permit),
@@ -131,7 +144,7 @@ class Connection:
         url = self._at_home(path)
         try:
             return await attempts(self._attempt, method, url, permit, kwargs)
-        except _Refused as refusal:
+        except Refused as refusal:
             raise refusal.error from refusal.__cause__
 
     def _at_home(self, url: str) -> str:
@@ -155,7 +168,7 @@ class Connection:
         except httpx.TransportError as exc:
             if not repeatable and not isinstance(exc, _NEVER_SENT):
                 raise LostReplyError(f"{method} {path}: {_described(exc)}") from exc
-            raise _Refused(self._unreachable(exc), None) from exc
+            raise Refused(self._unreachable(exc), None) from exc
         return self._content_of(reply, method, path, repeatable)
 
     def _content_of(self, reply: httpx.Response, method: str, path: str, repeatable: bool) -> Any:
@@ -163,11 +176,11 @@ class Connection:
         if reply.status_code == 401:
             raise _rejected_key(reply, self.address)
         if reply.status_code == 429:
-            raise _Refused(error_in(reply, what), retry_after(reply))
+            raise Refused(error_in(reply, what), retry_after(reply))
         if reply.status_code >= 500:
             if not repeatable and reply.status_code != 503:
                 raise LostReplyError(f"{what}: HTTP {reply.status_code}")
-            raise _Refused(error_in(reply, what), retry_after(reply))
+            raise Refused(error_in(reply, what), retry_after(reply))
         if not reply.is_success:  # a redirect too: following it could show the token to another
             raise error_in(reply, what)
         if not reply.content:
@@ -177,7 +190,7 @@ class Connection:
         except (json.JSONDecodeError, UnicodeDecodeError) as exc:
             if not repeatable:
                 raise LostReplyError(f"{what}: not JSON: {reply.text[:80]!r}") from exc
-            raise _Refused(error_in(reply, what), None) from exc
+            raise Refused(error_in(reply, what), None) from exc
 
     def _bad_address(self, exc: Exception) -> ConfigurationError:
         return ConfigurationError(
@@ -210,9 +223,9 @@ def _pause(state: RetryCallState) -> float:
     return backoff if asked is None else min(asked, _LONGEST_PAUSE) + min(backoff, 1.0)
 
 
-def _last_refusal(state: RetryCallState) -> _Refused:
+def _last_refusal(state: RetryCallState) -> Refused:
     failure = state.outcome.exception() if state.outcome else None
-    assert isinstance(failure, _Refused)
+    assert isinstance(failure, Refused)
     return failure
 
 
