@@ -11,26 +11,24 @@ from uuid import UUID
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.client.schemas.filters import (
-    ArtifactFilter,
     ArtifactFilterFlowRunId,
     ArtifactFilterId,
     ArtifactFilterKey,
-    ArtifactFilterType,
     FlowRunFilter,
     FlowRunFilterParentFlowRunId,
 )
 from prefect.client.schemas.objects import Artifact
-from prefect.client.schemas.sorting import ArtifactSort, FlowRunSort
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
 from pydantic import ValidationError
 
 from prefect_replicate.exceptions import LedgerError
+from prefect_replicate.ledger.artifacts import PAGE, artifacts_of_type
 from prefect_replicate.ledger.prefect_api import as_ledger_error, prefect_client
 from prefect_replicate.ledger.record import VOID, Record
 from prefect_replicate.ledger.scope import RunScope
 
 RECORD_TYPE = "replicate-prediction"
-_PAGE = 200  # the server refuses more
 
 
 class Entry(NamedTuple):
@@ -128,36 +126,17 @@ async def _children(client: PrefectClient, parents: list[UUID]) -> list[UUID]:
             page = await client.read_flow_runs(
                 flow_run_filter=of_parents,
                 sort=FlowRunSort.ID_DESC,
-                limit=_PAGE,
+                limit=PAGE,
                 offset=len(children),
             )
         children += [run.id for run in page]
-        if len(page) < _PAGE:
+        if len(page) < PAGE:
             return children
 
 
 async def _read(**conditions: Any) -> AsyncIterator[Entry]:
-    client = await prefect_client()
-    chosen = ArtifactFilter(type=ArtifactFilterType(any_=[RECORD_TYPE]), **conditions)
-    # Not by `read_artifacts`: it sends nulls for the filters that are left out, which some servers
-    # refuse, and an empty filter in their place hides the records whose run has no row.
-    query = {
-        "artifacts": chosen.model_dump(mode="json", exclude_unset=True),
-        "sort": ArtifactSort.CREATED_DESC.value,
-        "limit": _PAGE,
-    }
-    offset = 0
-    while True:
-        with as_ledger_error("read what was started before"):
-            reply = await client.request(
-                "POST", "/artifacts/filter", json={**query, "offset": offset}
-            )
-            page = Artifact.model_validate_list(reply.json())
-        for artifact in page:
-            yield _entry(artifact)
-        offset += len(page)
-        if len(page) < _PAGE:
-            return
+    async for artifact in artifacts_of_type(RECORD_TYPE, **conditions):
+        yield _entry(artifact)
 
 
 def _entry(artifact: Artifact) -> Entry:

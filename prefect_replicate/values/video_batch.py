@@ -1,0 +1,89 @@
+"""What became of the items of a batch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+from pydantic import BaseModel, ConfigDict
+
+from prefect_replicate.values.output_file import OutputFile
+
+ItemState = Literal["succeeded", "failed", "skipped", "running", "waiting"]
+
+
+class VideoOutcome(BaseModel):
+    """How one item of a batch stands."""
+
+    model_config = ConfigDict(frozen=True)
+
+    number: int
+    """Its place in the batch, counted from 1."""
+    id: str | None = None
+    """The request's own."""
+    prompt: str
+    model: str
+    state: ItemState = "waiting"
+    prediction_id: str | None = None
+    web_url: str | None = None
+    files: list[OutputFile] = []
+    seconds: float | None = None
+    """From the item's start, or its prediction's creation if that was before, to its end."""
+    seconds_billed: float | None = None
+    """Model seconds (`metrics.predict_time`); official models may bill by output instead."""
+    error: str | None = None
+    """Why it has failed or was skipped."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more is done about it in this run."""
+        return self.state in ("succeeded", "failed", "skipped")
+
+
+class GeneratedVideos(BaseModel):
+    """The result of `generate_videos`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    outcomes: list[VideoOutcome]
+    """In the order of the requests."""
+    wall_seconds: float
+    """That this attempt of the run has taken."""
+
+    @property
+    def succeeded(self) -> list[VideoOutcome]:
+        return self._in("succeeded")
+
+    @property
+    def failed(self) -> list[VideoOutcome]:
+        return self._in("failed")
+
+    @property
+    def skipped(self) -> list[VideoOutcome]:
+        """Those that were not started, because too many others had failed."""
+        return self._in("skipped")
+
+    def _in(self, state: ItemState) -> list[VideoOutcome]:
+        return [one for one in self.outcomes if one.state == state]
+
+    @property
+    def seconds_billed(self) -> float:
+        """The sum over all items, also over those that earlier attempts of the run have made."""
+        return sum(one.seconds_billed or 0.0 for one in self.outcomes)
+
+    @property
+    def summary(self) -> str:
+        """Counts, billed seconds and wall time, in one line."""
+        return (
+            f"{counts_of(self.outcomes)}; {self.seconds_billed:,.1f} s billed, "
+            f"{self.wall_seconds:,.0f} s on the clock"
+        )
+
+
+def counts_of(outcomes: Sequence[VideoOutcome]) -> str:
+    """How many are in which state, in words."""
+    counts = Counter(one.state for one in outcomes)
+    parts = [f"{counts[state]} {state}" for state in get_args(ItemState) if counts[state]]
+    noun = "item" if len(outcomes) == 1 else "items"
+    return f"{len(outcomes)} {noun}: {', '.join(parts)}"
