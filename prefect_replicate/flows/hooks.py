@@ -63,7 +63,7 @@ async def _cancel_all(caller: Caller, flow_run_id: UUID, logger: Any, crashed: b
     runs = await with_descendants(flow_run_id)
     note_end(runs)
     records = [one for one in await records_of_runs(runs) if one.record.is_open]
-    left = [one for one in records if not (crashed and one.record.keep_on_crash)]
+    left = [one for one in records if not (crashed and one.record.outlives_crash_of(flow_run_id))]
     if not left:
         return
     work = [asyncio.create_task(_cancel_one(caller, flow_run_id, logger, one)) for one in left]

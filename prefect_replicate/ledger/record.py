@@ -49,6 +49,9 @@ class Record(BaseModel):
     """Which call has it, in each attempt of the run at the top."""
     keep_on_crash: bool = False
     """Whether a crash of the run leaves the prediction running, for a retry to go on with."""
+    keep_for_parent: bool = False
+    """Whether a crash of its own flow run alone leaves it running, since the run around that has
+    another flow run take its place."""
     status: str = INTENT
     prediction_id: str | None = None
     web_url: str | None = None
@@ -69,6 +72,11 @@ class Record(BaseModel):
                 "seconds_billed": prediction.predict_time,
             }
         )
+
+    def outlives_crash_of(self, flow_run_id: UUID) -> bool:
+        """Whether the prediction is left running when this one of its flow runs crashes."""
+        is_own = self.flow_runs[:1] == (flow_run_id,)
+        return self.keep_on_crash or (self.keep_for_parent and is_own)
 
     def is_of_one_of(self, flow_runs: Iterable[UUID]) -> bool:
         """Whether the call was made in one of these flow runs itself."""
@@ -91,7 +99,7 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def record_key(root: UUID, account: str, model: str, input_digest: str) -> str:
+def record_key(root: UUID, account: str, model: str, input_digest: str, place: str = "") -> str:
     """The key that the records of equal calls of a run share, in each of its attempts.
 
     Args:
@@ -99,6 +107,7 @@ def record_key(root: UUID, account: str, model: str, input_digest: str) -> str:
         account: Who pays.
         model: The model reference.
         input_digest: Of the input, with files by their content.
+        place: Tells a call from equal ones that have other places in a batch.
     """
-    call = digest([str(root), account, model, input_digest])
+    call = digest([str(root), account, model, input_digest, *([place] if place else [])])
     return f"replicate-{call[:16]}"  # longer ones overflow their card in the UI

@@ -34,6 +34,11 @@ def keeps_on_crash(prediction_id: str) -> bool:
     return any(entry.record.keep_on_crash for entry in _known(prediction_id))
 
 
+def is_kept_for_parent(prediction_id: str) -> bool:
+    """Whether the run around its own has another one go on with a prediction, when that crashes."""
+    return any(entry.record.keep_for_parent for entry in _known(prediction_id))
+
+
 def _known(prediction_id: str) -> list[Entry]:
     return list(process_state("entries", _Entries).get(prediction_id, {}).values())
 

@@ -9,9 +9,13 @@ import time
 
 from prefect_replicate.api.predictions import get_prediction, post_cancel
 from prefect_replicate.exceptions import APIError, PredictionError, ReplicateError
-from prefect_replicate.lifecycle.bookkeeping import keeps_on_crash, record_outcome
+from prefect_replicate.lifecycle.bookkeeping import (
+    is_kept_for_parent,
+    keeps_on_crash,
+    record_outcome,
+)
 from prefect_replicate.lifecycle.run import Run
-from prefect_replicate.lifecycle.run_watch import is_being_canceled
+from prefect_replicate.lifecycle.run_watch import is_being_canceled, is_wholly_ended
 from prefect_replicate.values import PollPolicy, Prediction
 
 _CONFIRMATION = PollPolicy(min_interval=0.2, max_interval=2.0, factor=1.3)
@@ -94,8 +98,10 @@ async def _is_kept(run: Run, prediction_id: str) -> bool:
 
 
 async def outlives_end_of_run(run: Run, prediction_id: str) -> bool:
-    """Whether a run that has ended leaves its prediction to a retry: it has crashed, and is to."""
-    return keeps_on_crash(prediction_id) and not await is_being_canceled(run)
+    """Whether a run that has ended leaves its prediction to another: it has crashed, and is to."""
+    if keeps_on_crash(prediction_id):
+        return not await is_being_canceled(run)
+    return is_kept_for_parent(prediction_id) and not await is_wholly_ended(run)
 
 
 def how_it_ended(prediction: Prediction) -> str:

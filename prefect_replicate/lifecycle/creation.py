@@ -54,6 +54,9 @@ class Request:
     """The failed prediction that this one is to make up for, which makes it the same call."""
     keep_on_crash: bool = False
     regenerate_expired: bool = False
+    place: str = ""
+    """Where it stands among the equal items of a batch."""
+    keep_for_parent: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,8 @@ async def _start(
     ancestry = await ancestry_of(run.scope)
     root = ancestry.root if ancestry else run.scope.own_id
     assert root is not None
-    key = record_key(root, _account(run), request.model, digest(without_content(files)))
+    content = digest(without_content(files))
+    key = record_key(root, _account(run), request.model, content, request.place)
     claim = call_of(request.replaces) or claim_of(run.scope, ancestry, key)
     record = Record(
         key=key,
@@ -129,6 +133,7 @@ async def _start(
         credentials_block=run.credentials_block,
         flow_runs=ancestry.flow_runs if ancestry else (),
         keep_on_crash=request.keep_on_crash,
+        keep_for_parent=request.keep_for_parent,
     )
     return await Resumption(run, claim, request.regenerate_expired).start(record)
 

@@ -111,7 +111,7 @@ def why_orphaned(
         run = runs.get(run_id)
         if run is not None and run.state in _COMING_BACK:
             return None
-        what = _what_became_of(run, record, patience)
+        what = _what_became_of(run, record.outlives_crash_of(run_id), patience)
         if what is not None:
             return f"{_which(run_id, record)} {what}"
     return _why_if_all_completed(record, runs, patience)
@@ -121,13 +121,13 @@ def _which(run_id: UUID, record: Record) -> str:
     return "its flow run" if run_id == record.flow_runs[0] else "a flow run around it"
 
 
-def _what_became_of(run: FlowRunSeen | None, record: Record, patience: Patience) -> str | None:
+def _what_became_of(run: FlowRunSeen | None, outlives: bool, patience: Patience) -> str | None:
     """Say what ended a flow run and all that it stood for; `None` where nothing has."""
     if run is None:
         return "was deleted"
     if patience.is_silent(run):
-        return None if record.keep_on_crash else _silent(run, patience)
-    if run.state is StateType.CRASHED and record.keep_on_crash:
+        return None if outlives else _silent(run, patience)
+    if run.state is StateType.CRASHED and outlives:
         return None
     return _ended(run, patience) if run.state in _ENDED else None
 

@@ -126,7 +126,10 @@ async def _has_ended(run: Run, flow_run_id: UUID, were_left: bool) -> bool:
 async def _states_around(scope: RunScope) -> list[State[Any]]:
     """The states of the flow run and of the one at the top, as they are now."""
     ancestry = await ancestry_of(scope)
-    runs = {ancestry.flow_runs[0], ancestry.root} if ancestry else set[UUID]()
+    return await _states_of({ancestry.flow_runs[0], ancestry.root} if ancestry else set())
+
+
+async def _states_of(runs: Iterable[UUID]) -> list[State[Any]]:
     client = await prefect_client()
     with as_ledger_error("read a flow run's state"):
         found = [(await client.read_flow_run(one)).state for one in runs]
@@ -137,6 +140,15 @@ async def is_being_canceled(run: Run) -> bool:
     """Whether somebody has canceled the flow run, as far as Prefect can be asked."""
     with contextlib.suppress(LedgerError):
         return any(state.type in _CANCELED for state in await _states_around(run.scope))
+    return False
+
+
+async def is_wholly_ended(run: Run) -> bool:
+    """Whether the flow run was canceled, or a run around it has ended, as far as can be asked."""
+    with contextlib.suppress(LedgerError):
+        ancestry = await ancestry_of(run.scope)
+        around = await _states_of(ancestry.flow_runs[1:] if ancestry else ())
+        return any(one.type in _ENDED for one in around) or await is_being_canceled(run)
     return False
 
 
