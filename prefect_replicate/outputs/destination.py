@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import TypeAlias
 
 import anyio.to_thread
-import httpx
 from prefect.blocks.abstract import ObjectStorageBlock
-from prefect.blocks.core import Block, UnknownBlockType
-from prefect.exceptions import PrefectException
+from prefect.blocks.core import Block
 from prefect.filesystems import LocalFileSystem, RemoteFileSystem, WritableFileSystem
 
 from prefect_replicate.exceptions import ConfigurationError
 from prefect_replicate.outputs.failure import one_line
+from prefect_replicate.outputs.saved_block import load_block
 from prefect_replicate.outputs.staging import staging_root
 
 StorageBlock: TypeAlias = WritableFileSystem | ObjectStorageBlock
@@ -70,12 +69,7 @@ async def _load(reference: str) -> Block:
     match = _BLOCK_REFERENCE.fullmatch(reference)
     if match is None:
         raise ConfigurationError(f"Destination {reference!r} is not 'block:<type-slug>/<name>'.")
-    try:
-        return await Block.aload(match[1])
-    except (ValueError, RuntimeError, UnknownBlockType, PrefectException, httpx.HTTPError) as exc:
-        raise ConfigurationError(
-            f"Destination {reference!r} can't be loaded: {one_line(exc)}"
-        ) from exc
+    return await load_block(match[1], f"Destination {reference!r}")
 
 
 def _prepare_block(block: StorageBlock) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from prefect_replicate.exceptions import OutputError
 from prefect_replicate.outputs.destination import StorageBlock, label
 from prefect_replicate.outputs.failure import one_line
 from prefect_replicate.outputs.retry import TransferPolicy
+from prefect_replicate.outputs.saved_block import call_block
 from prefect_replicate.values import Prediction
 
 
@@ -42,13 +42,15 @@ async def upload(
 
 async def _hand_over(block: StorageBlock, path: Path) -> str:
     if isinstance(block, ObjectStorageBlock):
-        stored = await _call(block, "upload_from_path", path, path.name)
+        stored = await call_block(block, "upload_from_path", path, path.name)
     elif isinstance(block, RemoteFileSystem) and not block.basepath.startswith("smb:"):
         stored = await anyio.to_thread.run_sync(_put_file, block, path)
     else:
         # The interface takes the bytes at once, so that memory is the file's size.
         # fsspec's smb wants paths in a form that only `write_path` knows.
-        stored = await _call(block, "write_path", path.name, await anyio.Path(path).read_bytes())
+        stored = await call_block(
+            block, "write_path", path.name, await anyio.Path(path).read_bytes()
+        )
     return str(stored or path.name)
 
 
@@ -59,16 +61,3 @@ def _put_file(block: RemoteFileSystem, path: Path) -> str:
     filesystem.makedirs(target.rpartition("/")[0], exist_ok=True)
     filesystem.put_file(str(path), target)
     return target
-
-
-async def _call(block: StorageBlock, name: str, *args: Any) -> Any:
-    """Call a method of a block of any make without blocking the event loop.
-
-    Blocks declare theirs as async, as sync, with an `a`-twin, or with Prefect's `sync_compatible`
-    and `async_dispatch`, of which only the call itself shows whether it gives an awaitable.
-    """
-    method = getattr(block, f"a{name}", None) or getattr(block, name)
-    if inspect.iscoroutinefunction(method):
-        return await method(*args)
-    result = await anyio.to_thread.run_sync(method, *args)
-    return await result if inspect.isawaitable(result) else result
