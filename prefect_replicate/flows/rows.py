@@ -1,0 +1,196 @@
+"""The rows of a CSV, JSONL or Parquet file, each with its place in it."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any, BinaryIO, NoReturn
+
+from prefect_replicate.exceptions import ConfigurationError, InvalidInputError, ReplicateError
+from prefect_replicate.values import VideoRequest
+
+COLUMNS = tuple(VideoRequest.model_fields)
+OWN_INPUT = "input."
+"""What the name of a column begins with that is one of the model's own inputs."""
+
+# pandas writes the index of a filtered frame as such a column.
+_PANDAS_INDEX = "__index_level_"
+_PARQUET_ROWS_AT_ONCE = 1000
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one video is to be made from, as it was found."""
+
+    place: str
+    """Such as `row 17 of campaign.csv (line 19)`, or `item 3`."""
+    content: Any
+    problem: str | None = None
+    """Why it can't be read at all."""
+
+
+Reader = Callable[[BinaryIO, str], Iterator[Row]]
+
+
+def reader_for(name: str) -> Reader:
+    """Choose by the file name's suffix what reads the file; `name` is what messages call it.
+
+    Raises:
+        InvalidInputError: It has another suffix.
+    """
+    reader = _READERS.get(PurePath(name).suffix.casefold())
+    if reader is None:
+        refuse(f"{name} is of no kind that can be read; accepted are {', '.join(_READERS)}.")
+    return reader
+
+
+def refuse(message: str) -> NoReturn:
+    """Say what is wrong with a batch, and that nothing has happened yet.
+
+    Raises:
+        InvalidInputError: Always.
+    """
+    raise InvalidInputError(f"{message} Nothing was paid.")
+
+
+def _csv_rows(file: BinaryIO, name: str) -> Iterator[Row]:
+    reader = csv.reader(_lines(file, name), strict=True)
+    columns: list[str] = []
+    number = 0
+    for line, cells in _records(reader, name):
+        if not columns:
+            columns = [cell.strip() for cell in cells]
+            _check_columns(columns, name)
+            continue
+        number += 1
+        row = _csv_row(f"row {number} of {name} (line {line})", columns, cells)
+        if row.content or row.problem:
+            yield row
+    if not columns:
+        refuse(f"{name} is empty; its first line names the columns.")
+
+
+def _records(reader: Any, name: str) -> Iterator[tuple[int, list[str]]]:
+    """Each record with the line on which it begins, without blank lines."""
+    line = 1
+    try:
+        for cells in reader:
+            if cells:
+                yield line, cells
+            line = reader.line_num + 1
+    except csv.Error as exc:
+        refuse(f"{name} can't be read as CSV from line {line} on: {exc}.")
+
+
+def _csv_row(place: str, columns: list[str], cells: list[str]) -> Row:
+    if len(cells) > len(columns):
+        problem = f"it has {len(cells)} cells for {len(columns)} columns"
+        return Row(place, {}, f"{problem}; a cell with a comma in it is quoted")
+    return Row(
+        place,
+        {
+            column: _from_json(cell) if _is_input(column) else cell
+            for column, cell in zip(columns, cells, strict=False)
+            if cell.strip()
+        },
+    )
+
+
+def _is_input(column: str) -> bool:
+    return column == "input" or column.startswith(OWN_INPUT)
+
+
+def _from_json(cell: str) -> Any:
+    """A cell as JSON, where it reads as JSON, else as text."""
+    try:
+        return json.loads(cell, parse_constant=_no_constant)
+    except ValueError:
+        return cell
+
+
+def _no_constant(word: str) -> NoReturn:
+    """Python reads `NaN` and `Infinity` as JSON, and nobody else does."""
+    raise ValueError(word)
+
+
+def _jsonl_rows(file: BinaryIO, name: str) -> Iterator[Row]:
+    lines = enumerate(_lines(file, name), 1)
+    objects = ((line, text) for line, text in lines if text.strip())
+    for number, (line, text) in enumerate(objects, 1):
+        place = f"row {number} of {name} (line {line})"
+        try:
+            content = json.loads(text)
+        except ValueError as exc:
+            yield Row(place, {}, f"it is not JSON ({exc})")
+            continue
+        problem = None if isinstance(content, dict) else "it is not an object in braces"
+        yield Row(place, content, problem)
+
+
+def _parquet_rows(file: BinaryIO, name: str) -> Iterator[Row]:
+    try:
+        arrow: Any = importlib.import_module("pyarrow")
+        parquet: Any = importlib.import_module("pyarrow.parquet")
+    except ImportError as exc:
+        raise ConfigurationError(
+            f"Reading {name} needs pyarrow: pip install 'prefect-replicate[parquet]'."
+            " Nothing was paid."
+        ) from exc
+    try:
+        table = parquet.ParquetFile(file)
+        _check_columns([c for c in table.schema_arrow.names if not _is_index(c)], name)
+        batches = table.iter_batches(batch_size=_PARQUET_ROWS_AT_ONCE)
+        cells = (row for batch in batches for row in batch.to_pylist())
+        for number, row in enumerate(cells, 1):
+            yield Row(f"row {number} of {name}", _without_nulls(row))
+    except ReplicateError:
+        raise
+    except (arrow.ArrowException, OSError, ValueError) as exc:
+        refuse(f"{name} can't be read as Parquet: {' '.join(str(exc).split())[:200]}.")
+
+
+def _is_index(column: str) -> bool:
+    return column.startswith(_PANDAS_INDEX)
+
+
+def _without_nulls(cells: Mapping[str, Any]) -> dict[str, Any]:
+    """The cells that are given: every row of a struct column has all of the struct's fields."""
+    left = {k: v for k, v in cells.items() if v is not None and not _is_index(k)}
+    if isinstance(left.get("input"), dict):
+        left["input"] = {k: v for k, v in left["input"].items() if v is not None}
+    return left
+
+
+def _check_columns(columns: Iterable[str], name: str) -> None:
+    known = [c for c in columns if c in COLUMNS or c.removeprefix(OWN_INPUT) not in ("", c)]
+    unknown = [repr(c) for c in columns if c not in known]
+    accepted = f"accepted are {', '.join(COLUMNS)}, and 'input.NAME' for the model's own inputs"
+    if unknown:
+        hint = " Cells are separated by commas." if ";" in unknown[0] else ""
+        refuse(f"{name} has unknown columns: {', '.join(unknown[:5])}; {accepted}.{hint}")
+    twice = sorted({repr(c) for c in known if known.count(c) > 1})
+    if twice:
+        refuse(f"{name} has columns that are there twice: {', '.join(twice)}.")
+    if "prompt" not in known:
+        refuse(f"{name} has no column 'prompt'; {accepted}.")
+
+
+def _lines(file: BinaryIO, name: str) -> Iterator[str]:
+    for number, line in enumerate(file, 1):
+        try:
+            # Excel begins its UTF-8 with a byte order mark.
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError:
+            refuse(f"Line {number} of {name} is not UTF-8 text; save the file as UTF-8.")
+
+
+_READERS: dict[str, Reader] = {
+    ".csv": _csv_rows,
+    ".jsonl": _jsonl_rows,
+    ".ndjson": _jsonl_rows,
+    ".parquet": _parquet_rows,
+}
