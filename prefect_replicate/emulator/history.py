@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -47,6 +48,8 @@ class History:
         self._now = now
         self._writer = writer
         self._records: dict[str, Record] = {}
+        self._oldest_first: list[Record] = []
+        self._moments: list[float] = []
         self._files: dict[str, tuple[Record, Artifact]] = {}
         self._creates: dict[str, int] = {}
         self._cancel_requests = 0
@@ -79,7 +82,13 @@ class History:
 
     def records(self) -> list[Record]:
         """Return all predictions, newest first."""
-        return sorted(self._records.values(), key=stored_at, reverse=True)
+        return self._oldest_first[::-1]
+
+    def records_between(self, after: float | None, before: float | None) -> list[Record]:
+        """Return those that the database says were created from `after` until before `before`."""
+        start = 0 if after is None else bisect_left(self._moments, after)
+        stop = len(self._moments) if before is None else bisect_left(self._moments, before)
+        return self._oldest_first[start:stop][::-1]
 
     def find(self, prediction_id: str) -> Record | None:
         """Return the prediction with this id, if there is one."""
@@ -94,7 +103,15 @@ class History:
         fingerprint = _fingerprint(record)
         self._creates[fingerprint] = self._creates.get(fingerprint, 0) + 1
         self._files.update((key, (record, file)) for key, file in files_of(record).items())
+        self._list(record)
         self._records[record.id] = record  # the last, as tests look on from other threads
+
+    def _list(self, record: Record) -> None:
+        # The database keeps six digits of a second, which is what a client can ask for.
+        moment = round(stored_at(record), 6)
+        place = bisect_right(self._moments, moment)
+        self._moments.insert(place, moment)
+        self._oldest_first.insert(place, record)
 
     def cancel(self, record: Record, now: float, lag: float) -> State:
         """Note a cancel, which takes hold `lag` seconds later if the model already runs."""
@@ -108,6 +125,8 @@ class History:
     def clear(self) -> None:
         """Forget all predictions."""
         self._records.clear()
+        self._oldest_first.clear()
+        self._moments.clear()
         self._files.clear()
         self._creates.clear()
         self._cancel_requests = 0

@@ -18,7 +18,6 @@ from prefect_replicate.emulator.orders import order_from
 from prefect_replicate.emulator.platform import platform_of
 from prefect_replicate.emulator.predictions import Record, ending_of, state_at
 from prefect_replicate.emulator.problems import InvalidField
-from prefect_replicate.emulator.serialise import stored_at
 from prefect_replicate.emulator.timestamps import parse_time
 from prefect_replicate.emulator.validation import (
     CREATE,
@@ -60,11 +59,7 @@ async def list_predictions(request: Request) -> Response:
         raise problems.bad_request(f"source can only be web, not {source!r}")
     platform = platform_of(request)
     after, before = _moment(request, "created_after"), _moment(request, "created_before")
-    records = [
-        record
-        for record in platform.history.records()
-        if source is None and _is_between(record, after, before)
-    ]
+    records = platform.history.records_between(after, before) if source is None else []
     now, writer = platform.clock.now(), platform.writer
     return paged(
         request,
@@ -157,12 +152,6 @@ def _moment(request: Request, name: str) -> float | None:
         return parse_time(text)
     except ValueError as exc:
         raise problems.bad_request(f"{name} is not an ISO 8601 date-time: {text!r}") from exc
-
-
-def _is_between(record: Record, after: float | None, before: float | None) -> bool:
-    # The database keeps six digits of a second, which is what a client can ask for.
-    created = round(stored_at(record), 6)
-    return (after is None or created >= after) and (before is None or created < before)
 
 
 def _find_record(request: Request) -> Record:
