@@ -14,6 +14,12 @@ def _path_as_text(value: Any) -> Any:
     return str(value) if isinstance(value, PurePath) else value
 
 
+def _whole_number_as_text(value: Any) -> Any:
+    """Write a number out; pandas has `17.0` for 17 where others of its column are missing."""
+    is_whole = isinstance(value, int | float) and value % 1 == 0 and not isinstance(value, bool)
+    return str(int(value)) if is_whole else value
+
+
 def _not_empty(prompt: str) -> str:
     if not prompt.strip():
         raise ValueError("it is empty")
@@ -58,8 +64,6 @@ class VideoRequest(BaseModel):
     resolution: str | None = Field(default=None, description="Such as `720p`.")
     seed: int | None = Field(default=None, description="For a result that can be repeated.")
     negative_prompt: str | None = Field(default=None, description="What the video is not to show.")
-    id: str | None = Field(
-        default=None,
-        coerce_numbers_to_str=True,
-        description="Yours, to tell the outcomes apart; nothing is sent of it.",
+    id: Annotated[str, BeforeValidator(_whole_number_as_text)] | None = Field(
+        default=None, description="Yours, to tell the outcomes apart; it is not sent."
     )

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect import flow
 
 from prefect_replicate import VideoRequest
 from prefect_replicate.exceptions import InvalidInputError
@@ -25,6 +26,8 @@ NAN = float("nan")
         ({"prompt": "a fox", "seed": 7.0}, VideoRequest(prompt="a fox", seed=7)),
         ({"prompt": "a fox", "duration": "5"}, VideoRequest(prompt="a fox", duration=5)),
         ({"prompt": "a fox", "id": 12}, VideoRequest(prompt="a fox", id="12")),
+        ({"prompt": "a fox", "id": 12.0}, VideoRequest(prompt="a fox", id="12")),
+        ({"prompt": "a fox", "id": NAN}, FOX),
         ({"prompt": "a fox", "image": Path("f.png")}, VideoRequest(prompt="a fox", image="f.png")),
         (
             {"prompt": "a fox", "input": {"fps": 24}, "input.loop": True, "input.style": NAN},
@@ -191,6 +194,16 @@ def test_equal_requests_are_found_whatever_they_are_called() -> None:
 
     assert duplicates(requests) == [[1, 2], [3, 5]]
     assert duplicates([FOX]) == []
+
+
+def test_a_flow_takes_requests_in_each_form_and_keeps_what_only_we_can_read() -> None:
+    @flow
+    def campaign(requests: list[VideoRequest | dict[str, Any] | str]) -> None: ...
+
+    records = ["a fox", {"prompt": "a fox"}, FOX, {"prompt": "a fox", "id": NAN, "model": NAN}]
+    given = campaign.validate_parameters({"requests": records})["requests"]
+
+    assert given == ["a fox", FOX, FOX, records[3]]
 
 
 def test_a_request_survives_json_and_a_pickle() -> None:
