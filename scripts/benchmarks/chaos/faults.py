@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from prefect_replicate.emulator import Emulator
-from prefect_replicate.emulator.faults import FaultKind
+from prefect_replicate.emulator.faults import FaultKind, FaultPlan
 
 
 class _Weather(NamedTuple):
@@ -63,10 +62,10 @@ _ALL = (
 )
 
 
-def add_faults(emulator: Emulator, seed: int) -> None:
+def add_faults(faults: FaultPlan, seed: int) -> None:
     """Spoil about every third request, of every kind that a run sends."""
     for number, weather in enumerate(_ALL):
-        emulator.faults.add_random(
+        faults.add_random(
             weather.rates,
             seed + number,
             method=weather.method,

@@ -123,7 +123,7 @@ def chaotic_place(folder: Path, seed: int) -> Generator[Place]:
     """Start the servers, and deploy the flows."""
     with Emulator() as emulator, prefect_server(folder / "prefect") as server:
         emulator.behave(cancel_lag=0.3)
-        add_faults(emulator, seed)
+        add_faults(emulator.faults, seed)
         replicate = {
             "REPLICATE_API_TOKEN": emulator.token,
             "REPLICATE_BASE_URL": emulator.base_url,
