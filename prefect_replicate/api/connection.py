@@ -15,7 +15,8 @@ from replicate.client import Client
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 from tenacity.wait import wait_random_exponential
 
-from prefect_replicate.api.replies import error_in, retry_after
+from prefect_replicate.api.replies import allowance, error_in, reduced_limit, retry_after
+from prefect_replicate.api.throttle import Gates, Turn
 from prefect_replicate.engine import process_state
 from prefect_replicate.exceptions import (
     APIError,
@@ -30,7 +31,7 @@ DEFAULT_BASE_URL = "https://api.replicate.com"
 _TIMEOUT = httpx.Timeout(60.0, connect=10.0, pool=60.0)
 _RETRY_SECONDS = 30.0
 _THROTTLED_SECONDS = 600.0  # a 429 is a queue, not a fault: nothing is lost by standing in it
-_LONGEST_PAUSE = 30.0
+_LONGEST_PAUSE = 60.0  # all of Replicate's limits are full again after a minute
 
 # Raised before a byte of the request has gone out.
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
@@ -43,11 +44,15 @@ class Address(NamedTuple):
     token: SecretStr
 
 
-class _Permit(NamedTuple):
-    """Whether a request that must not be repeated may still be sent."""
+class Permit(NamedTuple):
+    """When a request that must not be repeated may be sent."""
 
+    turn: Turn
+    """Its place in the queue; whoever has made it gives it back if it was not used."""
     unwanted: asyncio.Event
+    """Once set, no further attempt is made."""
     confirm: Callable[[], Awaitable[None]]
+    """Called right before each attempt; raises where it must not be made."""
 
 
 class LostReplyError(Exception):
@@ -89,6 +94,7 @@ class Connection:
         http = new_client(address)._async_client  # pyright: ignore[reportPrivateUsage]
         http._transport.max_attempts = 1  # pyright: ignore  # see `new_client`
         self._http = http
+        self.gates = Gates()
 
     async def read(self, method: str, path: str, **kwargs: Any) -> Any:
         """Send a request that may be repeated, and return the JSON of its reply.
@@ -110,19 +116,12 @@ class Connection:
         """
         return await self._attempt("GET", path, None, kwargs)
 
-    async def write(
-        self,
-        path: str,
-        unwanted: asyncio.Event,
-        confirm: Callable[[], Awaitable[None]],
-        **kwargs: Any,
-    ) -> Any:
+    async def write(self, path: str, permit: Permit, **kwargs: Any) -> Any:
         """Send a POST that must not be repeated once it can have been processed.
 
         Args:
             path: Below the base URL.
-            unwanted: Once set, no further attempt is made.
-            confirm: Called right before each attempt; raises where it must not be made.
+            permit: When it may be sent.
             kwargs: As for `httpx.AsyncClient.request`.
 
         Raises:
@@ -131,12 +130,12 @@ class Connection:
             APIError: The API refused, so that nothing was paid.
             APIUnreachableError: It could not be sent after half a minute of attempts.
         """
-        return await self._send("POST", path, _Permit(unwanted, confirm), **kwargs)
+        return await self._send("POST", path, permit, **kwargs)
 
-    async def _send(self, method: str, path: str, permit: _Permit | None, **kwargs: Any) -> Any:
+    async def _send(self, method: str, path: str, permit: Permit | None, **kwargs: Any) -> Any:
         attempts = AsyncRetrying(
             retry=retry_if_exception(lambda exc: isinstance(exc, Refused)),
-            stop=_out_of_patience,
+            stop=lambda state: _out_of_patience(state, permit),
             wait=_pause,
             sleep=lambda seconds: _sleep(seconds, permit),
             reraise=True,
@@ -154,15 +153,13 @@ class Connection:
         return path.removeprefix(own) if path.startswith(f"{own}/") else path
 
     async def _attempt(
-        self, method: str, path: str, permit: _Permit | None, kwargs: dict[str, Any]
+        self, method: str, path: str, permit: Permit | None, kwargs: dict[str, Any]
     ) -> Any:
         repeatable = permit is None
-        if permit is not None:
-            await permit.confirm()
-            if permit.unwanted.is_set():
-                raise APIError(f"{method} {path} was not sent: nobody waits for it any more.")
+        turn = permit.turn if permit else self.gates.turn(method, path)
+        await (_come(permit, f"{method} {path}") if permit else turn.come())
         try:
-            reply = await self._http.request(method, path, **kwargs)
+            reply = await self._reply(turn, method, path, kwargs)
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as exc:
             raise self._bad_address(exc) from exc
         except httpx.TransportError as exc:
@@ -170,6 +167,26 @@ class Connection:
                 raise LostReplyError(f"{method} {path}: {_described(exc)}") from exc
             raise Refused(self._unreachable(exc), None) from exc
         return self._content_of(reply, method, path, repeatable)
+
+    async def _reply(
+        self, turn: Turn, method: str, path: str, kwargs: dict[str, Any]
+    ) -> httpx.Response:
+        """Send a request whose turn it is, and let the queue know what came of it."""
+        try:
+            reply = await self._http.request(method, path, **kwargs)
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError, *_NEVER_SENT):
+            turn.give_back()
+            raise
+        except BaseException:
+            turn.spent()
+            raise
+        if reply.status_code == 429:
+            turn.refused(retry_after(reply), _LONGEST_PAUSE, reduced_limit(reply))
+        elif stated := allowance(reply):
+            turn.answered(*stated)
+        else:
+            turn.spent()
+        return reply
 
     def _content_of(self, reply: httpx.Response, method: str, path: str, repeatable: bool) -> Any:
         what = f"{method} {path}"
@@ -203,7 +220,21 @@ class Connection:
         return APIUnreachableError(f"Replicate's API at {host} can't be reached: {_described(exc)}")
 
 
-async def _sleep(seconds: float, permit: _Permit | None) -> None:
+async def _come(permit: Permit, what: str) -> None:
+    coming = asyncio.create_task(permit.turn.come())
+    stop = asyncio.create_task(permit.unwanted.wait())
+    try:
+        await asyncio.wait({coming, stop}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        coming.cancel()
+        stop.cancel()
+    if permit.turn.is_held:
+        await permit.confirm()
+    if permit.unwanted.is_set():
+        raise APIError(f"{what} was not sent: nobody waits for it any more.")
+
+
+async def _sleep(seconds: float, permit: Permit | None) -> None:
     if permit is None:
         await asyncio.sleep(seconds)
         return
@@ -211,15 +242,20 @@ async def _sleep(seconds: float, permit: _Permit | None) -> None:
         await asyncio.wait_for(permit.unwanted.wait(), seconds)
 
 
-def _out_of_patience(state: RetryCallState) -> bool:
-    throttled = _last_refusal(state).error.status == 429
-    limit = _THROTTLED_SECONDS if throttled else _RETRY_SECONDS
-    return (state.seconds_since_start or 0.0) >= limit
+def _out_of_patience(state: RetryCallState, permit: Permit | None) -> bool:
+    passed = state.seconds_since_start or 0.0
+    if _last_refusal(state).error.status != 429:
+        return passed >= _RETRY_SECONDS
+    # What a create has waited because others were refused is no sign that it always will be.
+    return (permit.turn.seconds_refused if permit else passed) >= _THROTTLED_SECONDS
 
 
 def _pause(state: RetryCallState) -> float:
+    refusal = _last_refusal(state)
+    if refusal.error.status == 429:
+        return 0.0  # the queue waits, for all
     backoff = wait_random_exponential(multiplier=0.5, max=_LONGEST_PAUSE)(state)
-    asked = _last_refusal(state).pause
+    asked = refusal.pause
     return backoff if asked is None else min(asked, _LONGEST_PAUSE) + min(backoff, 1.0)
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel
 
-from prefect_replicate.api.connection import Connection, LostReplyError
+from prefect_replicate.api.connection import Connection, LostReplyError, Permit
 from prefect_replicate.api.models import ResolvedModel
 from prefect_replicate.api.replies import parsed
 from prefect_replicate.engine import process_state
@@ -37,8 +36,7 @@ async def post_prediction(
     model: ResolvedModel,
     input: dict[str, Any],
     cancel_after: float,
-    unwanted: asyncio.Event,
-    confirm: Callable[[], Awaitable[None]],
+    permit: Permit,
 ) -> Prediction:
     """Send one create.
 
@@ -47,8 +45,7 @@ async def post_prediction(
         model: Decides the route.
         input: JSON, with no local files left in it.
         cancel_after: Seconds from creation after which Replicate ends it; at least 5.
-        unwanted: Once set, a create that was refused for now is not tried again.
-        confirm: Called right before it is sent, each time; raises where it must not be.
+        permit: When it may be sent.
 
     Raises:
         LostReplyError: It was sent, and whether a prediction exists is unknown.
@@ -59,9 +56,7 @@ async def post_prediction(
         body["version"] = model.version
     headers = {"Cancel-After": f"{max(5, round(cancel_after))}s"}
     try:
-        reply = await connection.write(
-            model.create_path, unwanted, confirm, json=body, headers=headers
-        )
+        reply = await connection.write(model.create_path, permit, json=body, headers=headers)
     except APIError as exc:
         if exc.status != 422:
             raise

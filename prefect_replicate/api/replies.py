@@ -9,10 +9,12 @@ from typing import Any, TypeVar, cast
 import httpx
 from pydantic import BaseModel, ValidationError
 
+from prefect_replicate.api.throttle import Limit
 from prefect_replicate.exceptions import APIError
 
 _SECONDS = re.compile(r"\d+(\.\d+)?")
 _IN_TEXT = re.compile(r"resets in ~(\d+(?:\.\d+)?)\s*s")
+_REDUCED = re.compile(r"(\d+) requests per minute(?: with a burst of (\d+))?")
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -49,6 +51,21 @@ def retry_after(reply: httpx.Response) -> float | None:
             return float(number[0])
     in_text = _IN_TEXT.search(str(body.get("detail", "")))
     return float(in_text[1]) if in_text else None
+
+
+def allowance(reply: httpx.Response) -> tuple[float, float] | None:
+    """Requests that are left, and seconds until all are; files' replies, for one, don't say."""
+    stated = [reply.headers.get(f"ratelimit-{name}", "") for name in ("remaining", "reset")]
+    remaining, reset = map(_SECONDS.fullmatch, stated)
+    return (float(remaining[0]), float(reset[0])) if remaining and reset else None
+
+
+def reduced_limit(reply: httpx.Response) -> Limit | None:
+    """The limit that a 429 names, as it does to accounts with little credit."""
+    named = _REDUCED.search(str(_object_in(reply).get("detail", "")))
+    if named is None or not int(named[1]):
+        return None
+    return Limit(int(named[1]) / 60, max(1, int(named[2] or 1)))
 
 
 def _object_in(reply: httpx.Response) -> dict[str, Any]:

@@ -87,8 +87,11 @@ class Front:
         platform = self._platform
         low_credit = platform.behaviour.rate_limits == "low-credit"
         table = limits.LOW_CREDIT if low_credit else limits.STANDARD
-        verdict = platform.meter.take(table, bucket, platform.clock.now())
-        if not verdict.allowed and platform.behaviour.rate_limits != "off":
+        now = platform.clock.now()
+        if platform.behaviour.rate_limits == "off":  # as to whoever has not asked for long
+            platform.meter.clear()
+        verdict = platform.meter.take(table, bucket, now)
+        if not verdict.allowed:
             raise problems.throttled(
                 verdict.retry_after, low_credit=low_credit and bucket == "create"
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import logging
 import os
@@ -13,7 +14,7 @@ from typing import Any
 
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
 
-from prefect_replicate.api.connection import LostReplyError
+from prefect_replicate.api.connection import LostReplyError, Permit
 from prefect_replicate.api.input_files import (
     inlined,
     needs_upload,
@@ -27,6 +28,7 @@ from prefect_replicate.exceptions import ReplicateError, UncertainCreateError
 from prefect_replicate.ledger.occurrences import claim_of
 from prefect_replicate.ledger.record import Record, digest, record_key
 from prefect_replicate.ledger.scope import ancestry_of
+from prefect_replicate.lifecycle.admission import Admission, admit
 from prefect_replicate.lifecycle.adoption import look_for_lost, take
 from prefect_replicate.lifecycle.cancellation import outlives_end_of_run, stop, stop_unless_kept
 from prefect_replicate.lifecycle.intent import Intent
@@ -69,6 +71,11 @@ class _Create:
     cancel_after: float
     intent: Intent | None
     """`None` outside of flow and task runs."""
+    admission: Admission
+
+    def permit(self, run: Run) -> Permit:
+        confirm = functools.partial(self.confirm, run)
+        return Permit(self.admission.turn, run.caller.interrupted, confirm)
 
     async def confirm(self, run: Run) -> None:
         await look_for_end_elsewhere(run)
@@ -92,7 +99,8 @@ async def create(run: Run, request: Request) -> Prediction:
     model = await resolve_model(run.connection, request.model)
     if run.scope.is_recorded:
         await refuse_if_ended(run)
-    work = asyncio.create_task(_create_once(run, request, model, files))
+    admission = await admit(run)
+    work = asyncio.create_task(_create_once(run, request, model, files, admission))
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:
@@ -101,7 +109,18 @@ async def create(run: Run, request: Request) -> Prediction:
         raise
 
 
-async def _create_once(run: Run, request: Request, model: ResolvedModel, files: Any) -> Prediction:
+async def _create_once(
+    run: Run, request: Request, model: ResolvedModel, files: Any, admission: Admission
+) -> Prediction:
+    try:
+        return await _resume_or_send(run, request, model, files, admission)
+    finally:
+        admission.give_back()
+
+
+async def _resume_or_send(
+    run: Run, request: Request, model: ResolvedModel, files: Any, admission: Admission
+) -> Prediction:
     intent = await _start(run, request, model, files) if run.scope.is_recorded else None
     if isinstance(intent, Prediction):
         return intent
@@ -110,7 +129,7 @@ async def _create_once(run: Run, request: Request, model: ResolvedModel, files: 
     except ReplicateError:
         await _void(intent)
         raise
-    ready = _Create(model, sent, digest(sent), request.cancel_after, intent)
+    ready = _Create(model, sent, digest(sent), request.cancel_after, intent, admission)
     return await _send_and_record(run, ready)
 
 
@@ -192,8 +211,7 @@ async def _send_or_adopt(run: Run, create: _Create) -> Prediction:
                 create.model,
                 create.input,
                 create.cancel_after,
-                run.caller.interrupted,
-                lambda: create.confirm(run),
+                create.permit(run),
             )
         )
     except ReplicateError:

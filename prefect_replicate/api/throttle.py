@@ -1,0 +1,311 @@
+"""How fast an account may be asked, as far as this process can know, and whose turn it is.
+
+Every reply says how many requests of its class are left, to all who share the account. Requests are
+spaced so that some always are: the fewer are left, the longer the pause. So processes that do not
+know of each other slow down together before Replicate refuses one of them, and one alone settles at
+the full rate.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import math
+import random
+import re
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+RESERVE = 30.0
+"""Requests that are left where a process settles that has the account for itself."""
+
+FIRST_ALONE_SECONDS = 2.0
+"""How long the first create of a process keeps the others, until its reply says how many may go."""
+
+_NEGLIGIBLE_SECONDS = 0.002
+_JITTER_SECONDS = 0.25  # or all processes that were refused together would come again together
+
+_CREATE = re.compile(r"/predictions/?$")
+_GET = re.compile(r"/v1/predictions/[^/]+/?$")
+
+
+class Limit(NamedTuple):
+    """A bucket that holds `burst` requests and gets `per_second` back."""
+
+    per_second: float
+    burst: float
+
+    def fits(self, remaining: float, reset: float) -> bool:
+        """Whether such a bucket with `remaining` left, rounded down, is full in `reset` seconds."""
+        missing = self.burst - remaining
+        return missing > 0 and (missing - 1) / self.per_second <= reset <= (
+            missing / self.per_second + 1
+        )
+
+
+# https://replicate.com/docs/topics/predictions/rate-limits; the limit of reads of a prediction, as
+# its replies show it.
+CREATES = Limit(600 / 60, 600)
+GETS = Limit(60_000 / 60, 60_000)
+OTHERS = Limit(3_000 / 60, 3_000)
+
+
+def learned(limit: Limit, documented: Limit, remaining: float, reset: float) -> Limit:
+    """The limit that fits what a reply says, which is not enough to know any limit by.
+
+    Args:
+        limit: What was assumed so far.
+        documented: What holds for accounts in good standing.
+        remaining: Requests left.
+        reset: Seconds until the bucket is full, rounded up.
+    """
+    for known in (limit, documented):
+        if known.fits(remaining, reset):
+            return known
+    if remaining < 1:
+        return Limit(1 / max(reset, 1.0), 1)
+    return documented if remaining >= limit.burst else limit
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What is known of one class of requests; times are seconds of any one clock."""
+
+    documented: Limit
+    limit: Limit
+    tokens: float
+    """Left at `counted_at`, by the last reply."""
+    counted_at: float
+    is_known: bool = True
+    """Whether requests need not wait for the reply to the first one."""
+    under_way: int = 0
+    """Permits that are given and not settled."""
+    last_at: float | None = None
+    """When the last permit was given, if it was not given back."""
+    closed_until: float = -math.inf
+    refusals: int = 0
+    """In a row."""
+
+    @classmethod
+    def of(cls, documented: Limit, now: float, *, is_known: bool) -> Budget:
+        return cls(documented, documented, documented.burst, now, is_known)
+
+    def left(self, now: float) -> float:
+        """Requests left, without those under way, if nobody else asks."""
+        filled = self.tokens + self.limit.per_second * (now - self.counted_at)
+        return min(self.limit.burst, filled) - self.under_way
+
+    def opens_at(self, now: float) -> float:
+        """When the next request may be sent; infinity where only a reply can tell."""
+        if not self.is_known and self.last_at is not None and self.under_way:
+            return max(self.last_at + FIRST_ALONE_SECONDS, self.closed_until)
+        if self.limit.burst - self.under_way < 1:
+            return math.inf
+        short = max(0.0, 1 - self.left(now)) / self.limit.per_second
+        return max(self.closed_until, now + short if short else now, self._paced())
+
+    def _paced(self) -> float:
+        """When the pause, which is reserve ÷ (rate × left), is over; `left` grows meanwhile."""
+        if self.last_at is None:
+            return -math.inf
+        rate, burst = self.limit
+        reserve = min(RESERVE, burst)
+        left = self.tokens + rate * (self.last_at - self.counted_at) - self.under_way
+        growth = (math.sqrt(left * left + 4 * reserve) - left) / 2
+        return self.last_at + max(growth, reserve / (burst - self.under_way)) / rate
+
+    def taken(self, now: float) -> Budget:
+        return replace(self, under_way=self.under_way + 1, last_at=now)
+
+    def given_back(self) -> Budget:
+        """Nothing was sent, so that the next need not wait for it."""
+        return replace(self, under_way=self.under_way - 1, last_at=None)
+
+    def spent(self, now: float) -> Budget:
+        """It was sent, and its reply says nothing."""
+        left = self.left(now) + self.under_way - 1
+        return replace(
+            self, under_way=self.under_way - 1, tokens=left, counted_at=now, is_known=True
+        )
+
+    def answered(self, now: float, remaining: float, reset: float) -> Budget:
+        return replace(
+            self,
+            limit=learned(self.limit, self.documented, remaining, reset),
+            tokens=remaining,
+            counted_at=now,
+            is_known=True,
+            under_way=self.under_way - 1,
+            refusals=0,
+        )
+
+    def refused(self, now: float, pause: float, limit: Limit | None) -> Budget:
+        """Nothing more is sent for `pause` seconds.
+
+        Args:
+            now: When the refusal came.
+            pause: As it says, or `own_pause`.
+            limit: If it names one.
+        """
+        until = max(self.closed_until, now + pause)
+        return replace(
+            self,
+            limit=limit or self.limit,
+            tokens=1.0,
+            counted_at=until,
+            is_known=True,
+            under_way=self.under_way - 1,
+            closed_until=until,
+            refusals=self.refusals + (now >= self.closed_until),
+        )
+
+    def own_pause(self, longest: float) -> float:
+        """Seconds to wait after a refusal that does not say for how long."""
+        return min(longest, 0.5 * 2.0 ** min(self.refusals, 10))
+
+
+class Gate:
+    """The queue for one class of requests of a connection. Lives on the engine's loop."""
+
+    def __init__(self, documented: Limit, *, first_alone: bool = False) -> None:
+        self._documented = documented
+        self._first_alone = first_alone
+        self._known: Budget | None = None
+        self._queue: list[tuple[tuple[int, int], asyncio.Future[None]]] = []
+        self._numbers = itertools.count()
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def budget(self) -> Budget:
+        if self._known is None:
+            self._known = Budget.of(self._documented, _now(), is_known=not self._first_alone)
+        return self._known
+
+    @property
+    def waiting(self) -> int:
+        return sum(not future.done() for _, future in self._queue)
+
+    def soon(self, seconds: float) -> int:
+        """How many of those who wait can be let in within some seconds."""
+        return min(self.waiting, int(self.budget.limit.per_second * seconds))
+
+    def turn(self, *, ahead: bool = False) -> Turn:
+        """A place in the queue.
+
+        Args:
+            ahead: Of all that are not.
+        """
+        return Turn(self, (not ahead, next(self._numbers)))
+
+    async def enter(self, place: tuple[int, int]) -> None:
+        future = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._queue, (place, future))
+        self._let_in()
+        try:
+            await future
+        except asyncio.CancelledError:
+            if not future.cancelled():  # it was let in at the same moment
+                self.now_knows(self.budget.given_back())
+            raise
+
+    def now_knows(self, budget: Budget) -> None:
+        self._known = budget
+        self._let_in()
+
+    def _let_in(self) -> None:
+        now = _now()
+        while (first := self._first()) is not None:
+            opens_at = self.budget.opens_at(now)
+            if opens_at > now + _NEGLIGIBLE_SECONDS:
+                self._look_again(opens_at)
+                return
+            heapq.heappop(self._queue)
+            self._known = self.budget.taken(now)
+            first.set_result(None)
+
+    def _first(self) -> asyncio.Future[None] | None:
+        while self._queue and self._queue[0][1].done():
+            heapq.heappop(self._queue)
+        return self._queue[0][1] if self._queue else None
+
+    def _look_again(self, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if when < math.inf:
+            self._timer = asyncio.get_running_loop().call_at(when, self._let_in)
+
+
+class Turn:
+    """The place of one request in its queue, which it keeps when it is refused for now."""
+
+    def __init__(self, gate: Gate, place: tuple[int, int]) -> None:
+        self._gate = gate
+        self._place = place
+        self._is_held = False
+        self.seconds_refused = 0.0
+        """How long it has been told to wait, altogether."""
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the request may be sent now."""
+        return self._is_held
+
+    async def come(self) -> None:
+        """Wait until it may; whoever gives up then has lost nothing."""
+        if not self._is_held:
+            await self._gate.enter(self._place)
+            self._is_held = True
+
+    def give_back(self) -> bool:
+        """Let the next go if nothing was sent; says whether that is so."""
+        return self._settle(self._gate.budget.given_back())
+
+    def spent(self) -> None:
+        self._settle(self._gate.budget.spent(_now()))
+
+    def answered(self, remaining: float, reset: float) -> None:
+        self._settle(self._gate.budget.answered(_now(), remaining, reset))
+
+    def refused(self, pause: float | None, longest: float, limit: Limit | None) -> None:
+        """A 429: everyone of this class waits.
+
+        Args:
+            pause: Seconds, if it says for how long.
+            longest: Seconds of trust in that.
+            limit: If it names one.
+        """
+        budget = self._gate.budget
+        seconds = budget.own_pause(longest) if pause is None else min(pause, longest)
+        self.seconds_refused += seconds
+        jitter = random.uniform(0, _JITTER_SECONDS)
+        self._settle(budget.refused(_now(), seconds + jitter, limit))
+
+    def _settle(self, budget: Budget) -> bool:
+        was_held, self._is_held = self._is_held, False
+        if was_held:
+            self._gate.now_knows(budget)
+        return was_held
+
+
+class Gates:
+    """Of one connection: the three classes of requests that Replicate counts apart."""
+
+    def __init__(self) -> None:
+        self.creates = Gate(CREATES, first_alone=True)
+        self.gets = Gate(GETS)
+        self.others = Gate(OTHERS)
+
+    def turn(self, method: str, path: str) -> Turn:
+        """A place for a request; a cancel's is ahead of what only looks."""
+        path = path.partition("?")[0]
+        if method == "POST" and _CREATE.search(path):
+            return self.creates.turn()
+        if method == "GET" and _GET.search(path):
+            return self.gets.turn()
+        return self.others.turn(ahead=path.endswith("/cancel"))
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

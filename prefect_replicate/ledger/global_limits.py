@@ -1,0 +1,222 @@
+"""The limit of creates that all workers of a Prefect server share, where one is set up.
+
+It is a global concurrency limit whose slots come back with time. A slot is a request of 12 to 120
+ms, so they are taken in blocks, by one request at a time for all creates of a process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate as LimitCreate
+from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate as LimitUpdate
+from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_API_URL
+
+from prefect_replicate.engine import process_state
+from prefect_replicate.exceptions import ConfigurationError
+from prefect_replicate.ledger.prefect_api import as_ledger_error, prefect_client
+
+NAME = "replicate-creates"
+
+AHEAD_SECONDS = 3.0
+"""Creates that are about to come are counted when a block is taken, as far ahead as this."""
+
+_ABSENT_SECONDS = 180.0
+"""How long a limit that is not there is not asked for again."""
+
+_SPARE_SECONDS = 10.0
+"""How long a slot is good that nobody has used."""
+
+_LARGEST_BLOCK = 50
+_LONGEST_PAUSE = 60.0
+_SPREAD = 0.2  # or the processes that wait would all look at the same moment, and one would get all
+
+
+@dataclass(frozen=True)
+class GlobalLimit:
+    """How a limit stands."""
+
+    limit: int
+    per_second: float
+    used: int
+    """Slots taken that have not come back."""
+
+    @property
+    def block(self) -> int:
+        """The most slots to take at once."""
+        return min(_LARGEST_BLOCK, max(1, self.limit // 20))
+
+    def seconds_until(self, slots: int) -> float:
+        """When so many are free, if nobody takes any."""
+        return max(0.0, self.used + slots - self.limit) / self.per_second
+
+
+async def read_limit() -> GlobalLimit | None:
+    """The limit in force, if there is one.
+
+    Raises:
+        ConfigurationError: It would never let anything pass.
+        LedgerError: Prefect's API could not be asked.
+    """
+    client = await prefect_client()
+    with as_ledger_error(f"read the limit {NAME}"):
+        try:
+            found = await client.read_global_concurrency_limit_by_name(NAME)
+        except ObjectNotFound:
+            return None
+    if not found.active:
+        return None
+    rate = found.slot_decay_per_second
+    if not found.limit or not rate:
+        wrong = "is 0" if not found.limit else "has a slot decay of 0"
+        raise ConfigurationError(
+            f"Prefect's global concurrency limit {NAME} {wrong}, so that no prediction may be"
+            " created. Set it with `prefect-replicate limits`, or make it inactive."
+        )
+    return GlobalLimit(found.limit, rate, found.active_slots)
+
+
+async def set_limit(per_minute: int) -> None:
+    """Let so many predictions be created each minute, by everyone who uses this server."""
+    client = await prefect_client()
+    wanted: dict[str, Any] = {
+        "limit": per_minute,
+        "slot_decay_per_second": per_minute / 60,
+        "active": True,
+    }
+    with as_ledger_error(f"set the limit {NAME}"):
+        try:
+            await client.update_global_concurrency_limit(NAME, LimitUpdate(**wanted))
+        except ObjectNotFound:
+            await client.create_global_concurrency_limit(LimitCreate(name=NAME, **wanted))
+
+
+async def remove_limit() -> bool:
+    """Says whether there was one."""
+    client = await prefect_client()
+    with as_ledger_error(f"remove the limit {NAME}"):
+        try:
+            await client.delete_global_concurrency_limit_by_name(NAME)
+        except ObjectNotFound:
+            return False
+    return True
+
+
+async def _take(slots: int) -> float | None:
+    """Take slots, or say how many seconds Prefect asks to wait instead."""
+    client = await prefect_client()
+    with as_ledger_error(f"take slots of the limit {NAME}"):
+        try:
+            await client.increment_concurrency_slots([NAME], slots, mode="rate_limit")
+        except httpx.HTTPStatusError as exc:
+            if exc.response.status_code != 423:
+                raise
+            return min(_LONGEST_PAUSE, float(exc.response.headers.get("retry-after", 1)))
+    return None
+
+
+class Slots:
+    """Those of one process, from one Prefect server. Lives on the engine's loop."""
+
+    def __init__(self) -> None:
+        self._spare: deque[float] = deque()  # when they were taken
+        self._waiting: deque[asyncio.Future[bool]] = deque()
+        self._fetching: asyncio.Task[None] | None = None
+        self._absent_until = 0.0
+        self.limit: GlobalLimit | None = None
+        """As it stood when it was last looked at."""
+
+    @property
+    def waiting(self) -> int:
+        return len(self._those_waiting())
+
+    async def take(self, soon: Callable[[], int]) -> bool:
+        """Wait for a slot; says whether one was needed.
+
+        Args:
+            soon: How many more will come for one within `AHEAD_SECONDS`.
+
+        Raises:
+            ConfigurationError: The limit would never let anything pass.
+            LedgerError: Prefect's API could not be asked.
+        """
+        now = time.monotonic()
+        if now < self._absent_until:
+            return False
+        while self._spare:
+            if now - self._spare.popleft() < _SPARE_SECONDS:
+                return True
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        if self._fetching is None:
+            self._fetching = asyncio.create_task(self._fetch(soon))
+        return await self._result(future)
+
+    async def _result(self, future: asyncio.Future[bool]) -> bool:
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if not future.cancelled() and not future.exception() and future.result():
+                self.give_back()
+            raise
+
+    def give_back(self) -> None:
+        """Leave a slot that was not used to the next who comes."""
+        self._hand_out(1)
+
+    async def _fetch(self, soon: Callable[[], int]) -> None:
+        try:
+            while self._those_waiting():
+                await self._fetch_block(soon)
+        except Exception as exc:  # noqa: BLE001 - it is raised in those who wait
+            for one in self._those_waiting():
+                one.set_exception(exc)
+        finally:
+            self._fetching = None
+
+    async def _fetch_block(self, soon: Callable[[], int]) -> None:
+        self.limit = limit = await read_limit()
+        if limit is None:
+            self._absent_until = time.monotonic() + _ABSENT_SECONDS
+            _answer(self._those_waiting(), needed=False)
+            return
+        # To be refused costs everyone: Prefect forgets then what has come back since the last time.
+        wanted = min(self.waiting + soon(), limit.block)
+        await asyncio.sleep(limit.seconds_until(wanted) * random.uniform(1, 1 + _SPREAD))
+        pause = await _take(wanted)
+        if pause is None:
+            self._hand_out(wanted)
+        else:
+            await asyncio.sleep(pause)
+
+    def _hand_out(self, slots: int) -> None:
+        first = self._those_waiting()[:slots]
+        _answer(first, needed=True)
+        self._spare.extend([time.monotonic()] * (slots - len(first)))
+
+    def _those_waiting(self) -> list[asyncio.Future[bool]]:
+        while self._waiting and self._waiting[0].done():
+            self._waiting.popleft()
+        return [one for one in self._waiting if not one.done()]
+
+
+def _answer(those: Collection[asyncio.Future[bool]], *, needed: bool) -> None:
+    for one in those:
+        one.set_result(needed)
+
+
+class _AllSlots(dict["str | None", Slots]):
+    """By API address."""
+
+
+def slots() -> Slots:
+    """Those from the server that the caller's settings name."""
+    return process_state("global limits", _AllSlots).setdefault(PREFECT_API_URL.value(), Slots())
