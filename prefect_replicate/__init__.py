@@ -10,9 +10,11 @@ if _typing.TYPE_CHECKING:
     from prefect_replicate.flows import (
         acancel_orphaned_predictions,
         agenerate_video,
+        agenerate_videos,
         cancel_orphaned_predictions,
         cancel_predictions,
         generate_video,
+        generate_videos,
     )
     from prefect_replicate.tasks import (
         acancel_prediction,
@@ -28,15 +30,18 @@ if _typing.TYPE_CHECKING:
     )
     from prefect_replicate.values import (
         GeneratedVideo,
+        GeneratedVideos,
         Orphan,
         OutputFile,
         PollPolicy,
         Prediction,
+        VideoOutcome,
         VideoRequest,
     )
 
 __all__ = [
     "GeneratedVideo",
+    "GeneratedVideos",
     "Orphan",
     "OutputFile",
     "PollPolicy",
@@ -44,6 +49,7 @@ __all__ = [
     "PredictionRun",
     "ReplicateCredentials",
     "ReplicateModel",
+    "VideoOutcome",
     "VideoRequest",
     "__version__",
     "acancel_orphaned_predictions",
@@ -51,6 +57,7 @@ __all__ = [
     "acreate_prediction",
     "adownload_outputs",
     "agenerate_video",
+    "agenerate_videos",
     "aget_prediction",
     "await_for_prediction",
     "cancel_orphaned_predictions",
@@ -59,6 +66,7 @@ __all__ = [
     "create_prediction",
     "download_outputs",
     "generate_video",
+    "generate_videos",
     "get_prediction",
     "wait_for_prediction",
 ]

@@ -13,8 +13,9 @@ ReplicateError
 │   ├── PredictionFailedError   the model failed; `.is_transient` says whether trying again can help
 │   ├── PredictionCanceledError canceled by someone, or ended by its deadline
 │   └── PredictionTimeoutError  we stopped waiting and canceled it      (also a TimeoutError)
-└── OutputError                 the prediction is paid and done, its files could not be stored
-    └── OutputExpiredError      Replicate has deleted the files: they cannot be fetched any more
+├── OutputError                 the prediction is paid and done, its files could not be stored
+│   └── OutputExpiredError      Replicate has deleted the files: they cannot be fetched any more
+└── BatchError                  some items of a batch have not succeeded; `.videos` has the others
 ```
 
 Messages are one line, since Prefect shows them in its UI.
@@ -25,11 +26,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from prefect_replicate.values import Prediction
+    from prefect_replicate.values import GeneratedVideos, Prediction
 
 __all__ = [
     "APIError",
     "APIUnreachableError",
+    "BatchError",
     "ConfigurationError",
     "InvalidInputError",
     "LedgerError",
@@ -121,3 +123,14 @@ class OutputError(ReplicateError):
 
 class OutputExpiredError(OutputError):
     """Replicate has removed the prediction's data, as it does one hour after completion."""
+
+
+class BatchError(ReplicateError):
+    """Some items of a batch have failed or were not started."""
+
+    def __init__(self, message: str, videos: GeneratedVideos) -> None:
+        super().__init__(message)
+        self.videos = videos
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.videos)

@@ -15,7 +15,7 @@ import pytest
 from prefect import Flow, Task
 
 import prefect_replicate
-from prefect_replicate import Prediction, blocks, exceptions, flows, tasks, values
+from prefect_replicate import GeneratedVideos, Prediction, blocks, exceptions, flows, tasks, values
 
 PREDICTION = Prediction(id="abc", status="failed", error="E1000")
 ERRORS = [
@@ -128,6 +128,8 @@ def _tree(error: type, depth: int) -> list[tuple[int, str]]:
 def _example(error: type[Exception]) -> Exception:
     if issubclass(error, exceptions.PredictionError):
         return error("It failed.", PREDICTION)
+    if issubclass(error, exceptions.BatchError):
+        return error("It failed.", GeneratedVideos(outcomes=[], wall_seconds=1.0))
     return (
         error("It failed.", 502) if issubclass(error, exceptions.APIError) else error("It failed.")
     )

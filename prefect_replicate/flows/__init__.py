@@ -1,6 +1,7 @@
 """Flows over the tasks, and the state hook that cancels what a flow run has started."""
 
 from prefect_replicate.flows.generate_video import agenerate_video, generate_video
+from prefect_replicate.flows.generate_videos import agenerate_videos, generate_videos
 from prefect_replicate.flows.hooks import cancel_predictions
 from prefect_replicate.flows.orphans import (
     acancel_orphaned_predictions,
@@ -10,7 +11,9 @@ from prefect_replicate.flows.orphans import (
 __all__ = [
     "acancel_orphaned_predictions",
     "agenerate_video",
+    "agenerate_videos",
     "cancel_orphaned_predictions",
     "cancel_predictions",
     "generate_video",
+    "generate_videos",
 ]

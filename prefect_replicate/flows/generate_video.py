@@ -9,19 +9,13 @@ from typing import Any
 from prefect import flow
 from prefect.blocks.abstract import ObjectStorageBlock
 from prefect.filesystems import WritableFileSystem
-from tenacity import (
-    AsyncRetrying,
-    Retrying,
-    retry_if_exception,
-    stop_after_attempt,
-    wait_random_exponential,
-)
+from tenacity import AsyncRetrying, Retrying
 
 from prefect_replicate.blocks import ReplicateCredentials
 from prefect_replicate.engine import acall, call
-from prefect_replicate.exceptions import PredictionFailedError
 from prefect_replicate.flows.hooks import cancel_predictions
 from prefect_replicate.flows.presentation import Presentation
+from prefect_replicate.flows.transient_failures import attempts
 from prefect_replicate.flows.video_wish import Wish
 from prefect_replicate.lifecycle.limits import DEFAULT_TIMEOUT, OnCrash, deadline_for
 from prefect_replicate.tasks import (
@@ -39,22 +33,11 @@ DEFAULT_DESTINATION = "~/videos"
 """Not relative: a process worker runs each flow in a temporary folder, which it deletes."""
 
 _DEFAULT_POLICY = PollPolicy()
-_HOOKS: dict[str, Any] = {
+HOOKS: dict[str, Any] = {
     "on_cancellation": [cancel_predictions],
     "on_crashed": [cancel_predictions],
     "on_failure": [cancel_predictions],
 }
-
-
-def _attempts(retries: int) -> dict[str, Any]:
-    return {
-        "retry": retry_if_exception(
-            lambda exc: isinstance(exc, PredictionFailedError) and exc.is_transient
-        ),
-        "stop": stop_after_attempt(retries + 1),
-        "wait": wait_random_exponential(multiplier=1, max=30),
-        "reraise": True,
-    }
 
 
 def _result(prediction: Prediction, files: list[OutputFile]) -> GeneratedVideo:
@@ -63,7 +46,7 @@ def _result(prediction: Prediction, files: list[OutputFile]) -> GeneratedVideo:
     )
 
 
-@flow(name="generate-video", **_HOOKS)
+@flow(name="generate-video", **HOOKS)
 def generate_video(
     prompt: str,
     model: str = DEFAULT_MODEL,
@@ -129,7 +112,7 @@ def generate_video(
     whole_input = call(wish.work(credentials, destination))
     shown = Presentation()
     prediction: Prediction | None = None
-    for attempt in Retrying(**_attempts(retries)):
+    for attempt in Retrying(**attempts(retries)):
         with attempt:
             prediction = create_prediction(
                 model, whole_input, credentials,
@@ -146,7 +129,7 @@ def generate_video(
     return video
 
 
-@flow(name="agenerate-video", **_HOOKS)
+@flow(name="agenerate-video", **HOOKS)
 async def agenerate_video(
     prompt: str,
     model: str = DEFAULT_MODEL,
@@ -173,7 +156,7 @@ async def agenerate_video(
     whole_input = await acall(wish.work(credentials, destination))
     shown = Presentation()
     prediction: Prediction | None = None
-    async for attempt in AsyncRetrying(**_attempts(retries)):
+    async for attempt in AsyncRetrying(**attempts(retries)):
         with attempt:
             prediction = await acreate_prediction(
                 model, whole_input, credentials,

@@ -54,12 +54,13 @@ def cancel_predictions(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any
     logger = flow_run_logger(flow_run, flow)
     try:
         crashed = state.type is StateType.CRASHED
-        call(lambda caller: _cancel_all(caller, flow_run.id, logger, crashed))
+        call(lambda caller: cancel_all(caller, flow_run.id, logger, crashed=crashed))
     except ReplicateError as exc:
         logger.error("Predictions of this run may still be running: %s", exc)
 
 
-async def _cancel_all(caller: Caller, flow_run_id: UUID, logger: Any, crashed: bool) -> None:
+async def cancel_all(caller: Caller, flow_run_id: UUID, logger: Any, *, crashed: bool) -> None:
+    """Cancel what a flow run and its subflows have left running, but what outlives a crash."""
     runs = await with_descendants(flow_run_id)
     note_end(runs)
     records = [one for one in await records_of_runs(runs) if one.record.is_open]

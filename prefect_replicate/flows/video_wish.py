@@ -63,6 +63,10 @@ class Wish:
     async def checked(self, run: Run, destination: Any) -> dict[str, Any]:
         """The model's input, after all that can be checked before anything is paid."""
         await check_destination(destination)
+        return await self.whole_input(run)
+
+    async def whole_input(self, run: Run) -> dict[str, Any]:
+        """The model's input, checked against its schema."""
         model = await resolve_model(run.connection, self.model)
         return video_input(
             ModelSchema.from_openapi(model.openapi_schema),

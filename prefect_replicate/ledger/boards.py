@@ -13,10 +13,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
-from prefect.client.schemas.filters import (
-    ArtifactFilterFlowRunId,
-    ArtifactFilterKey,
-)
+from prefect.client.schemas.filters import ArtifactFilterKey
 from prefect.client.schemas.objects import Artifact
 from pydantic import TypeAdapter, ValidationError
 
@@ -32,14 +29,22 @@ _OUTCOMES = TypeAdapter(list[VideoOutcome])
 
 
 class Board(NamedTuple):
-    """How the items of one part stand."""
+    """How the items of one part stand; the times are the server's."""
 
-    flow_run_id: UUID | None
+    key: str
+    created: datetime
     updated: datetime
     outcomes: list[VideoOutcome]
 
 
-async def add_board(key: str, outcomes: Sequence[VideoOutcome], scope: RunScope) -> UUID:
+class Posted(NamedTuple):
+    """A board of this process's own."""
+
+    artifact_id: UUID
+    created: datetime
+
+
+async def add_board(key: str, outcomes: Sequence[VideoOutcome], scope: RunScope) -> Posted:
     """Put up a board.
 
     Raises:
@@ -48,20 +53,15 @@ async def add_board(key: str, outcomes: Sequence[VideoOutcome], scope: RunScope)
     return await _add(BOARD_TYPE, key, scope, **_content(outcomes))
 
 
-async def update_board(board_id: UUID, outcomes: Sequence[VideoOutcome]) -> None:
+async def update_board(board: Posted, outcomes: Sequence[VideoOutcome]) -> None:
     client = await prefect_client()
     with as_ledger_error("show how a batch stands"):
-        await client.update_artifact(board_id, ArtifactUpdate(**_content(outcomes)))
+        await client.update_artifact(board.artifact_id, ArtifactUpdate(**_content(outcomes)))
 
 
-async def boards_with_key(key: str) -> list[Board]:
-    """All boards of a batch, of each of its attempts, newest first."""
-    return await _read(BOARD_TYPE, key=ArtifactFilterKey(any_=[key]))
-
-
-async def boards_of_runs(flow_run_ids: Iterable[UUID]) -> list[Board]:
-    """All boards that these flow runs have put up, newest first."""
-    return await _read(BOARD_TYPE, flow_run_id=ArtifactFilterFlowRunId(any_=list(flow_run_ids)))
+async def boards_with_keys(keys: Iterable[str]) -> list[Board]:
+    """All boards of batches, of each of their attempts, newest first."""
+    return await _read(BOARD_TYPE, keys)
 
 
 async def ask_to_stop(key: str, scope: RunScope) -> None:
@@ -69,37 +69,51 @@ async def ask_to_stop(key: str, scope: RunScope) -> None:
     await _add(_STOP_TYPE, key, scope, data={}, description="Too many items have failed.")
 
 
-async def is_to_stop(key: str) -> bool:
-    return bool(await _read(_STOP_TYPE, key=ArtifactFilterKey(any_=[key])))
+async def is_to_stop(board: Posted, key: str) -> bool:
+    """Whether that has been asked since a board was put up."""
+    return any(one.created > board.created for one in await _read(_STOP_TYPE, [key]))
 
 
-def latest(boards: Iterable[Board]) -> dict[int, VideoOutcome]:
+def latest(boards: Iterable[Board], since: datetime | None) -> dict[int, VideoOutcome]:
     """By number: how each item stands, where several boards show it; pure.
 
     What has succeeded has; otherwise the board that was changed last is right.
+
+    Args:
+        boards: Of one key.
+        since: What has not succeeded by then does not count; `None`: by now.
     """
     found: dict[int, VideoOutcome] = {}
     for board in sorted(boards, key=lambda board: board.updated):
-        for outcome in board.outcomes:
-            if outcome.number not in found or found[outcome.number].state != "succeeded":
-                found[outcome.number] = outcome
+        is_present = since is not None and board.updated >= since
+        found |= {
+            one.number: one
+            for one in board.outcomes
+            if one.state == "succeeded" or (is_present and not _has_succeeded(found, one.number))
+        }
     return found
 
 
-async def _add(type: str, key: str, scope: RunScope, **content: Any) -> UUID:
+def _has_succeeded(found: dict[int, VideoOutcome], number: int) -> bool:
+    return number in found and found[number].state == "succeeded"
+
+
+async def _add(type: str, key: str, scope: RunScope, **content: Any) -> Posted:
     artifact = ArtifactCreate(
         key=key, type=type, flow_run_id=scope.flow_run_id, task_run_id=scope.task_run_id, **content
     )
     client = await prefect_client()
     with as_ledger_error("show how a batch stands"):
-        return (await client.create_artifact(artifact)).id
+        made = await client.create_artifact(artifact)
+    assert made.created is not None
+    return Posted(made.id, made.created)
 
 
-async def _read(type: str, **conditions: Any) -> list[Board]:
+async def _read(type: str, keys: Iterable[str]) -> list[Board]:
     return [
-        Board(one.flow_run_id, one.updated, _outcomes(one))
-        async for one in artifacts_of_type(type, **conditions)
-        if one.updated is not None
+        Board(one.key, one.created, one.updated, _outcomes(one))
+        async for one in artifacts_of_type(type, key=ArtifactFilterKey(any_=list(keys)))
+        if one.key and one.created and one.updated
     ]
 
 

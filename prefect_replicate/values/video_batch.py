@@ -40,6 +40,10 @@ class VideoOutcome(BaseModel):
         """Whether nothing more is done about it in this run."""
         return self.state in ("succeeded", "failed", "skipped")
 
+    def failed(self, why: str) -> VideoOutcome:
+        """The same, as failed."""
+        return self.model_copy(update={"state": "failed", "error": why})
+
 
 class GeneratedVideos(BaseModel):
     """The result of `generate_videos`."""

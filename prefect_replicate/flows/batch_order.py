@@ -1,0 +1,265 @@
+"""What a run of `generate_videos` was asked for, made ready to be worked on."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from prefect.blocks.core import Block
+from prefect.logging.loggers import get_run_logger
+
+from prefect_replicate.blocks import ReplicateCredentials
+from prefect_replicate.engine import Caller, Work
+from prefect_replicate.exceptions import BatchError, ConfigurationError, InvalidInputError
+from prefect_replicate.flows.batch import (
+    Item,
+    ItemOptions,
+    Part,
+    check_positive,
+    failures_allowed,
+    in_parts,
+    items_of,
+)
+from prefect_replicate.flows.batch_input import duplicates, requests_from
+from prefect_replicate.flows.batch_view import BatchView
+from prefect_replicate.flows.lent_credentials import LentCredentials
+from prefect_replicate.ledger.occurrences import claim_of
+from prefect_replicate.ledger.record import digest
+from prefect_replicate.ledger.scope import Ancestry, RunScope, ancestry_of
+from prefect_replicate.lifecycle.limits import keeps
+from prefect_replicate.values import GeneratedVideos, PollPolicy, VideoRequest
+
+_DEFAULTS = ("image", "duration", "aspect_ratio", "resolution", "seed", "negative_prompt")
+_PASSED_ON = (
+    "timeout",
+    "retries",
+    "on_crash",
+    "regenerate_expired",
+    "concurrency",
+    "on_item_failure",
+    "max_failures",
+    "chunk_size",
+)
+_MOST_DUPLICATES = 5
+
+
+@dataclass(frozen=True)
+class Order:
+    """The parameters of `generate_videos`, which documents them."""
+
+    requests: Sequence[VideoRequest | Mapping[str, Any] | str] | None
+    prompt: str | None
+    variations: Sequence[Mapping[str, Any]] | None
+    path: str | Path | None
+    model: str
+    input: Mapping[str, Any] | None
+    credentials: ReplicateCredentials | None
+    image: str | Path | None
+    duration: float | None
+    aspect_ratio: str | None
+    resolution: str | None
+    seed: int | None
+    negative_prompt: str | None
+    destination: Any
+    timeout: float | None
+    retries: int
+    policy: PollPolicy
+    on_crash: str
+    regenerate_expired: bool
+    concurrency: int
+    on_item_failure: str
+    max_failures: int | None
+    raise_on_failure: bool
+    chunk_size: int
+    fan_out: str
+    deployment: str
+    worker_timeout: float | None
+    part: str
+
+    def prepared(self) -> Work[Batch]:
+        """Read and check the batch, and find what earlier attempts of the run have done of it."""
+        scope, logger = RunScope.current(), get_run_logger()
+        return lambda caller: _prepared(self, scope, logger, caller)
+
+    @property
+    def lent(self) -> LentCredentials:
+        return LentCredentials(self.credentials)
+
+    @property
+    def is_handed_out(self) -> bool:
+        return self.fan_out == "deployment"
+
+    def check(self) -> None:
+        """Refuse parameters that make no sense.
+
+        Raises:
+            InvalidInputError: It names the first of them.
+        """
+        check_positive(concurrency=self.concurrency, chunk_size=self.chunk_size)
+        if self.fan_out not in ("tasks", "deployment"):
+            raise InvalidInputError(f"fan_out is 'tasks' or 'deployment', not {self.fan_out!r}.")
+
+    def whole(self, requests: Sequence[VideoRequest]) -> Part:
+        """All of the batch as one part, without its key yet."""
+        defaults = {name: getattr(self, name) for name in _DEFAULTS}
+        options = ItemOptions(
+            credentials=self.lent,
+            destination=self.destination,
+            timeout=self.timeout,
+            retries=self.retries,
+            policy=self.policy,
+            keep_on_crash=keeps(self.on_crash),
+            keep_for_parent=bool(self.part),
+            regenerate_expired=self.regenerate_expired,
+        )
+        items = items_of(requests, self.model, self.input, defaults, self.part)
+        allowed = failures_allowed(self.on_item_failure, self.max_failures)
+        return Part("", tuple(items), options, self.concurrency, allowed)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch that is ready to be worked on."""
+
+    order: Order
+    numbered_parts: list[tuple[int, Part]]
+    """What is left to be done of it; a part that is handed out keeps its number."""
+    view: BatchView
+    logger: Any
+    began: float
+
+    async def look(self, caller: Caller) -> None:
+        """Show how it stands; for `engine.call`."""
+        await self.view.look(caller)
+
+    async def result(self, caller: Caller) -> GeneratedVideos:
+        """Show how it has ended; for `engine.call`.
+
+        Raises:
+            BatchError: Not all have succeeded, and that counts.
+        """
+        outcomes = await self.view.finish(caller)
+        videos = GeneratedVideos(outcomes=outcomes, wall_seconds=time.monotonic() - self.began)
+        summary = videos.summary
+        caller.tell(lambda: self.logger.info("%s", summary))
+        if self.order.raise_on_failure and len(videos.succeeded) < len(outcomes):
+            raise BatchError(_complaint(videos), videos)
+        return videos
+
+
+def _complaint(videos: GeneratedVideos) -> str:
+    first = next(one for one in videos.outcomes if one.state != "succeeded")
+    return (
+        f"{videos.summary}. The first is item {first.number}: {first.error} A retry of the run"
+        " redoes only what has not succeeded."
+    )
+
+
+async def _prepared(order: Order, scope: RunScope, logger: Any, caller: Caller) -> Batch:
+    began = time.monotonic()
+    order.check()
+    requests = await requests_from(order.requests, order.prompt, order.variations, order.path)
+    _tell_duplicates(caller, logger, requests)
+    ancestry = await ancestry_of(scope)
+    assert ancestry is not None  # this is a flow
+    whole = order.whole(requests)
+    if order.is_handed_out:
+        parts = handed_out(whole, order.chunk_size, ancestry.root)
+    else:
+        parts = [_with_key(whole, scope, ancestry, order.part)]
+    keys = {one.key: one.items[0].number - 1 for one in parts}
+    view = BatchView(whole.items, keys, whole.max_failures, scope, logger)
+    await view.begin()
+    left = _left(parts, view, order)
+    count = len(requests) - sum(len(part.items) for _, part in left)
+    if count:
+        caller.tell(lambda: logger.info("%d of %d items are done already", count, len(requests)))
+    return Batch(order, left, view, logger, began)
+
+
+def _tell_duplicates(caller: Caller, logger: Any, requests: Sequence[VideoRequest]) -> None:
+    for numbers in duplicates(requests)[:_MOST_DUPLICATES]:
+        shown = ", ".join(map(str, numbers[:10])) + (", …" if len(numbers) > 10 else "")
+        message = f"Items {shown} are equal: each is generated, and paid for"
+        caller.tell(partial(logger.warning, message))
+
+
+def _with_key(whole: Part, scope: RunScope, ancestry: Ancestry, part: str) -> Part:
+    """The batch with the key by which a retry, or who takes its place, finds what it has done."""
+    if part:
+        return replace(whole, key=key_of_part(ancestry.root, part, whole.items))
+    # Equal batches of one run are told apart as equal predictions are, by their order.
+    call = claim_of(scope, ancestry, key_of_part(ancestry.root, "", whole.items)).call
+    return replace(whole, key=key_of_part(ancestry.root, call, whole.items))
+
+
+def handed_out(whole: Part, size: int, root: UUID) -> list[Part]:
+    """Cut a batch into parts, with the keys that they have in the runs that get them; pure."""
+    cut = in_parts(whole, size)
+    return [
+        replace(part, key=key_of_part(root, str(number), part.items))
+        for number, part in enumerate(cut, 1)
+    ]
+
+
+def key_of_part(root: UUID, name: str, items: Sequence[Item]) -> str:
+    """Name what is to be made, in which run, as which of its batches or parts."""
+    wishes = json.dumps([asdict(item.wish) for item in items], default=str)
+    return f"replicate-{digest([str(root), name, wishes])[:16]}"
+
+
+def _left(parts: Sequence[Part], view: BatchView, order: Order) -> list[tuple[int, Part]]:
+    done = {one.number for one in view.outcomes if one.state == "succeeded"}
+    if order.is_handed_out:  # whole, as they are known by all of their items
+        return [
+            (number, part)
+            for number, part in enumerate(parts, 1)
+            if not done.issuperset(item.number for item in part.items)
+        ]
+    [whole] = parts
+    items = tuple(item for item in whole.items if item.number not in done)
+    return list(enumerate(in_parts(replace(whole, items=items), order.chunk_size), 1))
+
+
+def parameters_for(order: Order, part: Part, number: int) -> dict[str, Any]:
+    """The parameters of the flow run that a part is handed to, as JSON.
+
+    Raises:
+        ConfigurationError: A block among them is not saved, and can't be handed over.
+        InvalidInputError: An input is nothing that could be sent.
+    """
+    credentials = order.lent.reference()
+    own = {
+        **({"credentials": credentials} if credentials else {}),
+        "requests": [item.request.model_dump(exclude_defaults=True) for item in part.items],
+        "destination": _destination(order.destination),
+        "policy": order.policy.model_dump(),
+        "raise_on_failure": False,
+        "part": str(number),
+    }
+    names = ("model", "input", *_DEFAULTS, *_PASSED_ON)
+    parameters = {name: getattr(order, name) for name in names} | own
+    try:
+        return json.loads(json.dumps(parameters))
+    except TypeError as exc:
+        raise InvalidInputError(
+            f"The batch can't be handed to other runs: {exc}. Give files as URLs. Nothing was paid."
+        ) from exc
+
+
+def _destination(destination: Any) -> str:
+    if isinstance(destination, Block):
+        name = destination._block_document_name  # pyright: ignore[reportPrivateUsage] no public way
+        if name is None:
+            raise ConfigurationError(
+                f"The {type(destination).__name__} block given as destination is not saved, and"
+                " can't be handed to other runs. Save it with `.save(NAME)`. Nothing was paid."
+            )
+        return f"block:{destination.get_block_type_slug()}/{name}"
+    return str(destination)

@@ -1,0 +1,231 @@
+"""Working on a part of a batch: all its items side by side, on the engine's loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import MutableMapping
+from dataclasses import replace
+from typing import Any
+from weakref import WeakValueDictionary
+
+from tenacity import AsyncRetrying
+
+from prefect_replicate.engine import process_state
+from prefect_replicate.exceptions import LedgerError, ReplicateError, RunEndedError
+from prefect_replicate.flows.batch import Item, Part
+from prefect_replicate.flows.transient_failures import attempts
+from prefect_replicate.ledger.boards import Posted, add_board, is_to_stop, update_board
+from prefect_replicate.lifecycle.creation import Request, create
+from prefect_replicate.lifecycle.delivery import deliver
+from prefect_replicate.lifecycle.limits import deadline_for
+from prefect_replicate.lifecycle.run import Run
+from prefect_replicate.lifecycle.run_watch import has_ended, refuse_if_known_to_have_ended
+from prefect_replicate.lifecycle.waiting import wait
+from prefect_replicate.outputs import check_destination
+from prefect_replicate.values import Prediction, VideoOutcome
+
+BOARD_SECONDS = 2.0
+"""Shortest time between two changes of a board."""
+
+SIGN_SECONDS = 15.0
+"""Longest time between two: whoever shows the batch takes a part that gives no sign for dead."""
+
+_DELIVERIES_AT_ONCE = 8
+
+
+class _Shared:
+    """What the parts of a batch in this process share."""
+
+    def __init__(self, part: Part) -> None:
+        self.places = asyncio.Semaphore(part.concurrency)
+        self.deliveries = asyncio.Semaphore(_DELIVERIES_AT_ONCE)
+        self.failures = 0
+        self.is_stopped = False
+
+
+class _AllShared(WeakValueDictionary[str, _Shared]):
+    """By the batch's key, for as long as one of its parts is worked on."""
+
+
+def _shared_by(part: Part) -> _Shared:
+    known = process_state("batches", _AllShared)
+    shared = known.get(part.key) or _Shared(part)
+    known[part.key] = shared
+    return shared
+
+
+class _ItemLog(logging.LoggerAdapter[Any]):
+    """Says of which item it speaks, and leaves out what is said of every single step."""
+
+    def __init__(self, logger: Any, number: int) -> None:
+        super().__init__(logger, {})
+        self._number = number
+
+    def process(
+        self, msg: object, kwargs: MutableMapping[str, Any]
+    ) -> tuple[object, MutableMapping[str, Any]]:
+        return f"Item {self._number}: {msg}", kwargs
+
+    def isEnabledFor(self, level: int) -> bool:
+        return level >= logging.WARNING and super().isEnabledFor(level)
+
+
+async def work_on(run: Run, part: Part) -> list[VideoOutcome]:
+    """Make the items of a part, and return what became of each, in order.
+
+    Raises:
+        ConfigurationError: Nothing can be stored; nothing was paid.
+        RunEndedError: Prefect has ended the flow run, or the one around it.
+    """
+    await check_destination(part.options.destination)
+    work = _Work(run, part)
+    showing = asyncio.create_task(work.keep_board())
+    try:
+        await work.all_items()
+    finally:
+        showing.cancel()
+        await work.show()
+    refuse_if_known_to_have_ended(run)
+    return work.outcomes
+
+
+class _Work:
+    def __init__(self, run: Run, part: Part) -> None:
+        self._run = run
+        self._part = part
+        self._shared = _shared_by(part)
+        self._outcomes = {item.number: item.outcome() for item in part.items}
+        self._board: Posted | None = None
+        self._changed = asyncio.Event()
+
+    @property
+    def outcomes(self) -> list[VideoOutcome]:
+        return list(self._outcomes.values())
+
+    async def all_items(self) -> None:
+        checks = [await self._checked(item) for item in self._part.items]
+        inputs = zip(self._part.items, checks, strict=True)
+        tasks = [asyncio.create_task(self._item(one, input)) for one, input in inputs if input]
+        if not tasks:
+            return
+        try:
+            await asyncio.wait(tasks)
+        except asyncio.CancelledError:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)  # each cancels its prediction first
+            raise
+        for task in tasks:
+            task.result()
+
+    async def _checked(self, item: Item) -> dict[str, Any] | None:
+        """The model's input; all of them are checked before anything is paid."""
+        try:
+            return await item.wish.whole_input(self._run)
+        except ReplicateError as exc:
+            self._failed(item, exc)
+            return None
+
+    async def _item(self, item: Item, input: dict[str, Any]) -> None:
+        async with self._shared.places:
+            if self._is_stopped():
+                self._note(item, state="skipped", error="not started: too many items have failed")
+                return
+            try:
+                await self._generate(item, input)
+            except RunEndedError:
+                return  # told once for all, at the end
+            except ReplicateError as exc:
+                if not has_ended(self._run):
+                    self._failed(item, exc)
+
+    def _is_stopped(self) -> bool:
+        limit = self._part.max_failures
+        too_many = limit is not None and self._shared.failures > limit
+        return too_many or self._shared.is_stopped
+
+    async def _generate(self, item: Item, input: dict[str, Any]) -> None:
+        options, run = self._part.options, self._run_of(item)
+        began = time.monotonic()
+        prediction: Prediction | None = None
+        async for attempt in AsyncRetrying(**attempts(options.retries)):
+            with attempt:
+                request = self._request(item, input, prediction)
+                prediction = await create(run, request)
+                self._note(
+                    item, state="running",
+                    prediction_id=prediction.id, web_url=prediction.web_url,
+                )  # fmt: skip
+                prediction = await wait(run, prediction, options.timeout, options.policy, None)
+        assert prediction is not None
+        async with self._shared.deliveries:
+            files = await deliver(run, prediction, options.destination, ())
+        seconds = _seconds_of(prediction, time.monotonic() - began)
+        self._note(
+            item, state="succeeded",
+            files=files, seconds=seconds, seconds_billed=prediction.predict_time,
+        )  # fmt: skip
+        self._run.say("Item %d: %s, after %.0f s", item.number, files[0].location, seconds)
+
+    def _run_of(self, item: Item) -> Run:
+        return replace(self._run, logger=_ItemLog(self._run.logger, item.number))
+
+    def _request(self, item: Item, input: dict[str, Any], failed: Prediction | None) -> Request:
+        options = self._part.options
+        return Request(
+            item.wish.model,
+            input,
+            deadline_for(options.timeout),
+            failed and failed.id,
+            options.keep_on_crash,
+            options.regenerate_expired,
+            item.place,
+            options.keep_for_parent,
+        )
+
+    def _failed(self, item: Item, error: ReplicateError) -> None:
+        self._shared.failures += 1
+        billed = getattr(getattr(error, "prediction", None), "predict_time", None)
+        self._note(item, state="failed", error=str(error), seconds_billed=billed)
+        message = "Item %d has failed: %s"
+        self._run.say(message, item.number, error, level=logging.ERROR)
+
+    def _note(self, item: Item, **changes: Any) -> None:
+        self._outcomes[item.number] = self._outcomes[item.number].model_copy(update=changes)
+        self._changed.set()
+
+    async def keep_board(self) -> None:
+        """Show how the items stand, and look whether others want this part to stop."""
+        while True:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), SIGN_SECONDS)
+            self._changed.clear()
+            await self.show()
+            await self._look_for_stop()
+            await asyncio.sleep(BOARD_SECONDS)
+
+    async def show(self) -> None:
+        """Bring the board up to date. Never raises: the ledger's records are what counts."""
+        try:
+            if self._board is None:
+                self._board = await add_board(self._part.key, self.outcomes, self._run.scope)
+            else:
+                await update_board(self._board, self.outcomes)
+        except LedgerError as exc:
+            self._run.say("%s", exc, level=logging.WARNING)
+
+    async def _look_for_stop(self) -> None:
+        if self._part.max_failures is None or self._shared.is_stopped or self._board is None:
+            return
+        with contextlib.suppress(LedgerError):
+            self._shared.is_stopped = await is_to_stop(self._board, self._part.key)
+
+
+def _seconds_of(prediction: Prediction, since_start: float) -> float:
+    """How long an item took; since its prediction was created, if another attempt did that."""
+    if prediction.created_at is None or prediction.completed_at is None:
+        return since_start
+    return max(since_start, (prediction.completed_at - prediction.created_at).total_seconds())

@@ -1,0 +1,169 @@
+"""A batch as it is shown while it runs: a table, and a progress bar for the whole."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
+
+from prefect_replicate.engine import Caller
+from prefect_replicate.exceptions import LedgerError
+from prefect_replicate.flows.batch import Item, Part, merged
+from prefect_replicate.flows.batch_table import percent_over, rows
+from prefect_replicate.ledger.boards import Board, ask_to_stop, boards_with_keys, latest
+from prefect_replicate.ledger.prefect_api import as_ledger_error, prefect_client
+from prefect_replicate.ledger.scope import RunScope
+from prefect_replicate.values import VideoOutcome
+from prefect_replicate.values.video_batch import counts_of
+
+TABLE_KEY = "generated-videos"
+LOOK_SECONDS = 2.0
+"""Shortest time between two looks at how a batch stands."""
+
+_SHARE_OF_TIME = 0.05
+"""What looking and showing may take of a process's time, however large the batch."""
+
+
+class BatchView:
+    """What is known of a batch, and its two artifacts. Lives on the engine's loop.
+
+    Args:
+        items: In order.
+        boards: By key: how much the numbers on a board are behind those of the batch.
+        max_failures: When too many have failed.
+        scope: The run that shows it.
+        logger: Of that run.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[Item],
+        boards: Mapping[str, int],
+        max_failures: int | None,
+        scope: RunScope,
+        logger: Any,
+    ) -> None:
+        self._items = items
+        self._boards = boards
+        self._max_failures = max_failures
+        self._scope = scope
+        self._logger = logger
+        self._told: dict[int, VideoOutcome] = {}
+        self._read: dict[int, VideoOutcome] = {}
+        self._lost: dict[int, str] = {}
+        self._shown: list[VideoOutcome] = []
+        self._artifacts: dict[str, UUID] = {}
+        self._began: datetime | None = None
+        self._next_look = 0.0
+        self._has_asked_to_stop = False
+        self.changed: dict[str, datetime] = {}
+        """By key: when a board was last changed, by the clock of Prefect's server."""
+
+    @property
+    def outcomes(self) -> list[VideoOutcome]:
+        """How all items stand, in order, as far as is known here."""
+        return [
+            one
+            if one.is_over or one.number not in self._lost
+            else one.failed(self._lost[one.number])
+            for one in merged(self._items, self._read, self._told)
+        ]
+
+    def tell(self, outcomes: Sequence[VideoOutcome]) -> None:
+        """Take note of what became of items, which the boards may not show yet."""
+        self._told |= {one.number: one for one in outcomes}
+
+    def lose(self, part: Part, why: str) -> None:
+        """Take note that nobody works any more on those items of a part that are not over."""
+        self._lost |= {item.number: why for item in part.items}
+
+    async def begin(self) -> None:
+        """Find what earlier attempts have done, and put up the table.
+
+        Raises:
+            LedgerError: Prefect's API could not be read or written.
+        """
+        await self.read()
+        await self._show()
+
+    async def read(self) -> None:
+        """Read the boards; of earlier attempts only what succeeded counts.
+
+        Raises:
+            LedgerError: They can't be read.
+        """
+        found: dict[str, list[Board]] = {key: [] for key in self._boards}
+        for board in await boards_with_keys(self._boards):
+            found[board.key].append(board)
+        for key, boards in found.items():
+            behind = self._boards[key]
+            for number, one in latest(boards, self._began).items():
+                place = number + behind
+                self._read[place] = one.model_copy(update={"number": place})
+        self.changed = {
+            key: max(board.updated for board in boards) for key, boards in found.items() if boards
+        }
+
+    async def look(self, caller: Caller) -> None:
+        """Read and show how the batch stands, if it is time to. Never raises."""
+        began = time.monotonic()
+        if began < self._next_look:
+            return
+        try:
+            await self.read()
+            await self._stop_if_too_many_failed()
+            await self._show()
+        except LedgerError as exc:
+            self._warn(caller, exc)
+        now = time.monotonic()
+        self._next_look = now + max(LOOK_SECONDS, (now - began) / _SHARE_OF_TIME)
+
+    async def finish(self, caller: Caller) -> list[VideoOutcome]:
+        """Show how the batch has ended, and return that. Never raises."""
+        try:
+            if self._lost:
+                await self.read()
+            await self._show()
+        except LedgerError as exc:
+            self._warn(caller, exc)
+        return self.outcomes
+
+    def _warn(self, caller: Caller, error: LedgerError) -> None:
+        message = str(error)
+        caller.tell(lambda: self._logger.warning("%s", message))
+
+    async def _stop_if_too_many_failed(self) -> None:
+        limit = self._max_failures
+        failed = sum(one.state == "failed" for one in self.outcomes)
+        if limit is None or failed <= limit or self._has_asked_to_stop:
+            return
+        self._has_asked_to_stop = True
+        for key in self._boards:
+            await ask_to_stop(key, self._scope)
+
+    async def _show(self) -> None:
+        outcomes = self.outcomes
+        if outcomes == self._shown:
+            return
+        words = counts_of(outcomes)
+        await self._write("table", TABLE_KEY, data=json.dumps(rows(outcomes)), description=words)
+        await self._write("progress", None, data=percent_over(outcomes), description=words)
+        self._shown = outcomes
+
+    async def _write(self, type: str, key: str | None, **content: Any) -> None:
+        client = await prefect_client()
+        with as_ledger_error("show how a batch stands"):
+            if type in self._artifacts:
+                await client.update_artifact(self._artifacts[type], ArtifactUpdate(**content))
+                return
+            artifact = ArtifactCreate(
+                key=key, type=type, flow_run_id=self._scope.flow_run_id, **content
+            )
+            made = await client.create_artifact(artifact)
+        self._artifacts[type] = made.id
+        self._began = self._began or made.created

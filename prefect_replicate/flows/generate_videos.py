@@ -1,0 +1,211 @@
+"""From a batch of prompts to stored videos."""
+
+# No `from __future__ import annotations` in modules with flows and tasks: Prefect loads a served
+# flow from its file, where Pydantic could not resolve annotations that are text.
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+from prefect import flow, task
+from prefect.blocks.abstract import ObjectStorageBlock
+from prefect.cache_policies import NO_CACHE
+from prefect.filesystems import WritableFileSystem
+from prefect.futures import PrefectFuture
+from prefect.utilities.annotations import quote
+
+from prefect_replicate.blocks import ReplicateCredentials
+from prefect_replicate.blocks.credentials import acting_as
+from prefect_replicate.engine import acall, call
+from prefect_replicate.exceptions import RunEndedError
+from prefect_replicate.flows.batch import FanOut, OnItemFailure, Part
+from prefect_replicate.flows.batch_order import Batch, Order
+from prefect_replicate.flows.batch_part import work_on
+from prefect_replicate.flows.batch_view import LOOK_SECONDS
+from prefect_replicate.flows.fan_out import handing_out
+from prefect_replicate.flows.generate_video import DEFAULT_DESTINATION, DEFAULT_MODEL, HOOKS
+from prefect_replicate.lifecycle.limits import DEFAULT_TIMEOUT, OnCrash
+from prefect_replicate.values import GeneratedVideos, PollPolicy, VideoOutcome, VideoRequest
+
+DEFAULT_DEPLOYMENT = "generate-videos/on-demand"
+_DEFAULT_POLICY = PollPolicy()
+
+
+@task(name="generate-videos-part", task_run_name="generate {part}", cache_policy=NO_CACHE)
+def _generate_part(part: Part) -> list[VideoOutcome]:
+    credentials = call(lambda _: part.options.credentials.get())
+    return call(acting_as(credentials, lambda run: work_on(run, part)))
+
+
+class _Submitted:
+    """The parts of a batch that a task runner works on."""
+
+    def __init__(self, batch: Batch) -> None:
+        # Quoted, or Prefect would search each of thousands of items for futures.
+        submit = cast("Callable[..., PrefectFuture[list[VideoOutcome]]]", _generate_part.submit)  # pyright: ignore[reportUnknownMemberType]
+        self._running = [(part, submit(quote(part))) for _, part in batch.numbered_parts]
+        self._view = batch.view
+
+    def are_done(self, seconds: float) -> bool:
+        """Wait for them, for so long at most, and take note of what became of their items.
+
+        Raises:
+            RunEndedError: Prefect has ended the flow run.
+        """
+        while self._running:
+            part, future = self._running[0]
+            try:
+                self._view.tell(future.result(timeout=seconds))
+            except TimeoutError:
+                return False
+            except RunEndedError:
+                raise
+            except Exception as exc:  # noqa: BLE001 - whatever a task runner fails with
+                self._view.lose(part, f"the task that worked on it has ended: {exc!r}")
+            del self._running[0]
+        return True
+
+
+@flow(name="generate-videos", **HOOKS)
+def generate_videos(
+    requests: list[VideoRequest | dict[str, Any] | str] | None = None,
+    model: str = DEFAULT_MODEL,
+    input: dict[str, Any] | None = None,
+    credentials: ReplicateCredentials | None = None,
+    *,
+    prompt: str | None = None,
+    variations: list[dict[str, Any]] | None = None,
+    path: str | Path | None = None,
+    image: str | Path | None = None,
+    duration: float | None = None,
+    aspect_ratio: str | None = None,
+    resolution: str | None = None,
+    seed: int | None = None,
+    negative_prompt: str | None = None,
+    destination: str | Path | WritableFileSystem | ObjectStorageBlock = DEFAULT_DESTINATION,
+    timeout: float | None = DEFAULT_TIMEOUT,
+    retries: int = 2,
+    policy: PollPolicy = _DEFAULT_POLICY,
+    on_crash: OnCrash = "cancel",
+    regenerate_expired: bool = False,
+    concurrency: int = 100,
+    on_item_failure: OnItemFailure = "continue",
+    max_failures: int | None = None,
+    raise_on_failure: bool = True,
+    chunk_size: int = 100,
+    fan_out: FanOut = "tasks",
+    deployment: str = DEFAULT_DEPLOYMENT,
+    worker_timeout: float | None = 600.0,
+    part: str = "",
+) -> GeneratedVideos:
+    """Generate a batch of videos, and store them.
+
+    Each item has an outcome of its own: one that fails loses none of the others. A table on the
+    run's Artifacts page fills while it runs. A retry of the run redoes only what has not succeeded,
+    each item from where it stood. The items are worked on in tasks of `chunk_size` items, on
+    whatever task runner the flow has, or by other runs of a deployment.
+
+    Args:
+        requests: One for each video; a text is its prompt.
+        model: Of those that name none: `owner/name`, `owner/name:version`, a 64-hex version, or
+            `deployment:owner/name`.
+        input: Further input in the model's own names, for all; that of a request wins.
+        credentials: The account; empty reads `REPLICATE_API_TOKEN` where the work is done.
+        prompt: With `variations`, instead of `requests`: what all of them show.
+        variations: With `prompt`: the fields in which each video differs.
+        path: Instead of `requests`: a CSV, JSONL or Parquet file with a row for each video, local
+            or in a saved block, as `block:type-slug/name/path`. Columns are named as the fields of
+            a request, and `input.NAME` for the model's own.
+        image: First frame of those that name none: a URL or a local file.
+        duration: Length in seconds, of those that give none.
+        aspect_ratio: Such as `16:9`, of those that give none.
+        resolution: Such as `720p`, of those that give none.
+        seed: Of those that give none.
+        negative_prompt: What those are not to show that do not say so themselves.
+        destination: A directory, a storage block, or `block:type-slug/name` for a saved one.
+        timeout: Seconds from a prediction's creation after which it is canceled. Empty: no limit.
+        retries: New predictions for an item that fails for a reason of Replicate's.
+        policy: How often to look, and separate limits for queue and run.
+        on_crash: What becomes of the predictions when the run crashes: `cancel`, or `keep` them
+            running for a retry of the run to continue with.
+        regenerate_expired: Whether a retry pays again for a result that Replicate has deleted.
+        concurrency: Items that may be under way at once, in each process that works on them.
+        on_item_failure: Whether to `continue` with the others when an item fails, or `stop`
+            starting more. What is under way is finished.
+        max_failures: As `stop`, but after more than so many failures. Empty: no limit.
+        raise_on_failure: Whether the run fails when an item has; if not, it completes.
+        chunk_size: Items of one task, or of one run of the deployment.
+        fan_out: Whether the items go to `tasks` of this run, or to runs of a `deployment`, on as
+            many workers as there are. These get the credentials as a reference to a saved block.
+        deployment: Of this flow, for `fan_out="deployment"`, as `flow/deployment`.
+        worker_timeout: Seconds to wait for a worker when none takes or does anything. Empty: no
+            limit.
+        part: Set for the runs of the deployment: names the part of the batch that one does, so that
+            a run that takes the place of a crashed one goes on with it.
+
+    Raises:
+        InvalidInputError: The batch or a parameter makes no sense; nothing was paid.
+        BatchError: Not all items have succeeded; `.videos` tells of each.
+
+    Example:
+        ```python
+        from prefect_replicate import generate_videos
+
+        videos = generate_videos(["a red fox", "a blue heron"], duration=5, raise_on_failure=False)
+        for one in videos.succeeded:
+            print(one.prompt, one.files[0].location)
+        print(videos.summary)
+        ```
+    """
+    batch = call(Order(**locals()).prepared())
+    if fan_out == "deployment":
+        call(handing_out(batch))
+    else:
+        submitted = _Submitted(batch)
+        while not submitted.are_done(LOOK_SECONDS):
+            call(batch.look)
+    return call(batch.result)
+
+
+@flow(name="agenerate-videos", **HOOKS)
+async def agenerate_videos(
+    requests: list[VideoRequest | dict[str, Any] | str] | None = None,
+    model: str = DEFAULT_MODEL,
+    input: dict[str, Any] | None = None,
+    credentials: ReplicateCredentials | None = None,
+    *,
+    prompt: str | None = None,
+    variations: list[dict[str, Any]] | None = None,
+    path: str | Path | None = None,
+    image: str | Path | None = None,
+    duration: float | None = None,
+    aspect_ratio: str | None = None,
+    resolution: str | None = None,
+    seed: int | None = None,
+    negative_prompt: str | None = None,
+    destination: str | Path | WritableFileSystem | ObjectStorageBlock = DEFAULT_DESTINATION,
+    timeout: float | None = DEFAULT_TIMEOUT,
+    retries: int = 2,
+    policy: PollPolicy = _DEFAULT_POLICY,
+    on_crash: OnCrash = "cancel",
+    regenerate_expired: bool = False,
+    concurrency: int = 100,
+    on_item_failure: OnItemFailure = "continue",
+    max_failures: int | None = None,
+    raise_on_failure: bool = True,
+    chunk_size: int = 100,
+    fan_out: FanOut = "tasks",
+    deployment: str = DEFAULT_DEPLOYMENT,
+    worker_timeout: float | None = 600.0,
+    part: str = "",
+) -> GeneratedVideos:
+    """Async version of `generate_videos`."""
+    batch = await acall(Order(**locals()).prepared())
+    if fan_out == "deployment":
+        await acall(handing_out(batch))
+    else:
+        submitted = _Submitted(batch)
+        while not await asyncio.to_thread(submitted.are_done, LOOK_SECONDS):
+            await acall(batch.look)
+    return await acall(batch.result)
