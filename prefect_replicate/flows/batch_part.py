@@ -171,7 +171,10 @@ class _Work:
         self._run.say("Item %d: %s, after %.0f s", item.number, files[0].location, seconds)
 
     def _run_of(self, item: Item) -> Run:
-        return replace(self._run, logger=_ItemLog(self._run.logger, item.number))
+        # As records of the flow run they share one sign on its timeline; those of a task run are
+        # drawn one beside the other, hundreds of them.
+        scope = replace(self._run.scope, task_run_id=None)
+        return replace(self._run, scope=scope, logger=_ItemLog(self._run.logger, item.number))
 
     def _request(self, item: Item, input: dict[str, Any], failed: Prediction | None) -> Request:
         options = self._part.options

@@ -9,11 +9,14 @@ from typing import Any
 from prefect_replicate.values import VideoOutcome
 
 _PROMPT_LENGTH = 60
-_ERROR_LENGTH = 300
+_ERROR_LENGTH = 120
 
 
 def rows(outcomes: Sequence[VideoOutcome]) -> list[dict[str, Any]]:
-    """The rows of the table, which the UI cuts off on the right where it is too wide."""
+    """The rows of the table, which the UI cuts off on the right where it is too wide.
+
+    So a file and the reason why there is none share a column.
+    """
     return [_row(one) for one in outcomes]
 
 
@@ -22,9 +25,9 @@ def _row(one: VideoOutcome) -> dict[str, Any]:
         "item": one.number if one.id is None else f"{one.number} ({one.id})",
         "state": one.state,
         "seconds": None if one.seconds is None else round(one.seconds, 1),
-        "file": ", ".join(file.location for file in one.files),
+        "file": ", ".join(file.location for file in one.files)
+        or _short(one.error or "", _ERROR_LENGTH),
         "prediction": f"[{one.prediction_id}]({one.web_url})" if one.prediction_id else "",
-        "why": _short(one.error or "", _ERROR_LENGTH),
         "prompt": _short(one.prompt, _PROMPT_LENGTH),
     }
 
