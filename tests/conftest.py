@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +29,20 @@ def _no_account_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:  # pyright: ig
     """Without the emulator, a test has no token and reaches nobody."""
     monkeypatch.delenv("REPLICATE_API_TOKEN", raising=False)
     monkeypatch.delenv("REPLICATE_BASE_URL", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _no_limits_of_earlier_tests() -> Iterator[None]:  # pyright: ignore[reportUnusedFunction] pytest calls it
+    """A 429 keeps all later requests of the process waiting, which is shared by the tests."""
+    yield
+    if "prefect_replicate.api.connection" in sys.modules:
+        from prefect_replicate import engine
+        from prefect_replicate.api.connection import Connection
+        from prefect_replicate.api.throttle import Gates
+
+        for one in list(engine._running_engine().state.values()):
+            if isinstance(one, Connection):
+                one.gates = Gates()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -20,6 +20,15 @@ from typing import NamedTuple
 RESERVE = 30.0
 """Requests that are left where a process settles that has the account for itself."""
 
+_SECOND_WINDOW = 10
+_UNUSED_WINDOW = 20
+
+_MEMORY = 0.9
+"""What others ask is averaged over the last ten replies or so."""
+
+_IDLE_SECONDS = 10.0
+"""What others have asked meanwhile says nothing of how fast they ask when we do."""
+
 FIRST_ALONE_SECONDS = 2.0
 """How long the first create of a process keeps the others, until its reply says how many may go."""
 
@@ -77,8 +86,9 @@ class Budget:
     tokens: float
     """Left at `counted_at`, by the last reply."""
     counted_at: float
-    is_known: bool = True
-    """Whether requests need not wait for the reply to the first one."""
+    window: float = math.inf
+    """How many may be under way. It starts small, and grows with each reply: those to the first
+    ones tell how fast others ask."""
     under_way: int = 0
     """Permits that are given and not settled."""
     last_at: float | None = None
@@ -86,10 +96,17 @@ class Budget:
     closed_until: float = -math.inf
     refusals: int = 0
     """In a row."""
+    others: float = 0.0
+    """Requests of others for each of ours, by what the replies count down."""
 
     @classmethod
-    def of(cls, documented: Limit, now: float, *, is_known: bool) -> Budget:
-        return cls(documented, documented, documented.burst, now, is_known)
+    def of(cls, documented: Limit, now: float, window: float = math.inf) -> Budget:
+        return cls(documented, documented, documented.burst, now - _IDLE_SECONDS, window)
+
+    @property
+    def sharers(self) -> float:
+        """How many processes like this one there seem to be."""
+        return 1 + max(0.0, self.others)
 
     def left(self, now: float) -> float:
         """Requests left, without those under way, if nobody else asks."""
@@ -98,7 +115,7 @@ class Budget:
 
     def opens_at(self, now: float) -> float:
         """When the next request may be sent; infinity where only a reply can tell."""
-        if not self.is_known and self.last_at is not None and self.under_way:
+        if self.under_way >= self.window and self.last_at is not None:
             return max(self.last_at + FIRST_ALONE_SECONDS, self.closed_until)
         if self.limit.burst - self.under_way < 1:
             return math.inf
@@ -110,7 +127,7 @@ class Budget:
         if self.last_at is None:
             return -math.inf
         rate, burst = self.limit
-        reserve = min(RESERVE, burst)
+        reserve = min(RESERVE * self.sharers, max(1.0, burst / 2))
         left = self.tokens + rate * (self.last_at - self.counted_at) - self.under_way
         growth = (math.sqrt(left * left + 4 * reserve) - left) / 2
         return self.last_at + max(growth, reserve / (burst - self.under_way)) / rate
@@ -120,24 +137,25 @@ class Budget:
 
     def given_back(self) -> Budget:
         """Nothing was sent, so that the next need not wait for it."""
-        return replace(self, under_way=self.under_way - 1, last_at=None)
+        # A call that turns out to be made already holds its permit while it finds that out.
+        window = max(self.window, min(self.window + 1, _UNUSED_WINDOW))
+        return replace(self, under_way=self.under_way - 1, last_at=None, window=window)
 
     def spent(self, now: float) -> Budget:
         """It was sent, and its reply says nothing."""
-        left = self.left(now) + self.under_way - 1
-        return replace(
-            self, under_way=self.under_way - 1, tokens=left, counted_at=now, is_known=True
-        )
+        return replace(self._after_reply(), tokens=self._expected(now), counted_at=now)
 
     def answered(self, now: float, remaining: float, reset: float) -> Budget:
+        others = self.others
+        if now - self.counted_at < _IDLE_SECONDS:
+            others += (self._expected(now) - remaining - others) * (1 - _MEMORY)
         return replace(
-            self,
+            self._after_reply(),
             limit=learned(self.limit, self.documented, remaining, reset),
             tokens=remaining,
             counted_at=now,
-            is_known=True,
-            under_way=self.under_way - 1,
             refusals=0,
+            others=others,
         )
 
     def refused(self, now: float, pause: float, limit: Limit | None) -> Budget:
@@ -150,15 +168,21 @@ class Budget:
         """
         until = max(self.closed_until, now + pause)
         return replace(
-            self,
+            self._after_reply(),
             limit=limit or self.limit,
             tokens=1.0,
             counted_at=until,
-            is_known=True,
-            under_way=self.under_way - 1,
             closed_until=until,
             refusals=self.refusals + (now >= self.closed_until),
         )
+
+    def _after_reply(self) -> Budget:
+        window = max(_SECOND_WINDOW, self.window + 1)
+        return replace(self, under_way=self.under_way - 1, window=window)
+
+    def _expected(self, now: float) -> float:
+        """Requests left after ours, if nobody else has asked since the last reply."""
+        return self.left(now) + self.under_way - 1
 
     def own_pause(self, longest: float) -> float:
         """Seconds to wait after a refusal that does not say for how long."""
@@ -168,9 +192,9 @@ class Budget:
 class Gate:
     """The queue for one class of requests of a connection. Lives on the engine's loop."""
 
-    def __init__(self, documented: Limit, *, first_alone: bool = False) -> None:
+    def __init__(self, documented: Limit, window: float = math.inf) -> None:
         self._documented = documented
-        self._first_alone = first_alone
+        self._window = window
         self._known: Budget | None = None
         self._queue: list[tuple[tuple[int, int], asyncio.Future[None]]] = []
         self._numbers = itertools.count()
@@ -179,7 +203,7 @@ class Gate:
     @property
     def budget(self) -> Budget:
         if self._known is None:
-            self._known = Budget.of(self._documented, _now(), is_known=not self._first_alone)
+            self._known = Budget.of(self._documented, _now(), self._window)
         return self._known
 
     @property
@@ -188,7 +212,9 @@ class Gate:
 
     def soon(self, seconds: float) -> int:
         """How many of those who wait can be let in within some seconds."""
-        return min(self.waiting, int(self.budget.limit.per_second * seconds))
+        budget = self.budget
+        ours = max(budget.limit.per_second * seconds, budget.left(_now()) / 2) / budget.sharers
+        return min(self.waiting, int(ours))
 
     def turn(self, *, ahead: bool = False) -> Turn:
         """A place in the queue.
@@ -241,7 +267,7 @@ class Turn:
     """The place of one request in its queue, which it keeps when it is refused for now."""
 
     def __init__(self, gate: Gate, place: tuple[int, int]) -> None:
-        self._gate = gate
+        self.gate = gate
         self._place = place
         self._is_held = False
         self.seconds_refused = 0.0
@@ -255,18 +281,18 @@ class Turn:
     async def come(self) -> None:
         """Wait until it may; whoever gives up then has lost nothing."""
         if not self._is_held:
-            await self._gate.enter(self._place)
+            await self.gate.enter(self._place)
             self._is_held = True
 
     def give_back(self) -> bool:
         """Let the next go if nothing was sent; says whether that is so."""
-        return self._settle(self._gate.budget.given_back())
+        return self._settle(self.gate.budget.given_back())
 
     def spent(self) -> None:
-        self._settle(self._gate.budget.spent(_now()))
+        self._settle(self.gate.budget.spent(_now()))
 
     def answered(self, remaining: float, reset: float) -> None:
-        self._settle(self._gate.budget.answered(_now(), remaining, reset))
+        self._settle(self.gate.budget.answered(_now(), remaining, reset))
 
     def refused(self, pause: float | None, longest: float, limit: Limit | None) -> None:
         """A 429: everyone of this class waits.
@@ -276,7 +302,7 @@ class Turn:
             longest: Seconds of trust in that.
             limit: If it names one.
         """
-        budget = self._gate.budget
+        budget = self.gate.budget
         seconds = budget.own_pause(longest) if pause is None else min(pause, longest)
         self.seconds_refused += seconds
         jitter = random.uniform(0, _JITTER_SECONDS)
@@ -285,7 +311,7 @@ class Turn:
     def _settle(self, budget: Budget) -> bool:
         was_held, self._is_held = self._is_held, False
         if was_held:
-            self._gate.now_knows(budget)
+            self.gate.now_knows(budget)
         return was_held
 
 
@@ -293,7 +319,7 @@ class Gates:
     """Of one connection: the three classes of requests that Replicate counts apart."""
 
     def __init__(self) -> None:
-        self.creates = Gate(CREATES, first_alone=True)
+        self.creates = Gate(CREATES, window=1)
         self.gets = Gate(GETS)
         self.others = Gate(OTHERS)
 

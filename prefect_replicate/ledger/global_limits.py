@@ -1,7 +1,8 @@
 """The limit of creates that all workers of a Prefect server share, where one is set up.
 
-It is a global concurrency limit whose slots come back with time. A slot is a request of 12 to 120
-ms, so they are taken in blocks, by one request at a time for all creates of a process.
+It is a global concurrency limit whose slots come back with time. To take some is a request of
+milliseconds, or of seconds where many runs write at once. So they are taken in blocks, ahead of
+need, by one request at a time for all creates of a process.
 """
 
 from __future__ import annotations
@@ -32,10 +33,9 @@ AHEAD_SECONDS = 3.0
 _ABSENT_SECONDS = 180.0
 """How long a limit that is not there is not asked for again."""
 
-_SPARE_SECONDS = 10.0
+_SPARE_SECONDS = 30.0
 """How long a slot is good that nobody has used."""
 
-_LARGEST_BLOCK = 50
 _LONGEST_PAUSE = 60.0
 _SPREAD = 0.2  # or the processes that wait would all look at the same moment, and one would get all
 
@@ -51,8 +51,9 @@ class GlobalLimit:
 
     @property
     def block(self) -> int:
-        """The most slots to take at once."""
-        return min(_LARGEST_BLOCK, max(1, self.limit // 20))
+        """The most slots to take at once, which leaves enough to others."""
+        free = self.limit - self.used
+        return max(1, self.limit // 20, free // 4)
 
     def seconds_until(self, slots: int) -> float:
         """When so many are free, if nobody takes any."""
@@ -138,6 +139,10 @@ class Slots:
     def waiting(self) -> int:
         return len(self._those_waiting())
 
+    @property
+    def _is_used(self) -> bool:
+        return time.monotonic() >= self._absent_until
+
     async def take(self, soon: Callable[[], int]) -> bool:
         """Wait for a slot; says whether one was needed.
 
@@ -148,17 +153,23 @@ class Slots:
             ConfigurationError: The limit would never let anything pass.
             LedgerError: Prefect's API could not be asked.
         """
-        now = time.monotonic()
-        if now < self._absent_until:
+        if not self._is_used:
             return False
-        while self._spare:
-            if now - self._spare.popleft() < _SPARE_SECONDS:
-                return True
+        is_there = self._use_spare()
+        if self._fetching is None and not (is_there and soon() <= len(self._spare)):
+            self._fetching = asyncio.create_task(self._fetch(soon))
+        if is_there:
+            return True
         future = asyncio.get_running_loop().create_future()
         self._waiting.append(future)
-        if self._fetching is None:
-            self._fetching = asyncio.create_task(self._fetch(soon))
         return await self._result(future)
+
+    def _use_spare(self) -> bool:
+        oldest = time.monotonic() - _SPARE_SECONDS
+        while self._spare:
+            if self._spare.popleft() > oldest:
+                return True
+        return False
 
     async def _result(self, future: asyncio.Future[bool]) -> bool:
         try:
@@ -174,26 +185,27 @@ class Slots:
 
     async def _fetch(self, soon: Callable[[], int]) -> None:
         try:
-            while self._those_waiting():
-                await self._fetch_block(soon)
+            while self._is_used and (wanted := self.waiting + soon() - len(self._spare)) > 0:
+                await self._fetch_block(wanted)
         except Exception as exc:  # noqa: BLE001 - it is raised in those who wait
             for one in self._those_waiting():
                 one.set_exception(exc)
         finally:
             self._fetching = None
 
-    async def _fetch_block(self, soon: Callable[[], int]) -> None:
+    async def _fetch_block(self, wanted: int) -> None:
         self.limit = limit = await read_limit()
         if limit is None:
             self._absent_until = time.monotonic() + _ABSENT_SECONDS
             _answer(self._those_waiting(), needed=False)
+            self._spare.clear()
             return
         # To be refused costs everyone: Prefect forgets then what has come back since the last time.
-        wanted = min(self.waiting + soon(), limit.block)
-        await asyncio.sleep(limit.seconds_until(wanted) * random.uniform(1, 1 + _SPREAD))
-        pause = await _take(wanted)
+        block = min(wanted, limit.block)
+        await asyncio.sleep(limit.seconds_until(block) * random.uniform(1, 1 + _SPREAD))
+        pause = await _take(block)
         if pause is None:
-            self._hand_out(wanted)
+            self._hand_out(block)
         else:
             await asyncio.sleep(pause)
 
