@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from itertools import count
 from typing import Any
+from uuid import UUID
 
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterType
 from prefect.client.schemas.objects import Artifact
@@ -15,8 +17,15 @@ PAGE = 200
 """The server refuses more."""
 
 
-async def artifacts_of_type(type: str, **conditions: Any) -> AsyncIterator[Artifact]:
-    """The artifacts of a type that fulfil the conditions, newest first.
+async def artifacts_of_type(
+    type: str, *, pages: int | None = None, **conditions: Any
+) -> AsyncIterator[Artifact]:
+    """The artifacts of a type that fulfil the conditions, newest first, each once.
+
+    Args:
+        type: Whose.
+        pages: How many to read at most; `None`: all.
+        conditions: Further filters, as `ArtifactFilter` has them.
 
     Raises:
         LedgerError: Prefect's API could not be read.
@@ -30,15 +39,21 @@ async def artifacts_of_type(type: str, **conditions: Any) -> AsyncIterator[Artif
         "sort": ArtifactSort.CREATED_DESC.value,
         "limit": PAGE,
     }
+    seen: set[UUID] = set()
     offset = 0
-    while True:
+    for _ in count() if pages is None else range(pages):
         with as_ledger_error("read what was started before"):
             reply = await client.request(
                 "POST", "/artifacts/filter", json={**query, "offset": offset}
             )
             page = Artifact.model_validate_list(reply.json())
-        for artifact in page:
+        new = [artifact for artifact in page if artifact.id not in seen]
+        for artifact in new:
             yield artifact
-        offset += len(page)
-        if len(page) < PAGE:
+        # The last one of the page before is read again. Where it does not show up, some before it
+        # were deleted meanwhile, and others have moved up past us.
+        has_gap = offset > 0 and len(new) == len(page)
+        if len(page) < PAGE and not has_gap:
             return
+        seen.update(artifact.id for artifact in new)
+        offset = 0 if has_gap else offset + PAGE - 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -20,8 +21,10 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import Artifact
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_API_URL
 from pydantic import ValidationError
 
+from prefect_replicate.engine import process_state
 from prefect_replicate.exceptions import LedgerError
 from prefect_replicate.ledger.artifacts import PAGE, artifacts_of_type
 from prefect_replicate.ledger.prefect_api import as_ledger_error, prefect_client
@@ -29,6 +32,9 @@ from prefect_replicate.ledger.record import VOID, Record
 from prefect_replicate.ledger.scope import RunScope
 
 RECORD_TYPE = "replicate-prediction"
+
+_KEYS_A_READ = PAGE // 2 - 1
+"""With the record of a call and that of an earlier attempt at it for each, a read is one page."""
 
 
 class Entry(NamedTuple):
@@ -87,8 +93,50 @@ async def read_record(entry: Entry) -> Entry | None:
 
 
 async def records_with_key(key: str) -> list[Entry]:
-    """All records of a call, newest first."""
-    return [entry async for entry in _read(key=ArtifactFilterKey(any_=[key]))]
+    """All records of a call, newest first, by a read that begins after this was called.
+
+    What is asked for while a read is under way is read together after it.
+    """
+    reads = process_state("key reads", _AllKeyReads)
+    of_api = reads.setdefault(PREFECT_API_URL.value(), _KeyReads())
+    found = await asyncio.shield(of_api.join(key))
+    return [_entry(artifact) for artifact in found if artifact.key == key]
+
+
+class _KeyReads:
+    """The reads by key from one Prefect API, of which one is under way at a time."""
+
+    def __init__(self) -> None:
+        self._keys: set[str] | None = None
+        self._newest: asyncio.Task[list[Artifact]] | None = None
+
+    def join(self, key: str) -> asyncio.Task[list[Artifact]]:
+        """Have the key read together with others by a read that is still to begin."""
+        if self._keys is None or self._newest is None or len(self._keys) >= _KEYS_A_READ:
+            self._keys = set()
+            self._newest = asyncio.create_task(self._read(self._keys, after=self._newest))
+            self._newest.add_done_callback(_take_note)
+        self._keys.add(key)
+        return self._newest
+
+    async def _read(
+        self, keys: set[str], after: asyncio.Task[list[Artifact]] | None
+    ) -> list[Artifact]:
+        if after is not None:
+            await asyncio.wait({after})
+        if self._keys is keys:
+            self._keys = None
+        chosen = ArtifactFilterKey(any_=sorted(keys))
+        return [artifact async for artifact in artifacts_of_type(RECORD_TYPE, key=chosen)]
+
+
+class _AllKeyReads(dict["str | None", _KeyReads]):
+    """By API address."""
+
+
+def _take_note(read: asyncio.Task[list[Artifact]]) -> None:
+    if not read.cancelled():
+        read.exception()  # or asyncio complains where all who wanted it have gone
 
 
 async def records_of_runs(flow_run_ids: Sequence[UUID]) -> list[Entry]:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
+import httpx
 import pytest
 from prefect import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
@@ -48,6 +49,21 @@ def forget() -> Callable[..., None]:
             engine._running_engine().state.pop(key, None)
 
     return forget
+
+
+@pytest.fixture
+def ledger_requests(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the engine asks of Prefect's artifacts from here on, such as `POST filter`."""
+    asked: list[str] = []
+    send = httpx.AsyncHTTPTransport.handle_async_request
+
+    async def note(self: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
+        if "/api/artifacts" in request.url.path:
+            asked.append(f"{request.method} {request.url.path.rpartition('/')[2]}".strip())
+        return await send(self, request)
+
+    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", note)
+    return asked
 
 
 @pytest.fixture

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from datetime import datetime, timezone
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from prefect import flow, task
 from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.filters import ArtifactFilterKey
 from prefect.exceptions import PrefectException
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import State
@@ -20,9 +22,12 @@ from prefect_replicate import (
     create_prediction,
 )
 from prefect_replicate.emulator import Emulator
-from prefect_replicate.engine import call
+from prefect_replicate.engine import acall, call
 from prefect_replicate.exceptions import APIError, InvalidInputError, LedgerError
+from prefect_replicate.ledger.artifacts import artifacts_of_type
+from prefect_replicate.ledger.record import Record
 from prefect_replicate.ledger.scope import RunScope, ancestry_of
+from prefect_replicate.ledger.store import add_record, delete_record, records_with_key
 
 Records = Callable[[State[Any]], list[dict[str, Any]]]
 CREATE = {"method": "POST", "path": "/predictions$"}
@@ -197,3 +202,96 @@ def test_a_run_around_that_cannot_be_read_is_an_error_of_ours() -> None:
 
     with pytest.raises(LedgerError, match="could not read the run around a subflow run"):
         call(lambda _: ancestry_of(unknown))
+
+
+def a_record(key: str) -> Record:
+    return Record(
+        key=key,
+        model="emulator/timer",
+        input_digest=None,
+        intent_at=datetime.now(timezone.utc),
+        cancel_after=60,
+        base_url="http://127.0.0.1",
+    )
+
+
+async def test_calls_that_are_made_together_are_looked_up_together(
+    still: Emulator, ledger_requests: list[str]
+) -> None:
+    @flow
+    async def generation() -> None:
+        calls = [acreate_prediction.fn("emulator/timer", {"seed": one}) for one in range(50)]
+        await asyncio.gather(*calls)
+
+    await generation()
+
+    assert ledger_requests.count("POST filter") <= 25
+    assert still.predictions.create_requests == 50
+
+
+async def test_each_of_many_keys_gets_its_own_records(ledger_requests: list[str]) -> None:
+    keys = [f"replicate-{uuid4()}" for _ in range(250)]
+
+    async def read(_: Any) -> list[list[str]]:
+        await asyncio.gather(*(add_record(a_record(key), RunScope()) for key in keys[::2]))
+        found = await asyncio.gather(*(records_with_key(key) for key in keys))
+        return [[entry.record.key for entry in entries] for entries in found]
+
+    assert await acall(read) == [[key] if key in keys[::2] else [] for key in keys]
+    assert ledger_requests.count("POST filter") == 3
+
+
+async def test_a_read_that_is_under_way_serves_nobody_who_comes_later(
+    ledger_requests: list[str],
+) -> None:
+    key = f"replicate-{uuid4()}"
+
+    async def read(_: Any) -> int:
+        first = asyncio.create_task(records_with_key(key))
+        for _ in range(3):  # loop turns: it asks for the read, which begins
+            await asyncio.sleep(0)
+        later = asyncio.create_task(records_with_key(key))
+        await asyncio.gather(first, later)
+        return ledger_requests.count("POST filter")
+
+    assert await acall(read) == 2
+
+
+async def test_no_record_is_missed_where_others_are_deleted_while_they_are_read() -> None:
+    key = f"replicate-{uuid4()}"
+
+    async def read(_: Any) -> set[UUID]:
+        made = await asyncio.gather(*(add_record(a_record(key), RunScope()) for _ in range(202)))
+        left = {entry.artifact_id for entry in made}
+        chosen = ArtifactFilterKey(any_=[key])
+        async for artifact in artifacts_of_type("replicate-prediction", key=chosen):
+            left.remove(artifact.id)
+            if len(left) == 2:
+                await delete_record(next(one for one in made if one.artifact_id not in left))
+        return left
+
+    assert not await acall(read)
+
+
+async def test_who_is_canceled_leaves_the_read_to_the_others() -> None:
+    key = f"replicate-{uuid4()}"
+
+    async def read(_: Any) -> int:
+        await add_record(a_record(key), RunScope())
+        first, other = (asyncio.create_task(records_with_key(key)) for _ in range(2))
+        await asyncio.sleep(0)
+        first.cancel()
+        return len(await other)
+
+    assert await acall(read) == 1
+
+
+async def test_a_read_that_fails_fails_for_all_who_wanted_it() -> None:
+    async def read(_: Any) -> list[Any]:
+        calls = (records_with_key(f"replicate-{one}") for one in range(3))
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:1/api"}):
+        errors = await acall(read)
+
+    assert [type(error) for error in errors] == [LedgerError] * 3
