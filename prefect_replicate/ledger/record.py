@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
-from datetime import datetime
-from typing import Any, NamedTuple
+import re
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta, timezone
+from typing import Any, NamedTuple, cast
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -27,6 +28,50 @@ class Claim(NamedTuple):
     attempt: str
     """Of the run at the top."""
     call: str
+
+
+_CLOCK_SKEW = timedelta(seconds=2)
+
+_CHOICE = re.compile(r"[\w.:+-]{0,16}")
+_SAYS_WHAT = re.compile(r"prompt|text|seed")
+_PRESENT = "…"
+
+
+class Timing(BaseModel):
+    """How long a prediction took to succeed, for who waits for another one like it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    model: str
+    workload: str
+    seconds_queued: float | None = None
+    seconds: float
+    """From creation to completion."""
+
+    @classmethod
+    def of(cls, prediction: Prediction) -> Timing | None:
+        """What a prediction tells of it, if it has succeeded and its times can be trusted."""
+        created, completed = _utc(prediction.created_at), _utc(prediction.completed_at)
+        if not prediction.is_succeeded or prediction.data_removed or not (created and completed):
+            return None
+        # A local Replicate whose time is sped up says nothing about ours.
+        if completed < created or completed > datetime.now(timezone.utc) + _CLOCK_SKEW:
+            return None
+        started = _utc(prediction.started_at)
+        return cls(
+            model=timed_model(prediction),
+            workload=workload_of(prediction),
+            seconds_queued=(started - created).total_seconds() if started else None,
+            seconds=(completed - created).total_seconds(),
+        )
+
+    def description(self) -> str:
+        queued = f", {self.seconds_queued:.1f} s of them queued" if self.seconds_queued else ""
+        return f"{self.seconds:.1f} s{queued}"
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    return moment.replace(tzinfo=timezone.utc) if moment and moment.tzinfo is None else moment
 
 
 class Record(BaseModel):
@@ -56,6 +101,7 @@ class Record(BaseModel):
     prediction_id: str | None = None
     web_url: str | None = None
     seconds_billed: float | None = None
+    timing: Timing | None = None
 
     @property
     def is_open(self) -> bool:
@@ -70,6 +116,7 @@ class Record(BaseModel):
                 "prediction_id": prediction.id,
                 "web_url": prediction.web_url,
                 "seconds_billed": prediction.predict_time,
+                "timing": Timing.of(prediction) or self.timing,
             }
         )
 
@@ -90,7 +137,36 @@ class Record(BaseModel):
         """The record for people, as Markdown."""
         shown = f"[{self.prediction_id}]({self.web_url})" if self.prediction_id else "no id yet"
         billed = "" if self.seconds_billed is None else f" · {self.seconds_billed:.1f} s billed"
-        return f"**{self.model}** · {shown} · {self.status}{billed}"
+        took = f" · {self.timing.description()}" if self.timing else ""
+        return f"**{self.model}** · {shown} · {self.status}{took}{billed}"
+
+
+def timed_model(prediction: Prediction) -> str:
+    """What is timed together: a model, or a deployment, whose machines are its own."""
+    if prediction.deployment:
+        return f"deployment:{prediction.deployment}"
+    return prediction.model or prediction.version or ""
+
+
+def workload_of(prediction: Prediction) -> str:
+    """A short digest of what decides how long a prediction takes.
+
+    That is the version of the model, and from the input: numbers, switches, choices such as `720p`,
+    and which files there are; not what the result is to show.
+    """
+    version = prediction.version
+    return digest([timed_model(prediction), version, _deciding(prediction.input)])[:16]
+
+
+def _deciding(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        fields = cast("Mapping[str, Any]", value).items()
+        return {name: _deciding(one) for name, one in fields if not _SAYS_WHAT.search(name)}
+    if isinstance(value, list | tuple):
+        return [_deciding(one) for one in cast("list[Any]", value)]
+    if isinstance(value, str) and not _CHOICE.fullmatch(value):
+        return _PRESENT
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def digest(value: Any) -> str:

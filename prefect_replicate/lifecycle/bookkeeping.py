@@ -9,6 +9,7 @@ from uuid import UUID
 from prefect_replicate.api.connection import Address
 from prefect_replicate.engine import process_state
 from prefect_replicate.exceptions import LedgerError
+from prefect_replicate.ledger.history import note_timing
 from prefect_replicate.ledger.record import Record, digest, record_key
 from prefect_replicate.ledger.scope import ancestry_of
 from prefect_replicate.ledger.store import Entry, add_record, records_of_runs, update_record
@@ -63,6 +64,7 @@ async def record_outcome(run: Run, prediction: Prediction) -> None:
 
     A record that is behind costs one look at Replicate later; a lost result would cost money.
     """
+    note_timing(run.connection.address.base_url, prediction)
     try:
         for entry in await _entries_of(run, prediction.id):
             if entry.record.status != prediction.status:
@@ -103,6 +105,7 @@ async def record_interest(run: Run, prediction: Prediction) -> None:
             credentials_block=run.credentials_block,
             flow_runs=ancestry.flow_runs,
             keep_on_crash=any(record.keep_on_crash for record in known),
+            keep_for_parent=any(record.keep_for_parent for record in known),
         )
         entry = await add_record(record.showing(prediction), run.scope)
         remember(run, prediction.id, entry)

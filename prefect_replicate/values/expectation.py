@@ -1,0 +1,77 @@
+"""How long a prediction may be expected to take."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from statistics import NormalDist
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from prefect_replicate.values.poll_policy import PollPolicy
+
+_EARLIER = 0.95
+"""The first look comes a little before it is worth it, as a late one is noticed by people."""
+
+_SHORTEST = 0.01
+_MOST_SHOWN = 95.0
+_NINETIETH = NormalDist().inv_cdf(0.9)
+_HARDLY_EVER = 0.999
+
+
+class Expectation(BaseModel):
+    """What earlier runs of the same kind lead to expect, in seconds since creation.
+
+    Such times are taken to be log-normal: as many take half as long as the median as twice as long.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    p50: float = Field(gt=0)
+    p90: float = Field(gt=0)
+
+    @classmethod
+    def from_runs(cls, seconds: Sequence[float]) -> Expectation:
+        """What runs that took so long lead to expect; at least two."""
+        real = [max(one, _SHORTEST) for one in seconds]
+        deciles = statistics.quantiles(real, n=10, method="inclusive")
+        return cls(p50=statistics.median(real), p90=deciles[-1])
+
+    def first_look(self, policy: PollPolicy) -> float:
+        """When looking begins to be worth it: nine of ten take longer."""
+        return max(policy.min_interval, self.p50**2 / self.p90 * _EARLIER)
+
+    def share_done(self, seconds: float) -> float:
+        """How far a prediction of that age is, in percent, and never all the way.
+
+        Half of those that are not done by then take longer than what is taken for the whole here.
+        """
+        if seconds <= 0:
+            return 0.0
+        spread = math.log(self.p90 / self.p50) / _NINETIETH
+        done_by_now = NormalDist(math.log(self.p50), max(spread, 1e-6)).cdf(math.log(seconds))
+        if done_by_now > _HARDLY_EVER:
+            return _MOST_SHOWN
+        at_half_of_the_rest = NormalDist().inv_cdf((1 + done_by_now) / 2)
+        whole = self.p50 * math.exp(spread * at_half_of_the_rest)
+        return min(100 * seconds / whole, _MOST_SHOWN)
+
+    def is_overdue(self, seconds: float) -> bool:
+        """Whether nine of ten are done at that age."""
+        return seconds > self.p90
+
+    @property
+    def estimate(self) -> str:
+        """For people, before it is done."""
+        return f"usually takes about {_said(self.p50)} (nine in ten within {_said(self.p90)})"
+
+    @property
+    def excuse(self) -> str:
+        """For people, when it is overdue."""
+        usually, at_most = _said(self.p50), _said(self.p90)
+        return f"taking longer than usual (usually {usually}, at most {at_most} in nine of ten)"
+
+
+def _said(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
