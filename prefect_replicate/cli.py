@@ -134,6 +134,26 @@ def orphans(
     return _FAILED if any(one.outcome == "failed" for one in found) else 0
 
 
+@app.command
+def limits(
+    *, creates_per_minute: int = 600, remove: Annotated[bool, Parameter(negative=())] = False
+) -> None:
+    """Let all flow runs of the Prefect server together keep to an account's limit of creates.
+
+    Makes or changes the global concurrency limit `replicate-creates`, which they heed from then on.
+
+    Args:
+        creates_per_minute: Predictions to let them create; Replicate allows 600, and 6 with little
+            credit.
+        remove: Remove the limit instead.
+    """
+    from prefect_replicate import terminal
+
+    if creates_per_minute < 1:
+        raise UsageError(f"--creates-per-minute must be at least 1, not {creates_per_minute}")
+    terminal.limits(None if remove else creates_per_minute)
+
+
 def input_from(pairs: list[str]) -> dict[str, Any]:
     """Read a model's input from `key=value` pairs.
 

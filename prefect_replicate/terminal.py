@@ -34,6 +34,7 @@ from prefect_replicate.exceptions import ConfigurationError, ReplicateError
 from prefect_replicate.flows import generate_video
 from prefect_replicate.flows.orphan_table import done, seconds, summary
 from prefect_replicate.flows.orphans import sweep
+from prefect_replicate.ledger.global_limits import NAME, GlobalLimit, remove_limit, set_limit
 from prefect_replicate.lifecycle.model_logs import percent_done
 from prefect_replicate.values import GeneratedVideo, ModelReference, Orphan
 
@@ -113,10 +114,7 @@ def orphans(*, cancel: bool, grace: float, block: str | None) -> list[Orphan]:
     Raises:
         ReplicateError: Prefect could not be asked.
     """
-    if not has_prefect():
-        raise ConfigurationError(
-            "PREFECT_API_URL is not set: it names the Prefect server whose flow runs to look at."
-        )
+    _require_prefect("whose flow runs to look at")
     try:
         _check_prefect()
         # It warns at exit that it has still to tell Prefect of artifacts that were changed.
@@ -130,10 +128,39 @@ def orphans(*, cancel: bool, grace: float, block: str | None) -> list[Orphan]:
     return found
 
 
+def limits(creates_per_minute: int | None) -> None:
+    """Set how many predictions all flow runs together may create, and show it.
+
+    Args:
+        creates_per_minute: `None` lifts the limit.
+
+    Raises:
+        ReplicateError: Prefect could not be asked.
+    """
+    _require_prefect("whose flow runs to limit")
+    try:
+        _check_prefect()
+    except (PrefectException, httpx.HTTPError) as exc:
+        raise ReplicateError(f"Prefect: {exc}") from exc
+    if creates_per_minute is None:
+        was_there = call(lambda _: remove_limit())
+        _console().print(f"{NAME} is removed." if was_there else f"There is no limit {NAME}.")
+        return
+    limit = call(lambda _: set_limit(creates_per_minute))
+    _show_limit(limit)
+
+
+def _show_limit(limit: GlobalLimit) -> None:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("LIMIT", no_wrap=True)
+    for title in ("AT ONCE", "A MINUTE", "IN USE"):
+        table.add_column(title, justify="right")
+    table.add_row(NAME, str(limit.limit), f"{limit.per_second * 60:.0f}", str(limit.used))
+    _console().print(table)
+
+
 def _list(found: list[Orphan]) -> None:
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = _WIDTH
+    console = _console()
     table = Table(box=None, pad_edge=False)
     table.add_column("PREDICTION", no_wrap=True)
     for title in ("MODEL", "FLOW RUN", "WHY"):
@@ -150,11 +177,25 @@ def _list(found: list[Orphan]) -> None:
     console.print(summary(found))
 
 
+def _console() -> Console:
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = _WIDTH
+    return console
+
+
 def _load(block: str) -> ReplicateCredentials:
     try:
         return asyncio.run(ReplicateCredentials.aload(block))
     except ValueError as exc:
         raise ConfigurationError(str(exc)) from exc
+
+
+def _require_prefect(purpose: str) -> None:
+    if not has_prefect():
+        raise ConfigurationError(
+            f"PREFECT_API_URL is not set: it names the Prefect server {purpose}."
+        )
 
 
 def _check_prefect() -> None:

@@ -85,19 +85,19 @@ async def read_limit() -> GlobalLimit | None:
     return GlobalLimit(found.limit, rate, found.active_slots)
 
 
-async def set_limit(per_minute: int) -> None:
+async def set_limit(per_minute: int) -> GlobalLimit:
     """Let so many predictions be created each minute, by everyone who uses this server."""
     client = await prefect_client()
-    wanted: dict[str, Any] = {
-        "limit": per_minute,
-        "slot_decay_per_second": per_minute / 60,
-        "active": True,
-    }
+    rate = per_minute / 60
+    wanted: dict[str, Any] = {"limit": per_minute, "slot_decay_per_second": rate, "active": True}
     with as_ledger_error(f"set the limit {NAME}"):
         try:
             await client.update_global_concurrency_limit(NAME, LimitUpdate(**wanted))
         except ObjectNotFound:
             await client.create_global_concurrency_limit(LimitCreate(name=NAME, **wanted))
+    limit = await read_limit()
+    assert limit is not None
+    return limit
 
 
 async def remove_limit() -> bool:

@@ -35,6 +35,8 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         ("generate a/b --prompt p -i image=@none.png", "-i image: there is no file 'none.png'"),
         ("emulator --port high", "Invalid value for --port"),
         ("orphans --grace long", "Invalid value for --grace"),
+        ("limits --creates-per-minute many", "Invalid value for --creates-per-minute"),
+        ("limits --creates-per-minute 0", "--creates-per-minute must be at least 1, not 0"),
     ],
 )
 def test_wrong_usage_is_told_in_one_line_and_exits_2(
@@ -75,17 +77,19 @@ def test_a_port_that_is_taken_is_told_in_one_line(
     assert "Address already in use" in err
 
 
-def test_orphans_without_a_prefect_server_is_told_in_one_line(command: Command) -> None:
+@pytest.mark.parametrize("name", ["orphans", "limits"])
+def test_a_missing_prefect_server_is_told_in_one_line(command: Command, name: str) -> None:
     with temporary_settings(restore_defaults={PREFECT_API_URL}):
-        code, out, err = command("orphans")
+        code, out, err = command(name)
 
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert "PREFECT_API_URL is not set" in err
 
 
-def test_orphans_with_an_unreachable_prefect_server_is_told_in_one_line(command: Command) -> None:
+@pytest.mark.parametrize("name", ["orphans", "limits"])
+def test_an_unreachable_prefect_server_is_told_in_one_line(command: Command, name: str) -> None:
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:1/api"}):
-        code, out, err = command("orphans")
+        code, out, err = command(name)
 
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert "Prefect's API at http://127.0.0.1:1/api can't be reached" in err
@@ -95,7 +99,7 @@ def test_no_command_shows_what_there_is(command: Command) -> None:
     code, out, _ = command("")
 
     assert code == 0
-    assert all(name in out for name in ("demo", "emulator", "generate", "orphans"))
+    assert all(name in out for name in ("demo", "emulator", "generate", "limits", "orphans"))
 
 
 @pytest.mark.parametrize(
