@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import httpx
@@ -22,6 +22,8 @@ from prefect.logging.loggers import get_run_logger
 
 from prefect_replicate.lifecycle.model_logs import percent_done
 from prefect_replicate.values import GeneratedVideo, OutputFile, Prediction
+from prefect_replicate.values.expectation import Expectation
+from prefect_replicate.values.moments import seconds_since
 
 EMBEDDED_BYTES = 1_000_000
 """Up to this size a video is part of its artifact and plays for ever; larger ones play from
@@ -31,20 +33,31 @@ _UPDATE_SECONDS = 1.0
 _TYPICAL_SECONDS = 60.0
 
 
-def progress_of(prediction: Prediction, seconds: float) -> float:
-    """How far a prediction is, in percent: as its log says, else guessed from the time.
+class Ages(NamedTuple):
+    """Seconds since a prediction was created, and since it was first seen running."""
 
-    Args:
-        prediction: As it was last seen.
-        seconds: Since it started.
-    """
+    whole: float
+    running: float
+
+
+def progress_of(prediction: Prediction, ages: Ages, expected: Expectation | None = None) -> float:
+    """How far a prediction is, in percent, as its log says it; else as it may be by its age."""
     if prediction.is_succeeded:
         return 100.0
-    if prediction.status == "starting":
-        return 0.0
-    stated = percent_done(prediction.logs)
-    guessed = 95.0 * (1 - math.exp(-seconds / _TYPICAL_SECONDS))
-    return min(stated if stated is not None else guessed, 99.0)
+    stated = None if prediction.status == "starting" else percent_done(prediction.logs)
+    if stated is not None:
+        return min(stated, 99.0)
+    if expected is not None:
+        return expected.share_done(ages.whole)
+    return 95.0 * (1 - math.exp(-ages.running / _TYPICAL_SECONDS))
+
+
+def progress_text(prediction: Prediction, age: float, expected: Expectation | None = None) -> str:
+    """What a progress bar is of, and what to expect of it."""
+    about = f"Progress of prediction {prediction.id}"
+    if expected is None or prediction.is_terminal:
+        return about
+    return f"{about}: {expected.excuse if expected.is_overdue(age) else expected.estimate}"
 
 
 def video_page(video: GeneratedVideo) -> str:
@@ -99,34 +112,52 @@ def _one_line(text: str) -> str:
     return html.escape(" ".join(shortened.split()), quote=False).replace("|", "\\|")
 
 
+class _Progress(NamedTuple):
+    percent: float
+    about: str
+
+
 class Presentation:
     """The artifacts of one flow run. A failure to show something is logged and costs nothing."""
 
     def __init__(self) -> None:
+        self._expected: Expectation | None = None
         self._progress_id: UUID | None = None
-        self._shown = -1.0
+        self._shown: _Progress | None = None
         self._shown_at = 0.0
+        self._created_at = 0.0
         self._started_at: float | None = None
 
-    def started(self, prediction: Prediction) -> None:
+    def started(self, prediction: Prediction, expected: Expectation | None = None) -> None:
         """Link to the prediction, and start a progress bar for it."""
+        self._expected, self._progress_id, self._shown = expected, None, None
+        self._created_at = time.monotonic() - seconds_since(prediction.created_at)
+        self._started_at = None
         link = f"[{prediction.web_url}]({prediction.web_url})"
         about = f"Prediction `{prediction.id}` of {prediction.model}"
         self._show(lambda client: self._create(client, "markdown", link, about))
-        self._show(lambda client: self._start_progress(client, prediction))
+        self._show(lambda client: self._start_progress(client, self._progress(prediction)))
 
     def updated(self, prediction: Prediction) -> None:
-        """Move the progress bar, at most once a second."""
+        """Move the progress bar, at most once a second and never back."""
+        progress = self._progress(prediction)
+        due = time.monotonic() - self._shown_at >= _UPDATE_SECONDS or prediction.is_terminal
+        if self._progress_id is None or progress == self._shown or not due:
+            return
+        self._note(progress)
+        progress_id = self._progress_id
+        changed = ArtifactUpdate(data=progress.percent, description=progress.about)
+        self._show(lambda client: client.update_artifact(progress_id, changed))
+
+    def _progress(self, prediction: Prediction) -> _Progress:
         now = time.monotonic()
         if prediction.status != "starting" and self._started_at is None:
             self._started_at = now
-        percent = progress_of(prediction, now - (self._started_at or now))
-        due = now - self._shown_at >= _UPDATE_SECONDS or prediction.is_terminal
-        if self._progress_id is None or percent <= self._shown or not due:
-            return
-        self._shown, self._shown_at = percent, now
-        progress_id = self._progress_id
-        self._show(lambda client: client.update_artifact(progress_id, ArtifactUpdate(data=percent)))
+        ages = Ages(now - self._created_at, now - (self._started_at or now))
+        percent = progress_of(prediction, ages, self._expected)
+        if self._shown is not None:
+            percent = max(percent, self._shown.percent)
+        return _Progress(percent, progress_text(prediction, ages.whole, self._expected))
 
     def finished(self, video: GeneratedVideo) -> None:
         """Show the video."""
@@ -134,10 +165,12 @@ class Presentation:
         about = "The video, with its parameters and metrics"
         self._show(lambda client: self._create(client, "markdown", page, about, "generated-video"))
 
-    def _start_progress(self, client: SyncPrefectClient, prediction: Prediction) -> None:
-        about = f"Progress of prediction {prediction.id}"
-        self._shown, self._started_at = progress_of(prediction, 0.0), None
-        self._progress_id = self._create(client, "progress", self._shown, about)
+    def _start_progress(self, client: SyncPrefectClient, progress: _Progress) -> None:
+        self._note(progress)
+        self._progress_id = self._create(client, "progress", progress.percent, progress.about)
+
+    def _note(self, progress: _Progress) -> None:
+        self._shown, self._shown_at = progress, time.monotonic()
 
     def _create(
         self, client: SyncPrefectClient, type: str, data: Any, about: str, key: str | None = None

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from prefect.settings import PREFECT_API_URL
 
-from prefect_replicate.engine import Caller, Work, process_state
+from prefect_replicate.engine import process_state
 from prefect_replicate.exceptions import LedgerError
 from prefect_replicate.ledger.record import Timing, timed_model, workload_of
 from prefect_replicate.ledger.scope import RunScope
@@ -25,20 +25,23 @@ _LAST_RUNS = 20
 _ENOUGH = 3
 
 
-def expected_of(timings: Iterable[Timing], model: str, workload: str) -> Expectation | None:
+def expected_of(newest_first: Iterable[Timing], model: str, workload: str) -> Expectation | None:
     """What earlier runs lead to expect of another one; pure.
 
     Args:
-        timings: Of any models, oldest first.
+        newest_first: Of any models.
         model: Whose all runs count where too few of the same workload are known.
         workload: What is preferred.
     """
-    of_model = [one for one in timings if one.model == model]
-    alike = [one for one in of_model if one.workload == workload]
-    chosen = alike if len(alike) >= _ENOUGH else of_model
-    if len(chosen) < _ENOUGH:
-        return None
-    return Expectation.from_runs([one.seconds for one in chosen[-_LAST_RUNS:]])
+    runs, alike = list[float](), list[float]()
+    for one in newest_first:
+        if one.model == model:
+            runs.append(one.seconds)
+            alike += [one.seconds] if one.workload == workload else []
+        if len(alike) == _LAST_RUNS:
+            break
+    chosen = alike if len(alike) >= _ENOUGH else runs[:_LAST_RUNS]
+    return Expectation.from_runs(chosen) if len(chosen) >= _ENOUGH else None
 
 
 class _Seen(dict[tuple[str, str], Timing]):
@@ -97,15 +100,5 @@ async def expectation_for(
         readings = process_state("history readings", _Readings)
         await readings.setdefault(PREFECT_API_URL.value(), _Reading()).be_recent()
     seen = process_state("history", _Seen)
-    timings = [timing for (url, _), timing in seen.items() if url == base_url]
+    timings = (timing for (url, _), timing in reversed(seen.items()) if url == base_url)
     return expected_of(timings, timed_model(prediction), workload_of(prediction))
-
-
-def expecting(prediction: Prediction, base_url: str) -> Work[Expectation | None]:
-    """`expectation_for` a prediction of the run that we are in, as work for the engine."""
-    scope = RunScope.current()
-
-    async def work(_: Caller) -> Expectation | None:
-        return await expectation_for(prediction, base_url, scope)
-
-    return work

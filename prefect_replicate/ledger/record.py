@@ -13,6 +13,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from prefect_replicate.values import Prediction
+from prefect_replicate.values.moments import as_utc
 from prefect_replicate.values.prediction import TERMINAL_STATUSES
 
 INTENT = "intent"
@@ -51,18 +52,16 @@ class Timing(BaseModel):
     @classmethod
     def of(cls, prediction: Prediction) -> Timing | None:
         """What a prediction tells of it, if it has succeeded and its times can be trusted."""
-        created, completed = _utc(prediction.created_at), _utc(prediction.completed_at)
-        if not prediction.is_succeeded or prediction.data_removed or not (created and completed):
+        if not prediction.is_succeeded or prediction.data_removed:
             return None
-        # A local Replicate whose time is sped up says nothing about ours.
-        if completed < created or completed > datetime.now(timezone.utc) + _CLOCK_SKEW:
+        seconds = _seconds(prediction.created_at, prediction.completed_at)
+        if seconds is None or seconds < 0 or _is_ahead(prediction.completed_at):
             return None
-        started = _utc(prediction.started_at)
         return cls(
             model=timed_model(prediction),
             workload=workload_of(prediction),
-            seconds_queued=(started - created).total_seconds() if started else None,
-            seconds=(completed - created).total_seconds(),
+            seconds_queued=_seconds(prediction.created_at, prediction.started_at),
+            seconds=seconds,
         )
 
     def description(self) -> str:
@@ -70,8 +69,13 @@ class Timing(BaseModel):
         return f"{self.seconds:.1f} s{queued}"
 
 
-def _utc(moment: datetime | None) -> datetime | None:
-    return moment.replace(tzinfo=timezone.utc) if moment and moment.tzinfo is None else moment
+def _seconds(since: datetime | None, until: datetime | None) -> float | None:
+    return (as_utc(until) - as_utc(since)).total_seconds() if since and until else None
+
+
+def _is_ahead(moment: datetime | None) -> bool:
+    """Whether it is none of our clock's, as those of a local Replicate with its time sped up."""
+    return moment is not None and as_utc(moment) > datetime.now(timezone.utc) + _CLOCK_SKEW
 
 
 class Record(BaseModel):

@@ -9,13 +9,14 @@ from uuid import UUID
 from prefect_replicate.api.connection import Address
 from prefect_replicate.engine import process_state
 from prefect_replicate.exceptions import LedgerError
-from prefect_replicate.ledger.history import note_timing
+from prefect_replicate.ledger.history import expectation_for, note_timing
 from prefect_replicate.ledger.record import Record, digest, record_key
 from prefect_replicate.ledger.scope import ancestry_of
 from prefect_replicate.ledger.store import Entry, add_record, records_of_runs, update_record
 from prefect_replicate.lifecycle.limits import UNWATCHED_SECONDS
 from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.values import Prediction
+from prefect_replicate.values.expectation import Expectation
 
 
 class _Entries(dict[str, dict[UUID, Entry]]):
@@ -57,6 +58,11 @@ def remember(run: Run, prediction_id: str, entry: Entry) -> None:
 def address_of(prediction_id: str | None) -> Address | None:
     """As whom this process has made a prediction, if it was this process."""
     return process_state("addresses", _Addresses).get(prediction_id or "")
+
+
+async def expectation_of(run: Run, prediction: Prediction) -> Expectation | None:
+    """How long a prediction may take, if enough is known of others like it. Never raises."""
+    return await expectation_for(prediction, run.connection.address.base_url, run.scope)
 
 
 async def record_outcome(run: Run, prediction: Prediction) -> None:

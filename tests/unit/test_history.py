@@ -108,8 +108,9 @@ def timings(*seconds: float, model: str = "owner/name", workload: str = "w") -> 
         (timings(9, 9, 9, model="owner/other"), None),
         (timings(7, 8, 9, workload="v") + timings(1, 2), 7),
         (timings(7, 8, 9, workload="v") + timings(1, 2, 3), 2),
-        (timings(*[99] * 20) + timings(*[5] * 20), 5),
-        (timings(*[99] * 11) + timings(*[5] * 11), 5),
+        (timings(*[5] * 20) + timings(*[99] * 20), 5),
+        (timings(*[5] * 11) + timings(*[99] * 11), 5),
+        (timings(*[5] * 20, workload="v") + timings(*[9] * 20, workload="u"), 5),
     ],
 )
 def test_the_last_runs_alike_count_and_else_any_of_the_model(

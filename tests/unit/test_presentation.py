@@ -7,7 +7,16 @@ from typing import Any
 import pytest
 
 from prefect_replicate import GeneratedVideo, OutputFile, Prediction
-from prefect_replicate.flows.presentation import EMBEDDED_BYTES, progress_of, video_page
+from prefect_replicate.flows.presentation import (
+    EMBEDDED_BYTES,
+    Ages,
+    progress_of,
+    progress_text,
+    video_page,
+)
+from prefect_replicate.values.expectation import Expectation
+
+EXPECTED = Expectation(p50=48, p90=96)
 
 
 def prediction(**fields: Any) -> Prediction:
@@ -40,7 +49,7 @@ def small(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("fields", "seconds", "percent"),
     [
-        ({"status": "starting", "logs": "50%"}, 9, 0),
+        ({"status": "starting", "logs": "50%"}, 0, 0),
         ({"logs": "40%|███"}, 0, 40),
         ({"logs": "100%"}, 0, 99),
         ({}, 0, 0),
@@ -52,14 +61,50 @@ def small(tmp_path: Path) -> Path:
 def test_the_progress_is_what_the_log_says_or_a_guess(
     fields: dict[str, Any], seconds: float, percent: float
 ) -> None:
-    assert progress_of(prediction(**fields), seconds) == pytest.approx(percent)
+    assert progress_of(prediction(**fields), Ages(900, seconds)) == pytest.approx(percent)
 
 
 def test_a_guess_grows_and_never_arrives() -> None:
-    guesses = [progress_of(prediction(), seconds) for seconds in range(0, 600, 10)]
+    guesses = [progress_of(prediction(), Ages(0, seconds)) for seconds in range(0, 600, 10)]
 
     assert guesses == sorted(guesses)
     assert guesses[-1] < 95
+
+
+@pytest.mark.parametrize(
+    ("fields", "age", "percent"),
+    [
+        ({"logs": "40%|███"}, 1000, 40),
+        ({"status": "starting"}, 48, 69),
+        ({}, 48, 69),
+        ({}, 1e9, 95),
+        ({"status": "succeeded"}, 1, 100),
+    ],
+)
+def test_the_progress_is_what_the_log_says_or_what_earlier_runs_lead_to_expect(
+    fields: dict[str, Any], age: float, percent: float
+) -> None:
+    shown = progress_of(prediction(**fields), Ages(age, 0), EXPECTED)
+
+    assert shown == pytest.approx(percent, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("status", "age", "expected", "said"),
+    [
+        ("starting", 0, EXPECTED, ": usually takes about 48 s (nine in ten within 96 s)"),
+        ("processing", 97, EXPECTED, ": taking longer than usual (usually 48 s, at most 96 s in"),
+        ("succeeded", 97, EXPECTED, ""),
+        ("processing", 97, None, ""),
+    ],
+)
+def test_the_bar_says_what_to_expect(
+    status: str, age: float, expected: Expectation | None, said: str
+) -> None:
+    text = progress_text(prediction(status=status), age, expected)
+
+    assert text.startswith(f"Progress of prediction abc{said}")
+    assert bool(said) is (":" in text)
 
 
 def test_a_small_video_is_part_of_the_page(small: Path) -> None:
