@@ -58,7 +58,10 @@ class BatchView:
         self._lost: dict[int, str] = {}
         self._shown: list[VideoOutcome] = []
         self._artifacts: dict[str, UUID] = {}
-        self._began: datetime | None = None
+        self.began: datetime | None = None
+        """When the table was put up, by the clock of Prefect's server."""
+        self.looked_at = time.monotonic()
+        """When all that is known here was last brought up to date, by our own clock."""
         self._next_look = 0.0
         self._has_asked_to_stop = False
         self.changed: dict[str, datetime] = {}
@@ -102,7 +105,7 @@ class BatchView:
             found[board.key].append(board)
         for key, boards in found.items():
             behind = self._boards[key]
-            for number, one in latest(boards, self._began).items():
+            for number, one in latest(boards, self.began).items():
                 place = number + behind
                 self._read[place] = one.model_copy(update={"number": place})
         self.changed = {
@@ -116,6 +119,7 @@ class BatchView:
             return
         try:
             await self.read()
+            self.looked_at = began
             await self._stop_if_too_many_failed()
             await self._show()
         except LedgerError as exc:
@@ -166,4 +170,4 @@ class BatchView:
             )
             made = await client.create_artifact(artifact)
         self._artifacts[type] = made.id
-        self._began = self._began or made.created
+        self.began = self.began or made.created

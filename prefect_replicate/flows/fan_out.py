@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+import httpx
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterName
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.deployments import arun_deployment
@@ -20,22 +23,21 @@ from prefect_replicate.engine import Caller, Work
 from prefect_replicate.exceptions import ConfigurationError, LedgerError, RunEndedError
 from prefect_replicate.flows.batch import Part
 from prefect_replicate.flows.batch_order import Batch, parameters_for
-from prefect_replicate.flows.batch_part import SIGN_SECONDS
 from prefect_replicate.flows.batch_view import LOOK_SECONDS
 from prefect_replicate.flows.hooks import cancel_all
+from prefect_replicate.flows.part_run import (
+    ENDED,
+    REPLACEMENTS,
+    Step,
+    are_without_worker,
+    next_step,
+)
 from prefect_replicate.ledger.prefect_api import as_ledger_error, prefect_client
-from prefect_replicate.ledger.scope import RunScope
-
-DEAD_SECONDS = 6 * SIGN_SECONDS
-"""A run that is said to be running, and changes nothing for so long, counts as dead."""
-
-REPLACEMENTS = 3
-"""How many more runs a part gets when its run crashes."""
+from prefect_replicate.ledger.scope import RunScope, ancestry_of
+from prefect_replicate.lifecycle.limits import keeps
 
 _REMIND_SECONDS = 60.0
 _RUNS_A_REQUEST = 200  # the server refuses more
-_WAITING = {StateType.SCHEDULED, StateType.PENDING, StateType.PAUSED}
-_ENDED = {StateType.CANCELLING, StateType.CANCELLED, StateType.CRASHED, StateType.FAILED}
 
 
 @dataclass
@@ -43,36 +45,36 @@ class _Errand:
     """A part, and the flow run that does it."""
 
     part: Part
-    name: str
     parameters: dict[str, Any]
-    runs: int = 0
-    """How many it has had, also in earlier attempts of the run that hands it out."""
+    runs: list[UUID] = field(default_factory=list[UUID])
+    """All that it has had, the last of which does it now."""
     crashes: int = 0
-    run: FlowRun | None = None
     is_inherited: bool = False
-    """Whether its run was started by an earlier attempt."""
-    state: State[Any] | None = None
+    """Whether an earlier attempt has got it to run."""
+    state: StateType = StateType.SCHEDULED
     shown: datetime | None = None
     sign_at: float = 0.0
     """When its run was last seen to do something, by our own clock."""
     is_over: bool = False
 
     @property
-    def is_waiting(self) -> bool:
-        return not self.is_over and (self.state is None or self.state.type in _WAITING)
-
-    @property
-    def is_running(self) -> bool:
-        return not self.is_over and not self.is_waiting
+    def name(self) -> str:
+        """Of its runs, by which a retry finds them."""
+        return f"{self.part} of {self.part.key}"
 
     @property
     def run_id(self) -> UUID:
-        assert self.run is not None
-        return self.run.id
+        return self.runs[-1]
 
-    def notice(self, state: State[Any], shown: datetime | None) -> None:
+    def begin(self, run: FlowRun) -> None:
+        """Take note of the run that does it from now on."""
+        self.runs.append(run.id)
+        self.is_inherited = run.start_time is not None
+        self.state, self.shown, self.sign_at = StateType.SCHEDULED, None, time.monotonic()
+
+    def notice(self, state: StateType, shown: datetime | None) -> None:
         """Take note of how its run stands, and of when its board was last changed."""
-        if self.state is None or state.type is not self.state.type or shown != self.shown:
+        if state is not self.state or shown != self.shown:
             self.sign_at = time.monotonic()
         self.state, self.shown = state, shown
 
@@ -83,14 +85,16 @@ def handing_out(batch: Batch) -> Work[None]:
 
     async def work(caller: Caller) -> None:
         errands = [
-            _Errand(part, part.key, parameters_for(batch.order, part, number))
+            _Errand(part, parameters_for(batch.order, part, number))
             for number, part in batch.numbered_parts
         ]
-        handing = _HandingOut(batch, scope, caller, errands)
+        ancestry = await ancestry_of(scope)
+        assert ancestry is not None  # this is a flow
+        handing = _HandingOut(batch, ancestry.flow_runs, caller, errands)
         try:
             await handing.see_through()
-        except (asyncio.CancelledError, RunEndedError):
-            await handing.cancel()
+        except BaseException as exc:
+            await handing.end_runs(is_interrupted=isinstance(exc, asyncio.CancelledError))
             raise
 
     return work
@@ -98,22 +102,26 @@ def handing_out(batch: Batch) -> Work[None]:
 
 class _HandingOut:
     def __init__(
-        self, batch: Batch, scope: RunScope, caller: Caller, errands: list[_Errand]
+        self, batch: Batch, around: Collection[UUID], caller: Caller, errands: list[_Errand]
     ) -> None:
         self._batch = batch
-        self._scope = scope
+        self._around = around
         self._caller = caller
         self._errands = errands
-        self._sign_at = self._reminded_at = time.monotonic()
+        self._without_worker_since: float | None = None
+        self._reminded_at = time.monotonic()
 
     @property
     def _open(self) -> list[_Errand]:
         return [one for one in self._errands if not one.is_over]
 
     async def see_through(self) -> None:
+        if not self._errands:
+            return
         deployment = await self._deployment()
+        earlier = await self._earlier_runs()
         for errand in self._errands:
-            await self._start(errand, deployment)
+            await self._begin(errand, earlier[errand.name], deployment)
         while self._open:
             await asyncio.sleep(LOOK_SECONDS)
             await self._batch.view.look(self._caller)
@@ -126,7 +134,7 @@ class _HandingOut:
         client, name = await prefect_client(), self._batch.order.deployment
         try:
             with as_ledger_error(f"read the deployment {name!r}"):
-                return await client.read_deployment_by_name(name)
+                deployment = await client.read_deployment_by_name(name)
         except LedgerError as exc:
             if not isinstance(exc.__cause__, ObjectNotFound | ValueError):
                 raise
@@ -135,118 +143,204 @@ class _HandingOut:
                 " `prefect_replicate.generate_videos`, and name it as FLOW/DEPLOYMENT in"
                 " `deployment`. Nothing was paid."
             ) from exc
+        _check_flow_of(deployment, name, self._errands[0].parameters)
+        return deployment
+
+    async def _earlier_runs(self) -> defaultdict[str, list[FlowRun]]:
+        """By name: the runs that earlier attempts of the batch have started."""
+        names = [one.name for one in self._errands]
+        found: defaultdict[str, list[FlowRun]] = defaultdict(list)
+        for start in range(0, len(names), _RUNS_A_REQUEST):
+            chosen = FlowRunFilterName(any_=names[start : start + _RUNS_A_REQUEST])
+            for run in await _flow_runs(FlowRunFilter(name=chosen)):
+                found[run.name].append(run)
+        return found
+
+    async def _begin(
+        self, errand: _Errand, earlier: list[FlowRun], deployment: DeploymentResponse
+    ) -> None:
+        errand.runs = [run.id for run in earlier if _is_over(run)]
+        going_on = [run for run in earlier if not _is_over(run)]
+        if going_on:
+            errand.begin(going_on[0])
+        else:
+            await self._start(errand, deployment)
 
     async def _start(self, errand: _Errand, deployment: DeploymentResponse) -> None:
-        """Start a run for a part, or find one that an earlier attempt has started."""
-        while True:
-            errand.runs += 1
+        """Start a run for a part, whose key has a retry of the request find the same run."""
+        try:
             with as_ledger_error(f"start a run of {self._batch.order.deployment}"):
                 run = await arun_deployment(
                     deployment.id,
                     client=await prefect_client(),
                     parameters=errand.parameters,
                     timeout=0,
-                    idempotency_key=f"{errand.part.key}-{errand.runs}",
+                    idempotency_key=f"{errand.part.key}-{len(errand.runs) + 1}",
                     flow_run_name=errand.name,
                 )
-            if run.state is None or run.state.type not in _ENDED | {StateType.COMPLETED}:
-                break
-        errand.run, errand.state, errand.shown = run, None, None
-        errand.is_inherited = run.start_time is not None
+        except LedgerError as exc:
+            if isinstance(exc.__cause__, httpx.HTTPStatusError):
+                _check_accepted(exc.__cause__, self._batch.order.deployment)
+            raise
+        errand.begin(run)
 
     async def _look(self, deployment: DeploymentResponse) -> None:
-        states = await self._states()
-        own = states.get(self._scope.flow_run_id) if self._scope.flow_run_id else None
-        if own is not None and own.type in _ENDED:
+        states = await _states_of({*self._around, *(one.run_id for one in self._open)})
+        if any(states[one].type in ENDED for one in self._around if one in states):
             raise RunEndedError("The flow run was ended while others worked on its batch.")
         for errand in self._open:
             state = states.get(errand.run_id)
             if state is None:
                 self._give_up(errand, "was deleted")
-                continue
-            errand.notice(state, self._batch.view.changed.get(errand.part.key))
-            await self._judge(errand, state, deployment)
-        await self._wait_for_workers(deployment)
-
-    async def _states(self) -> dict[UUID, State[Any]]:
-        client = await prefect_client()
-        ids = [one.run_id for one in self._open]
-        ids += [self._scope.flow_run_id] if self._scope.flow_run_id else []
-        found: dict[UUID, State[Any]] = {}
-        for start in range(0, len(ids), _RUNS_A_REQUEST):
-            chosen = FlowRunFilter(id=FlowRunFilterId(any_=ids[start : start + _RUNS_A_REQUEST]))
-            with as_ledger_error("read how the runs of a batch stand"):
-                runs = await client.read_flow_runs(flow_run_filter=chosen, limit=_RUNS_A_REQUEST)
-            found |= {run.id: run.state for run in runs if run.state is not None}
-        return found
+            else:
+                await self._judge(errand, state, deployment)
+        await self._look_for_workers(deployment)
 
     async def _judge(
         self, errand: _Errand, state: State[Any], deployment: DeploymentResponse
     ) -> None:
-        if state.type is StateType.COMPLETED:
+        view = self._batch.view
+        errand.notice(state.type, view.changed.get(errand.part.key))
+        step = next_step(
+            state.type,
+            view.looked_at - errand.sign_at,
+            is_inherited=errand.is_inherited,
+            worker_timeout=self._batch.order.worker_timeout,
+        )
+        if step is Step.COLLECT:
             self._give_up(errand, "has completed, and does not show what became of it")
-        elif state.type is StateType.CRASHED:
-            await self._replace(errand, deployment)
-        elif state.type in (StateType.FAILED, StateType.CANCELLED):
-            if errand.is_inherited:
-                await self._start(errand, deployment)
-            else:
-                self._give_up(errand, f"is {state.name}: {state.message}")
-        elif state.type is StateType.RUNNING and time.monotonic() - errand.sign_at > DEAD_SECONDS:
-            await self._declare_dead(errand)
+        elif step is Step.GIVE_UP:
+            self._give_up(errand, _standing(state))
+        elif step is Step.RESTART:
+            await self._restart(errand, deployment)
+        elif step is Step.REPLACE:
+            await self._replace(errand, state, deployment)
+        elif step is Step.DECLARE_DEAD:
+            why = f"It has shown nothing for {view.looked_at - errand.sign_at:.0f} s"
+            await _set_state(errand.run_id, Crashed(message=why))
+
+    async def _restart(self, errand: _Errand, deployment: DeploymentResponse) -> None:
+        view = self._batch.view
+        await view.read()
+        outcomes = {one.number: one for one in view.outcomes}
+        errand.is_over = all(outcomes[item.number].is_over for item in errand.part.items)
+        if not errand.is_over:
+            await self._start(errand, deployment)
 
     def _give_up(self, errand: _Errand, what: str) -> None:
         errand.is_over = True
-        self._batch.view.lose(errand.part, f"flow run {errand.name} ({errand.run_id}) {what}")
+        why = f"flow run {errand.run_id} ({errand.part}) {what}".rstrip(".")
+        self._batch.view.lose(errand.part, f"{why}.")
 
-    async def _replace(self, errand: _Errand, deployment: DeploymentResponse) -> None:
+    async def _replace(
+        self, errand: _Errand, state: State[Any], deployment: DeploymentResponse
+    ) -> None:
         errand.crashes += 1
-        if errand.crashes > REPLACEMENTS:
-            await cancel_all(self._caller, errand.run_id, self._batch.logger, crashed=False)
-            self._give_up(errand, f"has crashed, as did the {REPLACEMENTS} before it")
+        if errand.crashes <= REPLACEMENTS:
+            message = f"Flow run {errand.run_id} ({errand.part}) {_standing(state)}"
+            self._say("warning", f"{message}: another takes its place")
+            await self._start(errand, deployment)
             return
-        self._say("warning", f"Flow run {errand.name} has crashed; another takes its place")
-        await self._start(errand, deployment)
+        self._give_up(errand, f"{_standing(state)}, as were the {REPLACEMENTS} before it")
+        for run_id in errand.runs:
+            await cancel_all(self._caller, run_id, self._batch.logger)
 
-    async def _declare_dead(self, errand: _Errand) -> None:
-        message = f"It has shown nothing for {DEAD_SECONDS:.0f} s: another takes its place."
-        await self._set_state(errand, Crashed(message=message))
-
-    async def _set_state(self, errand: _Errand, state: State[Any]) -> None:
-        client = await prefect_client()
-        with as_ledger_error("end a run of the batch"):
-            await client.set_flow_run_state(errand.run_id, state, force=True)
-
-    async def _wait_for_workers(self, deployment: DeploymentResponse) -> None:
-        waiting = [one for one in self._open if one.is_waiting]
+    async def _look_for_workers(self, deployment: DeploymentResponse) -> None:
         now = time.monotonic()
-        if not waiting or any(one.is_running for one in self._errands):
-            self._sign_at = now
+        if not are_without_worker([one.state for one in self._open]):
+            self._without_worker_since = None
             return
-        self._sign_at = max(self._sign_at, *(one.sign_at for one in self._errands))
-        limit, waited = self._batch.order.worker_timeout, now - self._sign_at
-        where = f"a worker of work pool {deployment.work_pool_name!r}"
-        if deployment.work_pool_name is None:
-            where = "the process that serves it"
+        last_sign = max(one.sign_at for one in self._errands)
+        self._without_worker_since = max(self._without_worker_since or now, last_sign)
+        limit, waited = self._batch.order.worker_timeout, now - self._without_worker_since
         if limit is not None and waited > limit:
-            why = f"waited {limit:.0f} s for {where}, which never came"
-            for one in waiting:
-                await self._set_state(one, Cancelling())
-                self._give_up(one, why)
+            for errand in self._open:
+                await _set_state(errand.run_id, Cancelling())
+                self._give_up(errand, f"was not taken within {limit:.0f} s by {_who(deployment)}")
         elif now - self._reminded_at > _REMIND_SECONDS:
             self._reminded_at = now
-            self._say("info", f"{len(waiting)} runs wait for {where}, since {waited:.0f} s")
+            runs = f"{len(self._open)} runs wait for {_who(deployment)}"
+            self._say("info", f"{runs}, since {waited:.0f} s")
 
-    async def cancel(self) -> None:
+    async def end_runs(self, *, is_interrupted: bool) -> None:
         """Cancel all runs that are not over, since nobody collects what they make."""
-        for errand in self._open:
-            if errand.run is None:
-                continue
-            try:
-                await self._set_state(errand, Cancelling())
-            except LedgerError as exc:
-                self._say("warning", str(exc))
+        try:
+            if is_interrupted and keeps(self._batch.order.on_crash):
+                states = await _states_of(self._around)
+                if all(one.type is not StateType.CANCELLING for one in states.values()):
+                    return  # this is a crash, which they notice, and leave their predictions
+            for errand in self._open:
+                if errand.runs:
+                    await _set_state(errand.run_id, Cancelling())
+        except LedgerError as exc:
+            self._say("warning", str(exc))
 
     def _say(self, level: str, message: str) -> None:
         log = getattr(self._batch.logger, level)
         self._caller.tell(lambda: log("%s", message))
+
+
+def _check_flow_of(deployment: DeploymentResponse, name: str, parameters: dict[str, Any]) -> None:
+    schema: dict[str, Any] = deployment.parameter_openapi_schema or {}
+    unknown = sorted(parameters.keys() - schema.get("properties", {}).keys())
+    if unknown:
+        raise ConfigurationError(
+            f"Deployment {name!r} is not one of this version of the flow"
+            f" `prefect_replicate.generate_videos`: it has no parameter {unknown[0]!r}. Nothing was"
+            " paid."
+        )
+
+
+def _check_accepted(refusal: httpx.HTTPStatusError, name: str) -> None:
+    if refusal.response.status_code in (409, 422):
+        raise ConfigurationError(
+            f"Deployment {name!r} does not take the parameters of a part:"
+            f" {refusal.response.text[:300]}"
+        ) from refusal
+
+
+def _standing(state: State[Any]) -> str:
+    message = (state.message or "").splitlines()
+    return f"is {state.name}" + (f" ({message[0].rstrip('.')})" if message else "")
+
+
+def _who(deployment: DeploymentResponse) -> str:
+    pool = deployment.work_pool_name
+    if pool is None:
+        return f"a process that serves `{deployment.name}`; start one, and retry the run"
+    return f"a worker; start one with `prefect worker start --pool {pool}`, and retry the run"
+
+
+def _is_over(run: FlowRun) -> bool:
+    return run.state is not None and run.state.type in ENDED | {StateType.COMPLETED}
+
+
+async def _states_of(ids: Collection[UUID]) -> dict[UUID, State[Any]]:
+    found: dict[UUID, State[Any]] = {}
+    left = list(ids)
+    for start in range(0, len(left), _RUNS_A_REQUEST):
+        chosen = FlowRunFilterId(any_=left[start : start + _RUNS_A_REQUEST])
+        runs = await _flow_runs(FlowRunFilter(id=chosen))
+        found |= {run.id: run.state for run in runs if run.state is not None}
+    return found
+
+
+async def _flow_runs(chosen: FlowRunFilter) -> list[FlowRun]:
+    client = await prefect_client()
+    found: list[FlowRun] = []
+    while True:
+        with as_ledger_error("read how the runs of a batch stand"):
+            page = await client.read_flow_runs(
+                flow_run_filter=chosen, limit=_RUNS_A_REQUEST, offset=len(found)
+            )
+        found += page
+        if len(page) < _RUNS_A_REQUEST:
+            return found
+
+
+async def _set_state(run_id: UUID, state: State[Any]) -> None:
+    # Not by force: a run that has not begun is canceled at once, and one that has just completed
+    # stays what it is.
+    client = await prefect_client()
+    with as_ledger_error("end a run of the batch"):
+        await client.set_flow_run_state(run_id, state)

@@ -5,6 +5,7 @@ a fresh one that the worker starts), so it goes by the ledger alone.
 """
 
 import asyncio
+from collections.abc import Collection
 from typing import Any
 from uuid import UUID
 
@@ -23,7 +24,7 @@ from prefect_replicate.lifecycle.adoption import look_for_lost
 from prefect_replicate.lifecycle.bookkeeping import remember
 from prefect_replicate.lifecycle.cancellation import stop
 from prefect_replicate.lifecycle.run import Run
-from prefect_replicate.lifecycle.run_watch import note_end
+from prefect_replicate.lifecycle.run_watch import crashed_around, note_end
 from prefect_replicate.values import ModelReference
 
 _SECONDS = 25.0
@@ -53,18 +54,34 @@ def cancel_predictions(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any
     """
     logger = flow_run_logger(flow_run, flow)
     try:
-        crashed = state.type is StateType.CRASHED
-        call(lambda caller: cancel_all(caller, flow_run.id, logger, crashed=crashed))
+        call(lambda caller: _cancel_after(caller, flow_run.id, state.type, logger))
     except ReplicateError as exc:
         logger.error("Predictions of this run may still be running: %s", exc)
 
 
-async def cancel_all(caller: Caller, flow_run_id: UUID, logger: Any, *, crashed: bool) -> None:
-    """Cancel what a flow run and its subflows have left running, but what outlives a crash."""
+async def _cancel_after(caller: Caller, flow_run_id: UUID, state: StateType, logger: Any) -> None:
+    crashed = {flow_run_id} if state is StateType.CRASHED else set[UUID]()
+    if state is StateType.FAILED:
+        # So ends a run that has noticed that it, or one around it, counts as crashed.
+        crashed = await crashed_around(flow_run_id)
+    await cancel_all(caller, flow_run_id, logger, crashed=crashed)
+
+
+async def cancel_all(
+    caller: Caller, flow_run_id: UUID, logger: Any, *, crashed: Collection[UUID] = ()
+) -> None:
+    """Cancel what a flow run and its subflows have left running, but what outlives a crash.
+
+    Args:
+        caller: Whose logs are written.
+        flow_run_id: The run.
+        logger: Of the run.
+        crashed: It and the runs around it, as far as they have crashed.
+    """
     runs = await with_descendants(flow_run_id)
     note_end(runs)
     records = [one for one in await records_of_runs(runs) if one.record.is_open]
-    left = [one for one in records if not (crashed and one.record.outlives_crash_of(flow_run_id))]
+    left = [one for one in records if not any(map(one.record.outlives_crash_of, crashed))]
     if not left:
         return
     work = [asyncio.create_task(_cancel_one(caller, flow_run_id, logger, one)) for one in left]

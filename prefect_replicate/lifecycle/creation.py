@@ -26,8 +26,8 @@ from prefect_replicate.api.models import ResolvedModel, resolve_model
 from prefect_replicate.api.predictions import post_prediction
 from prefect_replicate.exceptions import ReplicateError, UncertainCreateError
 from prefect_replicate.ledger.occurrences import claim_of
-from prefect_replicate.ledger.record import Record, digest, record_key
-from prefect_replicate.ledger.scope import ancestry_of
+from prefect_replicate.ledger.record import Claim, Record, digest, record_key
+from prefect_replicate.ledger.scope import Ancestry, ancestry_of
 from prefect_replicate.lifecycle.admission import Admission, admit
 from prefect_replicate.lifecycle.adoption import look_for_lost, take
 from prefect_replicate.lifecycle.cancellation import outlives_end_of_run, stop, stop_unless_kept
@@ -141,7 +141,7 @@ async def _start(
     assert root is not None
     content = digest(without_content(files))
     key = record_key(root, _account(run), request.model, content, request.place)
-    claim = call_of(request.replaces) or claim_of(run.scope, ancestry, key)
+    claim = call_of(request.replaces) or _claim(run, request, ancestry, key)
     record = Record(
         key=key,
         model=str(model.reference),
@@ -155,6 +155,13 @@ async def _start(
         keep_for_parent=request.keep_for_parent,
     )
     return await Resumption(run, claim, request.regenerate_expired).start(record)
+
+
+def _claim(run: Run, request: Request, ancestry: Ancestry | None, key: str) -> Claim:
+    if request.keep_for_parent and ancestry is not None:
+        # Whichever of the flow runs that take one another's place makes the call, it is the same.
+        return Claim(str(ancestry.attempt), request.place)
+    return claim_of(run.scope, ancestry, key)
 
 
 def _account(run: Run) -> str:

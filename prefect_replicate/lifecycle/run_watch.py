@@ -20,6 +20,7 @@ from prefect.context import FlowRunContext
 
 from prefect_replicate.engine import process_state
 from prefect_replicate.exceptions import LedgerError, RunEndedError
+from prefect_replicate.ledger.flow_runs import flow_runs_seen
 from prefect_replicate.ledger.prefect_api import as_ledger_error, prefect_client
 from prefect_replicate.ledger.scope import Level, RunScope, ancestry_of
 from prefect_replicate.lifecycle.run import Run
@@ -124,9 +125,9 @@ async def _has_ended(run: Run, flow_run_id: UUID, were_left: bool) -> bool:
 
 
 async def _states_around(scope: RunScope) -> list[State[Any]]:
-    """The states of the flow run and of the one at the top, as they are now."""
+    """The states of the flow run and of those around it, as they are now."""
     ancestry = await ancestry_of(scope)
-    return await _states_of({ancestry.flow_runs[0], ancestry.root} if ancestry else set())
+    return await _states_of(ancestry.flow_runs if ancestry else ())
 
 
 async def _states_of(runs: Iterable[UUID]) -> list[State[Any]]:
@@ -134,6 +135,22 @@ async def _states_of(runs: Iterable[UUID]) -> list[State[Any]]:
     with as_ledger_error("read a flow run's state"):
         found = [(await client.read_flow_run(one)).state for one in runs]
     return [state for state in found if state is not None]
+
+
+async def crashed_around(flow_run_id: UUID) -> set[UUID]:
+    """Which of a flow run that has ended and those around it count as crashed.
+
+    One that was taken for dead, and notices that, makes a failure of its crash.
+
+    Raises:
+        LedgerError: Prefect's API could not be asked.
+    """
+    ancestry = await ancestry_of(RunScope(flow_run_id))
+    found = await flow_runs_seen(ancestry.flow_runs if ancestry else ())
+    crashed = {one for one, run in found.items() if run.state is StateType.CRASHED}
+    if StateType.CRASHED in since_scheduled(await _history(flow_run_id)):
+        crashed.add(flow_run_id)
+    return crashed
 
 
 async def is_being_canceled(run: Run) -> bool:
@@ -157,7 +174,8 @@ async def refuse_if_ended(run: Run) -> None:
 
     A first attempt is asked nothing but what this process has noticed. Later ones read the states
     once: `serve` revives a run that is canceled while it waits for its retry, and a subflow may be
-    retried after the run around it has ended.
+    retried after the run around it has ended. So does one whose root runs in another process, which
+    may have ended before a worker came to it.
 
     Raises:
         RunEndedError: It has been ended.
@@ -167,7 +185,8 @@ async def refuse_if_ended(run: Run) -> None:
     if flow_run_id is None:
         return
     checked = process_state("checked attempts", _CheckedAttempts)
-    if run.scope.levels not in checked and any(one.attempt > 1 for one in run.scope.levels):
+    is_retried = any(one.attempt > 1 for one in run.scope.levels)
+    if run.scope.levels not in checked and (is_retried or not run.scope.knows_root):
         around = await _states_around(run.scope)
         if any(state.type in _ENDED for state in around) or await _was_revived(flow_run_id):
             note_end([flow_run_id])
@@ -211,10 +230,14 @@ def note_end(flow_run_ids: Iterable[UUID]) -> None:
 
 
 async def _was_revived(flow_run_id: UUID) -> bool:
+    return is_revived(await _history(flow_run_id))
+
+
+async def _history(flow_run_id: UUID) -> list[StateType]:
     client = await prefect_client()
     with as_ledger_error("read a flow run's states"):
         history = await client.read_flow_run_states(flow_run_id)
-    return is_revived([state.type for state in sorted(history, key=lambda one: one.timestamp)])
+    return [state.type for state in sorted(history, key=lambda one: one.timestamp)]
 
 
 def is_revived(history: Sequence[StateType]) -> bool:
@@ -223,7 +246,12 @@ def is_revived(history: Sequence[StateType]) -> bool:
     Args:
         history: Its states, oldest first.
     """
+    return StateType.CANCELLED in since_scheduled(history)
+
+
+def since_scheduled(history: Sequence[StateType]) -> list[StateType]:
+    """The states since a run was last scheduled; pure."""
     since_schedule = list(history)
     while StateType.SCHEDULED in since_schedule:
         del since_schedule[: since_schedule.index(StateType.SCHEDULED) + 1]
-    return StateType.CANCELLED in since_schedule
+    return since_schedule
