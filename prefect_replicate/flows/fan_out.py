@@ -281,9 +281,9 @@ class _HandingOut:
 
 
 def _check_flow_of(deployment: DeploymentResponse, name: str, parameters: dict[str, Any]) -> None:
-    schema: dict[str, Any] = deployment.parameter_openapi_schema or {}
-    unknown = sorted(parameters.keys() - schema.get("properties", {}).keys())
-    if unknown:
+    known: dict[str, Any] = (deployment.parameter_openapi_schema or {}).get("properties", {})
+    unknown = sorted(parameters.keys() - known.keys())
+    if known and unknown:
         raise ConfigurationError(
             f"Deployment {name!r} is not one of this version of the flow"
             f" `prefect_replicate.generate_videos`: it has no parameter {unknown[0]!r}. Nothing was"
