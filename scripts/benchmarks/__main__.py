@@ -6,7 +6,15 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from benchmarks import downloads, flow_overhead, import_time, ledger, polling
+from benchmarks import (
+    downloads,
+    flow_overhead,
+    import_time,
+    ledger,
+    polling,
+    rate_limits,
+    scale,
+)
 from benchmarks.report import Measurement, environment, printed, write
 
 _MEASURES: dict[str, Callable[[bool], Measurement]] = {
@@ -15,6 +23,9 @@ _MEASURES: dict[str, Callable[[bool], Measurement]] = {
     "ledger": ledger.measure,
     "download": downloads.measure,
     "polling": polling.measure,
+    "scale": scale.measure,
+    "failures": scale.measure_failures,
+    "limits": rate_limits.measure,
 }
 
 

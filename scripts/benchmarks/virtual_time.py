@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+
+import time_machine
+
+_EPOCH = 1_800_000_000.0
 
 
 class _Impatient(selectors.DefaultSelector):
@@ -12,11 +19,14 @@ class _Impatient(selectors.DefaultSelector):
     def __init__(self) -> None:
         super().__init__()
         self.skipped = 0.0
+        self.on_skip: Callable[[float], None] | None = None
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0)
         if not ready and timeout:
             self.skipped += timeout
+            if self.on_skip is not None:
+                self.on_skip(_EPOCH + self.skipped)
         return ready
 
 
@@ -30,3 +40,16 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         """Seconds that have been slept away."""
         return self._selector_with_time.skipped
+
+    @contextmanager
+    def as_the_time_of_day(self) -> Generator[None]:
+        """Have every clock of the process show this loop's time, on a day in 2027."""
+        monotonic = time.monotonic
+        with time_machine.travel(_EPOCH + self.time(), tick=False) as travel:
+            self._selector_with_time.on_skip = travel.move_to
+            time.monotonic = self.time
+            try:
+                yield
+            finally:
+                time.monotonic = monotonic
+                self._selector_with_time.on_skip = None
