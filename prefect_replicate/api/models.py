@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from pydantic import BaseModel
@@ -14,6 +15,7 @@ from prefect_replicate.api.replies import parsed
 from prefect_replicate.engine import process_state
 from prefect_replicate.exceptions import APIError, InvalidInputError
 from prefect_replicate.values import ModelReference
+from prefect_replicate.values.model_schema import ModelSchema
 
 _FRESH_SECONDS = 300.0
 
@@ -28,6 +30,11 @@ class ResolvedModel:
     """What goes into the body's `version`; `None` on the routes that have none."""
     openapi_schema: dict[str, Any] | None
     """Cog's document for the version, where the API gives one."""
+
+    @cached_property
+    def schema(self) -> ModelSchema:
+        """What it takes; read once, as that costs more than to check an input against it."""
+        return ModelSchema.from_openapi(self.openapi_schema)
 
 
 class _Known(dict[Any, tuple[float, "asyncio.Task[ResolvedModel] | None"]]):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from typing import Any, Literal
 
 from prefect_replicate.exceptions import InvalidInputError
@@ -59,6 +60,8 @@ class Part:
     options: ItemOptions
     concurrency: int
     max_failures: int | None
+    began: datetime | None = None
+    """When this attempt at the batch did, by the clock of Prefect's server."""
 
     def __str__(self) -> str:
         """Which items they are."""
@@ -71,6 +74,7 @@ def items_of(
     input: Mapping[str, Any] | None,
     defaults: Mapping[str, Any],
     part: str,
+    number_of: Callable[[str], int],
 ) -> list[Item]:
     """Number the items, with those parameters of the batch that they leave out.
 
@@ -80,20 +84,23 @@ def items_of(
         input: What the requests' own inputs are written over.
         defaults: Further parameters of `Wish`.
         part: Names the part of a larger batch that the requests are; empty for a whole.
+        number_of: Numbers what is equal in all batches of a run, from 1.
     """
-    seen: Counter[str] = Counter()
     items: list[Item] = []
     for number, request in enumerate(requests, 1):
         wish = Wish.of(request, model, input, **defaults)  # pyright: ignore[reportArgumentType]
-        content = digest(request.model_dump(mode="json", exclude={"id"}))
-        items.append(Item(number, request, wish, _place(part, seen[content])))
-        seen[content] += 1
+        items.append(Item(number, request, wish, _place(part, number_of(fingerprint([wish])))))
     return items
 
 
-def _place(part: str, equal_before: int) -> str:
+def fingerprint(wishes: Sequence[Wish]) -> str:
+    """Name what is to be made."""
+    return digest(json.dumps([asdict(wish) for wish in wishes], default=str))
+
+
+def _place(part: str, number: int) -> str:
     # The first of a whole batch has none, so that it is the same call as that of `generate_video`.
-    return f"{part}:{equal_before}" if part or equal_before else ""
+    return f"{part}:{number}" if part or number > 1 else ""
 
 
 def in_parts(whole: Part, size: int) -> list[Part]:

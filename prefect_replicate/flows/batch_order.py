@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,20 +16,28 @@ from prefect.logging.loggers import get_run_logger
 
 from prefect_replicate.blocks import ReplicateCredentials
 from prefect_replicate.engine import Caller, Work
-from prefect_replicate.exceptions import BatchError, ConfigurationError, InvalidInputError
+from prefect_replicate.exceptions import (
+    BatchError,
+    ConfigurationError,
+    InvalidInputError,
+    LedgerError,
+)
 from prefect_replicate.flows.batch import (
     Item,
     ItemOptions,
     Part,
     check_positive,
     failures_allowed,
+    fingerprint,
     in_parts,
     items_of,
 )
 from prefect_replicate.flows.batch_input import duplicates, requests_from
+from prefect_replicate.flows.batch_part import Shared, shared_by
 from prefect_replicate.flows.batch_view import BatchView
+from prefect_replicate.flows.hooks import cancel_all
 from prefect_replicate.flows.lent_credentials import LentCredentials
-from prefect_replicate.ledger.occurrences import claim_of
+from prefect_replicate.ledger.occurrences import claim_of, number_of
 from prefect_replicate.ledger.record import digest
 from prefect_replicate.ledger.scope import Ancestry, RunScope, ancestry_of
 from prefect_replicate.lifecycle.limits import keeps
@@ -105,7 +113,7 @@ class Order:
         if self.fan_out not in ("tasks", "deployment"):
             raise InvalidInputError(f"fan_out is 'tasks' or 'deployment', not {self.fan_out!r}.")
 
-    def whole(self, requests: Sequence[VideoRequest]) -> Part:
+    def whole(self, requests: Sequence[VideoRequest], scope: RunScope) -> Part:
         """All of the batch as one part, without its key yet."""
         defaults = {name: getattr(self, name) for name in _DEFAULTS}
         options = ItemOptions(
@@ -118,7 +126,8 @@ class Order:
             keep_for_parent=bool(self.part),
             regenerate_expired=self.regenerate_expired,
         )
-        items = items_of(requests, self.model, self.input, defaults, self.part)
+        number = partial(number_of, scope)
+        items = items_of(requests, self.model, self.input, defaults, self.part, number)
         allowed = failures_allowed(self.on_item_failure, self.max_failures)
         return Part("", tuple(items), options, self.concurrency, allowed)
 
@@ -130,7 +139,10 @@ class Batch:
     order: Order
     numbered_parts: list[tuple[int, Part]]
     """What is left to be done of it; a part that is handed out keeps its number."""
+    shared: Shared | None
+    """Kept for parts that this process works on one after the other."""
     view: BatchView
+    scope: RunScope
     logger: Any
     began: float
 
@@ -150,7 +162,19 @@ class Batch:
         caller.tell(lambda: self.logger.info("%s", summary))
         if self.order.raise_on_failure and len(videos.succeeded) < len(outcomes):
             raise BatchError(_complaint(videos), videos)
+        if videos.failed:
+            await self._leave_nothing_running(caller)
         return videos
+
+    async def _leave_nothing_running(self, caller: Caller) -> None:
+        # As the hook does when the run fails: an item may have failed because its prediction could
+        # not be looked at any more.
+        assert self.scope.flow_run_id is not None
+        try:
+            await cancel_all(caller, self.scope.flow_run_id, self.logger)
+        except LedgerError as exc:
+            message = str(exc)
+            caller.tell(lambda: self.logger.warning("%s", message))
 
 
 def _complaint(videos: GeneratedVideos) -> str:
@@ -168,7 +192,7 @@ async def _prepared(order: Order, scope: RunScope, logger: Any, caller: Caller) 
     _tell_duplicates(caller, logger, requests)
     ancestry = await ancestry_of(scope)
     assert ancestry is not None  # this is a flow
-    whole = order.whole(requests)
+    whole = order.whole(requests, scope)
     if order.is_handed_out:
         parts = handed_out(whole, order.chunk_size, ancestry.root)
     else:
@@ -180,7 +204,8 @@ async def _prepared(order: Order, scope: RunScope, logger: Any, caller: Caller) 
     count = len(requests) - sum(len(part.items) for _, part in left)
     if count:
         caller.tell(lambda: logger.info("%d of %d items are done already", count, len(requests)))
-    return Batch(order, left, view, logger, began)
+    shared = None if order.is_handed_out or not left else shared_by(left[0][1])
+    return Batch(order, left, shared, view, scope, logger, began)
 
 
 def _tell_duplicates(caller: Caller, logger: Any, requests: Sequence[VideoRequest]) -> None:
@@ -210,7 +235,7 @@ def handed_out(whole: Part, size: int, root: UUID) -> list[Part]:
 
 def key_of_part(root: UUID, name: str, items: Sequence[Item]) -> str:
     """Name what is to be made, in which run, as which of its batches or parts."""
-    wishes = json.dumps([asdict(item.wish) for item in items], default=str)
+    wishes = fingerprint([item.wish for item in items])
     return f"replicate-{digest([str(root), name, wishes])[:16]}"
 
 
@@ -224,7 +249,8 @@ def _left(parts: Sequence[Part], view: BatchView, order: Order) -> list[tuple[in
         ]
     [whole] = parts
     items = tuple(item for item in whole.items if item.number not in done)
-    return list(enumerate(in_parts(replace(whole, items=items), order.chunk_size), 1))
+    left = replace(whole, items=items, began=view.began)
+    return list(enumerate(in_parts(left, order.chunk_size), 1))
 
 
 def parameters_for(order: Order, part: Part, number: int) -> dict[str, Any]:

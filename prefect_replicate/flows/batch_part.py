@@ -6,18 +6,25 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import MutableMapping
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
+from uuid import UUID
 from weakref import WeakValueDictionary
 
 from tenacity import AsyncRetrying
 
 from prefect_replicate.engine import process_state
-from prefect_replicate.exceptions import LedgerError, ReplicateError, RunEndedError
+from prefect_replicate.exceptions import (
+    APIError,
+    ConfigurationError,
+    LedgerError,
+    ReplicateError,
+    RunEndedError,
+)
 from prefect_replicate.flows.batch import Item, Part
 from prefect_replicate.flows.transient_failures import attempts
-from prefect_replicate.ledger.boards import Posted, add_board, is_to_stop, update_board
+from prefect_replicate.ledger.boards import add_board, is_to_stop, update_board
 from prefect_replicate.lifecycle.creation import Request, create
 from prefect_replicate.lifecycle.delivery import deliver
 from prefect_replicate.lifecycle.limits import deadline_for
@@ -36,48 +43,50 @@ SIGN_SECONDS = 15.0
 _DELIVERIES_AT_ONCE = 8
 
 
-class _Shared:
+class Shared:
     """What the parts of a batch in this process share."""
 
     def __init__(self, part: Part) -> None:
         self.places = asyncio.Semaphore(part.concurrency)
         self.deliveries = asyncio.Semaphore(_DELIVERIES_AT_ONCE)
         self.failures = 0
-        self.is_stopped = False
+        self.obstacle: str | None = None
+        """Why nothing more is started."""
 
 
-class _AllShared(WeakValueDictionary[str, _Shared]):
-    """By the batch's key, for as long as one of its parts is worked on."""
+class _AllShared(WeakValueDictionary["tuple[str, datetime | None]", Shared]):
+    """By the batch and its attempt, for as long as somebody works on it."""
 
 
-def _shared_by(part: Part) -> _Shared:
+def shared_by(part: Part) -> Shared:
+    """What a part shares; to be called on the engine's loop."""
     known = process_state("batches", _AllShared)
-    shared = known.get(part.key) or _Shared(part)
-    known[part.key] = shared
-    return shared
+    return known.setdefault((part.key, part.began), Shared(part))
 
 
-class _ItemLog(logging.LoggerAdapter[Any]):
+def _is_obstacle(error: Exception) -> bool:
+    """Whether all items would meet it: no usable token or storage, or no credit."""
+    unpaid = isinstance(error, APIError) and error.status == 402
+    return unpaid or isinstance(error, ConfigurationError)
+
+
+class _ItemLog:
     """Says of which item it speaks, and leaves out what is said of every single step."""
 
     def __init__(self, logger: Any, number: int) -> None:
-        super().__init__(logger, {})
+        self._logger = logger
         self._number = number
 
-    def process(
-        self, msg: object, kwargs: MutableMapping[str, Any]
-    ) -> tuple[object, MutableMapping[str, Any]]:
-        return f"Item {self._number}: {msg}", kwargs
-
-    def isEnabledFor(self, level: int) -> bool:
-        return level >= logging.WARNING and super().isEnabledFor(level)
+    def log(self, level: int, message: str, *values: Any) -> None:
+        if level >= logging.WARNING:
+            self._logger.log(level, f"Item %d: {message}", self._number, *values)
 
 
 async def work_on(run: Run, part: Part) -> list[VideoOutcome]:
     """Make the items of a part, and return what became of each, in order.
 
     Raises:
-        ConfigurationError: Nothing can be stored; nothing was paid.
+        ConfigurationError: Nothing can be stored, or the token was rejected; nothing was paid.
         RunEndedError: Prefect has ended the flow run, or the one around it.
     """
     await check_destination(part.options.destination)
@@ -96,9 +105,9 @@ class _Work:
     def __init__(self, run: Run, part: Part) -> None:
         self._run = run
         self._part = part
-        self._shared = _shared_by(part)
+        self._shared = shared_by(part)
         self._outcomes = {item.number: item.outcome() for item in part.items}
-        self._board: Posted | None = None
+        self._board: UUID | None = None
         self._changed = asyncio.Event()
 
     @property
@@ -106,7 +115,8 @@ class _Work:
         return list(self._outcomes.values())
 
     async def all_items(self) -> None:
-        checks = [await self._checked(item) for item in self._part.items]
+        # Side by side, so that a model that can't be looked up is asked for once.
+        checks = await asyncio.gather(*map(self._checked, self._part.items))
         inputs = zip(self._part.items, checks, strict=True)
         tasks = [asyncio.create_task(self._item(one, input)) for one, input in inputs if input]
         if not tasks:
@@ -118,34 +128,35 @@ class _Work:
                 task.cancel()
             await asyncio.wait(tasks)  # each cancels its prediction first
             raise
-        for task in tasks:
-            task.result()
 
     async def _checked(self, item: Item) -> dict[str, Any] | None:
         """The model's input; all of them are checked before anything is paid."""
         try:
             return await item.wish.whole_input(self._run)
-        except ReplicateError as exc:
+        except ConfigurationError:
+            raise
+        except Exception as exc:  # noqa: BLE001 - whatever it is, it must not cost the others
             self._failed(item, exc)
             return None
 
     async def _item(self, item: Item, input: dict[str, Any]) -> None:
         async with self._shared.places:
-            if self._is_stopped():
-                self._note(item, state="skipped", error="not started: too many items have failed")
+            if obstacle := self._obstacle():
+                self._note(item, state="skipped", error=f"not started: {obstacle}")
                 return
             try:
                 await self._generate(item, input)
             except RunEndedError:
                 return  # told once for all, at the end
-            except ReplicateError as exc:
+            except Exception as exc:  # noqa: BLE001 - whatever it is, it must not cost the others
                 if not has_ended(self._run):
                     self._failed(item, exc)
 
-    def _is_stopped(self) -> bool:
+    def _obstacle(self) -> str | None:
         limit = self._part.max_failures
-        too_many = limit is not None and self._shared.failures > limit
-        return too_many or self._shared.is_stopped
+        if limit is not None and self._shared.failures > limit:
+            return "too many items have failed"
+        return self._shared.obstacle
 
     async def _generate(self, item: Item, input: dict[str, Any]) -> None:
         options, run = self._part.options, self._run_of(item)
@@ -189,12 +200,21 @@ class _Work:
             options.keep_for_parent,
         )
 
-    def _failed(self, item: Item, error: ReplicateError) -> None:
+    def _failed(self, item: Item, error: Exception) -> None:
+        why = str(error) if isinstance(error, ReplicateError) else repr(error)
+        if _is_obstacle(error):
+            if self._shared.obstacle is not None and not self._is_begun(item):
+                self._note(item, state="skipped", error=f"not started: {self._shared.obstacle}")
+                return
+            self._shared.obstacle = why
         self._shared.failures += 1
         billed = getattr(getattr(error, "prediction", None), "predict_time", None)
-        self._note(item, state="failed", error=str(error), seconds_billed=billed)
+        self._note(item, state="failed", error=why, seconds_billed=billed)
         message = "Item %d has failed: %s"
-        self._run.say(message, item.number, error, level=logging.ERROR)
+        self._run.say(message, item.number, why, level=logging.ERROR)
+
+    def _is_begun(self, item: Item) -> bool:
+        return self._outcomes[item.number].prediction_id is not None
 
     def _note(self, item: Item, **changes: Any) -> None:
         self._outcomes[item.number] = self._outcomes[item.number].model_copy(update=changes)
@@ -221,10 +241,12 @@ class _Work:
             self._run.say("%s", exc, level=logging.WARNING)
 
     async def _look_for_stop(self) -> None:
-        if self._part.max_failures is None or self._shared.is_stopped or self._board is None:
+        began = self._part.began
+        if self._part.max_failures is None or self._shared.obstacle is not None or began is None:
             return
         with contextlib.suppress(LedgerError):
-            self._shared.is_stopped = await is_to_stop(self._board, self._part.key)
+            if await is_to_stop(self._part.key, began):
+                self._shared.obstacle = "too many items have failed"
 
 
 def _seconds_of(prediction: Prediction, since_start: float) -> float:

@@ -18,7 +18,7 @@ from prefect.utilities.annotations import quote
 from prefect_replicate.blocks import ReplicateCredentials
 from prefect_replicate.blocks.credentials import acting_as
 from prefect_replicate.engine import acall, call
-from prefect_replicate.exceptions import RunEndedError
+from prefect_replicate.exceptions import ConfigurationError, RunEndedError
 from prefect_replicate.flows.batch import FanOut, OnItemFailure, Part
 from prefect_replicate.flows.batch_order import Batch, Order
 from prefect_replicate.flows.batch_part import work_on
@@ -52,17 +52,23 @@ class _Submitted:
 
         Raises:
             RunEndedError: Prefect has ended the flow run.
+            ConfigurationError: Nothing can be made: no usable token, or nowhere to store a file.
         """
         while self._running:
             part, future = self._running[0]
             try:
-                self._view.tell(future.result(timeout=seconds))
+                # As a value, because a failure may be a `TimeoutError` too.
+                made: Any = future.result(timeout=seconds, raise_on_failure=False)
             except TimeoutError:
                 return False
-            except RunEndedError:
-                raise
             except Exception as exc:  # noqa: BLE001 - whatever a task runner fails with
-                self._view.lose(part, f"the task that worked on it has ended: {exc!r}")
+                made = exc
+            if isinstance(made, RunEndedError | ConfigurationError):
+                raise made
+            if isinstance(made, BaseException):
+                self._view.lose(part, f"the task that worked on it has ended: {made!r}")
+            else:
+                self._view.tell(made)
             del self._running[0]
         return True
 

@@ -16,7 +16,6 @@ from prefect_replicate.engine import Work
 from prefect_replicate.flows.video_input import video_input
 from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.outputs import check_destination
-from prefect_replicate.values.model_schema import ModelSchema
 from prefect_replicate.values.video_request import VideoRequest
 
 
@@ -69,7 +68,7 @@ class Wish:
         """The model's input, checked against its schema."""
         model = await resolve_model(run.connection, self.model)
         return video_input(
-            ModelSchema.from_openapi(model.openapi_schema),
+            model.schema,
             self.model,
             prompt=self.prompt,
             image=_file_or_url(self.image),

@@ -37,15 +37,8 @@ class Board(NamedTuple):
     outcomes: list[VideoOutcome]
 
 
-class Posted(NamedTuple):
-    """A board of this process's own."""
-
-    artifact_id: UUID
-    created: datetime
-
-
-async def add_board(key: str, outcomes: Sequence[VideoOutcome], scope: RunScope) -> Posted:
-    """Put up a board.
+async def add_board(key: str, outcomes: Sequence[VideoOutcome], scope: RunScope) -> UUID:
+    """Put up a board, and return its artifact.
 
     Raises:
         LedgerError: Prefect's API could not be written to.
@@ -53,10 +46,10 @@ async def add_board(key: str, outcomes: Sequence[VideoOutcome], scope: RunScope)
     return await _add(BOARD_TYPE, key, scope, **_content(outcomes))
 
 
-async def update_board(board: Posted, outcomes: Sequence[VideoOutcome]) -> None:
+async def update_board(board: UUID, outcomes: Sequence[VideoOutcome]) -> None:
     client = await prefect_client()
     with as_ledger_error("show how a batch stands"):
-        await client.update_artifact(board.artifact_id, ArtifactUpdate(**_content(outcomes)))
+        await client.update_artifact(board, ArtifactUpdate(**_content(outcomes)))
 
 
 async def boards_with_keys(keys: Iterable[str]) -> list[Board]:
@@ -69,9 +62,9 @@ async def ask_to_stop(key: str, scope: RunScope) -> None:
     await _add(_STOP_TYPE, key, scope, data={}, description="Too many items have failed.")
 
 
-async def is_to_stop(board: Posted, key: str) -> bool:
-    """Whether that has been asked since a board was put up."""
-    return any(one.created > board.created for one in await _read(_STOP_TYPE, [key]))
+async def is_to_stop(key: str, since: datetime) -> bool:
+    """Whether that has been asked since a moment of the server's time."""
+    return any(one.created > since for one in await _read(_STOP_TYPE, [key]))
 
 
 def latest(boards: Iterable[Board], since: datetime | None) -> dict[int, VideoOutcome]:
@@ -98,15 +91,13 @@ def _has_succeeded(found: dict[int, VideoOutcome], number: int) -> bool:
     return number in found and found[number].state == "succeeded"
 
 
-async def _add(type: str, key: str, scope: RunScope, **content: Any) -> Posted:
+async def _add(type: str, key: str, scope: RunScope, **content: Any) -> UUID:
     artifact = ArtifactCreate(
         key=key, type=type, flow_run_id=scope.flow_run_id, task_run_id=scope.task_run_id, **content
     )
     client = await prefect_client()
     with as_ledger_error("show how a batch stands"):
-        made = await client.create_artifact(artifact)
-    assert made.created is not None
-    return Posted(made.id, made.created)
+        return (await client.create_artifact(artifact)).id
 
 
 async def _read(type: str, keys: Iterable[str]) -> list[Board]:

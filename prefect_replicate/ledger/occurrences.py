@@ -42,10 +42,16 @@ def claim_of(scope: RunScope, ancestry: Ancestry | None, call: str) -> Claim:
     The outermost run in a process is the one at the top, but for subflows that are deployments and
     for tasks that were sent to another process, which are told apart by their own ids.
     """
+    number = number_of(scope, call)
+    outermost = scope.levels[-1].run_id if scope.levels else scope.own_id
+    return Claim(str(ancestry.attempt if ancestry else 1), f"{outermost}/{number}")
+
+
+def number_of(scope: RunScope, call: str) -> int:
+    """Number a call among the equal ones of the outermost run in this process, from 1."""
     known = process_state("occurrences", _Occurrences)
     number, arrival = 1, None
     for level in scope.levels:
         number = known.number(level, call, arrival)
         arrival = (level.run_id, number)
-    outermost = scope.levels[-1].run_id if scope.levels else scope.own_id
-    return Claim(str(ancestry.attempt if ancestry else 1), f"{outermost}/{number}")
+    return number
