@@ -12,11 +12,13 @@ from prefect.filesystems import WritableFileSystem
 from tenacity import AsyncRetrying, Retrying
 
 from prefect_replicate.blocks import ReplicateCredentials
-from prefect_replicate.engine import acall, call
+from prefect_replicate.blocks.credentials import acting_as
+from prefect_replicate.engine import Work, acall, call
 from prefect_replicate.flows.hooks import cancel_predictions
 from prefect_replicate.flows.presentation import Presentation
 from prefect_replicate.flows.transient_failures import attempts
 from prefect_replicate.flows.video_wish import Wish
+from prefect_replicate.lifecycle.bookkeeping import expectation_of
 from prefect_replicate.lifecycle.limits import DEFAULT_TIMEOUT, OnCrash, deadline_for
 from prefect_replicate.tasks import (
     acreate_prediction,
@@ -27,6 +29,7 @@ from prefect_replicate.tasks import (
     wait_for_prediction,
 )
 from prefect_replicate.values import GeneratedVideo, OutputFile, PollPolicy, Prediction
+from prefect_replicate.values.expectation import Expectation
 
 DEFAULT_MODEL = "bytedance/seedance-1-lite"
 DEFAULT_DESTINATION = "~/videos"
@@ -44,6 +47,12 @@ def _result(prediction: Prediction, files: list[OutputFile]) -> GeneratedVideo:
     return GeneratedVideo(
         prediction=prediction, files=files, seconds_billed=prediction.predict_time
     )
+
+
+def _expecting(
+    prediction: Prediction, credentials: ReplicateCredentials | None
+) -> Work[Expectation | None]:
+    return acting_as(credentials, lambda run: expectation_of(run, prediction))
 
 
 @flow(name="generate-video", **HOOKS)
@@ -119,7 +128,7 @@ def generate_video(
                 cancel_after=deadline_for(timeout), replaces=prediction,
                 on_crash=on_crash, regenerate_expired=regenerate_expired,
             )  # fmt: skip
-            shown.started(prediction)
+            shown.started(prediction, call(_expecting(prediction, credentials)))
             prediction = wait_for_prediction(
                 prediction, credentials, timeout=timeout, policy=policy, on_update=shown.updated
             )
@@ -163,7 +172,7 @@ async def agenerate_video(
                 cancel_after=deadline_for(timeout), replaces=prediction,
                 on_crash=on_crash, regenerate_expired=regenerate_expired,
             )  # fmt: skip
-            shown.started(prediction)
+            shown.started(prediction, await acall(_expecting(prediction, credentials)))
             prediction = await await_for_prediction(
                 prediction, credentials, timeout=timeout, policy=policy, on_update=shown.updated
             )

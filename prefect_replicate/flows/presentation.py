@@ -128,7 +128,7 @@ class Presentation:
         self._created_at = 0.0
         self._started_at: float | None = None
 
-    def started(self, prediction: Prediction, expected: Expectation | None = None) -> None:
+    def started(self, prediction: Prediction, expected: Expectation | None) -> None:
         """Link to the prediction, and start a progress bar for it."""
         self._expected, self._progress_id, self._shown = expected, None, None
         self._created_at = time.monotonic() - seconds_since(prediction.created_at)
