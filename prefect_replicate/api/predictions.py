@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import AsyncIterator
-from datetime import datetime
-from typing import Any
+from collections.abc import AsyncIterator, Container, Sequence
+from datetime import datetime, timezone
+from typing import Any, NamedTuple, cast
 
 from pydantic import BaseModel
 
@@ -25,6 +25,17 @@ _logger = logging.getLogger(__name__)
 class _Page(BaseModel):
     results: list[Any]
     next: str | None = None
+
+
+class ListPage(NamedTuple):
+    """One page of the account's predictions."""
+
+    rows: int
+    """How many are on it, also of others."""
+    oldest: datetime | None
+    """The earliest creation on it, if it says so."""
+    is_last: bool
+    predictions: Sequence[Prediction]
 
 
 class _UnknownStatuses(set[str]):
@@ -71,6 +82,32 @@ async def get_prediction(connection: Connection, prediction_id: str) -> Predicti
     return _read(await connection.read("GET", _path(prediction_id)))
 
 
+async def look_at_prediction(connection: Connection, prediction_id: str) -> Prediction:
+    """`get_prediction` for a caller that has a back-off of its own."""
+    return _read(await connection.read_once(_path(prediction_id)))
+
+
+async def look_at_page(
+    connection: Connection, created_after: float, created_before: float, wanted: Container[str]
+) -> ListPage:
+    """The newest 100 that were created in a span of time, for a caller with its own back-off.
+
+    Only those `wanted` are read. One that can't be is left out, so that it doesn't cost the others.
+    """
+    params = {
+        "created_after": _moment(created_after),
+        "created_before": _moment(created_before),
+    }
+    page = parsed(_Page, await connection.read_once("/v1/predictions", params=params))
+    ours = [item for item in page.results if _id_of(item) in wanted]
+    return ListPage(
+        rows=len(page.results),
+        oldest=_created_at(page.results[-1]) if page.results else None,
+        is_last=page.next is None,
+        predictions=[one for one in map(_read_or_none, ours) if one is not None],
+    )
+
+
 async def post_cancel(connection: Connection, prediction_id: str) -> Prediction:
     """Ask for a cancel; the reply may still say `processing`."""
     return _read(await connection.read("POST", f"{_path(prediction_id)}/cancel"))
@@ -96,6 +133,27 @@ def _path(prediction_id: str) -> str:
             " 'vrsafsk7mnrgj0cf0p2ax766s4'."
         )
     return f"/v1/predictions/{prediction_id}"
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat()
+
+
+def _id_of(item: Any) -> str:
+    fields = cast("dict[str, Any]", item) if isinstance(item, dict) else {}
+    return str(fields.get("id"))
+
+
+def _created_at(item: Any) -> datetime | None:
+    prediction = _read_or_none(item)
+    return prediction and prediction.created_at
+
+
+def _read_or_none(item: Any) -> Prediction | None:
+    try:
+        return _read(item)
+    except APIError:
+        return None
 
 
 def _read(reply: Any) -> Prediction:

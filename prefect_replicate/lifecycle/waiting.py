@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import math
 import random
 import time
 from collections.abc import Callable
 from datetime import datetime, timezone
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 from prefect_replicate.api.predictions import get_prediction
 from prefect_replicate.exceptions import (
@@ -28,11 +27,15 @@ from prefect_replicate.lifecycle.cancellation import (
     stop_unless_kept,
 )
 from prefect_replicate.lifecycle.model_logs import LogTail
+from prefect_replicate.lifecycle.poller import Sight, sight_of
 from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.lifecycle.run_watch import end_of_run
 from prefect_replicate.values import PollPolicy, Prediction
 
 OnUpdate = Callable[[Prediction], None]
+
+_LAST_LOOK_SECONDS = 5.0
+"""How long a limit that has passed waits for the look that is due with it."""
 
 
 class _Wait:
@@ -43,7 +46,7 @@ class _Wait:
         self.policy = policy
         self._on_update = on_update
         self._logs = LogTail()
-        self._looks = 0
+        self._looks = -1
         self._failing_since: float | None = None
         self._started: float | None = None
         self._born: float | None = None
@@ -86,9 +89,10 @@ class _Wait:
         except Exception:
             self.run.logger.exception("on_update failed; the wait goes on")
 
-    def failed_to_look(self, error: APIError | ConfigurationError, prediction_id: str) -> None:
+    def failed_to_look(self, error: APIError | ConfigurationError, sight: Sight) -> None:
         """Bear a failed look, up to the policy's budget."""
-        now = time.monotonic()
+        now, prediction_id = time.monotonic(), sight.id
+        is_new = self._failing_since is None
         self._failing_since = self._failing_since or now
         if self._is_final(error) or now - self._failing_since >= self.policy.failure_budget:
             known = f"last seen {self.last.status}" if self.last else "never seen"
@@ -99,7 +103,8 @@ class _Wait:
             if isinstance(error, APIError):
                 raise type(error)(message, error.status) from error
             raise ConfigurationError(message) from error
-        self.run.say("A look at %s failed: %s", prediction_id, error, level=logging.WARNING)
+        if is_new and sight.is_first_to_fail(self.run.scope.flow_run_id):
+            self.run.say("A look at %s failed: %s", prediction_id, error, level=logging.WARNING)
 
     def _is_final(self, error: APIError | ConfigurationError) -> bool:
         """Whether looking again can't help. A token that was good enough before may be so again."""
@@ -107,14 +112,19 @@ class _Wait:
             return self.last is None
         return error.status == 404
 
-    def pause(self, timeout: float | None) -> float:
-        """Seconds until the next look, which is no later than the next limit."""
-        chosen = self.policy.pause(self._looks, random.random())
+    def pause(self) -> float:
+        """Seconds until the next look that the policy asks for."""
+        if self._looks < 0 or self._failing_since is not None:
+            return 0.0  # the poller has its own pause after a failure, for all
+        return self.policy.pause(self._looks, random.random())
+
+    def time_left(self, timeout: float | None) -> float:
+        """Seconds until the next limit."""
         if self.last is None:
-            return chosen
+            return math.inf
         age, running = self._times()
         left = self.policy.time_left(self.last.status, age, running)
-        return max(0.0, min(chosen, left, math.inf if timeout is None else timeout - age))
+        return max(0.0, min(left, math.inf if timeout is None else timeout - age))
 
     def _times(self) -> tuple[float, float]:
         """Seconds since the creation, and since the start; 0 before it."""
@@ -160,8 +170,9 @@ async def wait(
     if isinstance(prediction, Prediction):
         waiting.saw(prediction)
     try:
-        async with end_of_run(run) as ended:
-            await _look_until_over(waiting, prediction_id, timeout, ended)
+        with sight_of(run.connection, prediction_id) as sight:
+            async with end_of_run(run) as ended:
+                await _look_until_over(waiting, sight, timeout, ended)
     except asyncio.CancelledError:
         await stop_unless_kept(run, prediction_id)
         raise
@@ -171,24 +182,38 @@ async def wait(
 
 
 async def _look_until_over(
-    waiting: _Wait, prediction_id: str, timeout: float | None, ended: asyncio.Event
+    waiting: _Wait, sight: Sight, timeout: float | None, ended: asyncio.Event
 ) -> None:
-    has_looked = waiting.last is not None
-    while waiting.last is None or not waiting.last.is_terminal:
-        if ended.is_set():
-            await _give_up_for_run(waiting, prediction_id)
-        if limit := waiting.exceeded(timeout):
-            await _give_up(waiting, limit)
-            return
-        await waiting.record_interest()
-        if has_looked:
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(ended.wait(), waiting.pause(timeout))
-        has_looked = True
-        try:
-            waiting.saw(await get_prediction(waiting.run.connection, prediction_id))
-        except (APIError, ConfigurationError) as exc:
-            waiting.failed_to_look(exc, prediction_id)
+    if waiting.last is not None:
+        sight.shows(waiting.last)
+    end = asyncio.create_task(ended.wait())
+    try:
+        while waiting.last is None or not waiting.last.is_terminal:
+            if ended.is_set():
+                await _give_up_for_run(waiting, sight.id)
+            if limit := waiting.exceeded(timeout):
+                await _give_up(waiting, limit)
+                return
+            await waiting.record_interest()
+            await _look(waiting, sight, timeout, end)
+    finally:
+        end.cancel()
+
+
+async def _look(
+    waiting: _Wait, sight: Sight, timeout: float | None, end: asyncio.Task[Literal[True]]
+) -> None:
+    left = waiting.time_left(timeout)
+    news = sight.look_in(min(waiting.pause(), left))
+    patience = None if left == math.inf else left + _LAST_LOOK_SECONDS
+    await asyncio.wait({news, end}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+    if not news.done():
+        sight.lose_interest()
+        return
+    try:
+        waiting.saw(news.result())
+    except (APIError, ConfigurationError) as exc:
+        waiting.failed_to_look(exc, sight)
 
 
 async def _give_up(waiting: _Wait, limit: str) -> None:
