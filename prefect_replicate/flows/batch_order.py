@@ -150,6 +150,15 @@ class Batch:
         """Show how it stands; for `engine.call`."""
         await self.view.look(caller)
 
+    async def leave(self, caller: Caller) -> None:
+        """Have those who work on it in this process come to an end; for `engine.call`.
+
+        Prefect interrupts the flow's function alone: it waits for the tasks that it has submitted,
+        or begins its next attempt beside them.
+        """
+        if self.shared is not None:
+            self.shared.left.set()
+
     async def result(self, caller: Caller) -> GeneratedVideos:
         """Show how it has ended; for `engine.call`.
 

@@ -52,6 +52,8 @@ class Shared:
         self.failures = 0
         self.obstacle: str | None = None
         """Why nothing more is started."""
+        self.left = asyncio.Event()
+        """Set when the flow's function was left before its parts were done."""
 
 
 class _AllShared(WeakValueDictionary["tuple[str, datetime | None]", Shared]):
@@ -118,16 +120,18 @@ class _Work:
         # Side by side, so that a model that can't be looked up is asked for once.
         checks = await asyncio.gather(*map(self._checked, self._part.items))
         inputs = zip(self._part.items, checks, strict=True)
-        tasks = [asyncio.create_task(self._item(one, input)) for one, input in inputs if input]
-        if not tasks:
+        items = [asyncio.create_task(self._item(item, input)) for item, input in inputs if input]
+        if not items:
             return
+        done = asyncio.create_task(asyncio.wait(items))
+        left = asyncio.create_task(self._shared.left.wait())
         try:
-            await asyncio.wait(tasks)
-        except asyncio.CancelledError:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)  # each cancels its prediction first
-            raise
+            await asyncio.wait({done, left}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            left.cancel()
+            for item in items:
+                item.cancel()
+            await done  # each cancels its prediction first
 
     async def _checked(self, item: Item) -> dict[str, Any] | None:
         """The model's input; all of them are checked before anything is paid."""

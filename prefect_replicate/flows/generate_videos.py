@@ -11,6 +11,7 @@ from typing import Any, cast
 from prefect import flow, task
 from prefect.blocks.abstract import ObjectStorageBlock
 from prefect.cache_policies import NO_CACHE
+from prefect.exceptions import Abort, Pause
 from prefect.filesystems import WritableFileSystem
 from prefect.futures import PrefectFuture
 from prefect.utilities.annotations import quote
@@ -45,7 +46,15 @@ class _Submitted:
         # Quoted, or Prefect would search each of thousands of items for futures.
         submit = cast("Callable[..., PrefectFuture[list[VideoOutcome]]]", _generate_part.submit)  # pyright: ignore[reportUnknownMemberType]
         self._running = [(part, submit(quote(part))) for _, part in batch.numbered_parts]
-        self._view = batch.view
+        self._batch = batch
+
+    def __enter__(self) -> "_Submitted":
+        return self
+
+    def __exit__(self, reason: type[BaseException] | None, *_: object) -> None:
+        if reason is not None and not issubclass(reason, Pause | Abort):
+            # Blocking, because a loop whose flow was canceled would cancel what is awaited too.
+            call(self._batch.leave)
 
     def are_done(self, seconds: float) -> bool:
         """Wait for them, for so long at most, and take note of what became of their items.
@@ -65,10 +74,10 @@ class _Submitted:
                 made = exc
             if isinstance(made, RunEndedError | ConfigurationError):
                 raise made
-            if isinstance(made, BaseException):
-                self._view.lose(part, f"the task that worked on it has ended: {made!r}")
+            if isinstance(made, list):
+                self._batch.view.tell(cast("list[VideoOutcome]", made))
             else:
-                self._view.tell(made)
+                self._batch.view.lose(part, f"the task that worked on it has ended: {made!r}")
             del self._running[0]
         return True
 
@@ -168,9 +177,9 @@ def generate_videos(
     if fan_out == "deployment":
         call(handing_out(batch))
     else:
-        submitted = _Submitted(batch)
-        while not submitted.are_done(LOOK_SECONDS):
-            call(batch.look)
+        with _Submitted(batch) as submitted:
+            while not submitted.are_done(LOOK_SECONDS):
+                call(batch.look)
     return call(batch.result)
 
 
@@ -211,7 +220,7 @@ async def agenerate_videos(
     if fan_out == "deployment":
         await acall(handing_out(batch))
     else:
-        submitted = _Submitted(batch)
-        while not await asyncio.to_thread(submitted.are_done, LOOK_SECONDS):
-            await acall(batch.look)
+        with _Submitted(batch) as submitted:
+            while not await asyncio.to_thread(submitted.are_done, LOOK_SECONDS):
+                await acall(batch.look)
     return await acall(batch.result)

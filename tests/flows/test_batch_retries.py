@@ -1,0 +1,292 @@
+"""A batch that is retried goes on where it stood; if interrupted it leaves nothing running."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect import flow, get_client
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterType,
+    FlowRunFilter,
+    FlowRunFilterName,
+)
+from prefect.client.schemas.objects import FlowRun
+from prefect.states import Cancelling
+
+from prefect_replicate import GeneratedVideos, PollPolicy, agenerate_videos, generate_videos
+from prefect_replicate.emulator import Emulator
+from prefect_replicate.exceptions import BatchError
+from prefect_replicate.ledger.boards import BOARD_TYPE
+from prefect_replicate.lifecycle import run_watch
+
+TIMER = "emulator/timer"
+PA = "Prediction interrupted; please retry (code: PA)"
+LONG = {"prompt": "a fox", "input": {"seconds": 1000}}
+REFUSED = {"prompt": "a hare", "input": {"seconds": -1}}
+STATE = ("occurrences", "calls", "entries", "addresses", "ancestries", "settled", "batches")
+
+
+def failing(error: str) -> dict[str, Any]:
+    return {"prompt": "a wolf", "input": {"outcome": "failed", "error": error}}
+
+
+def ids(videos: GeneratedVideos) -> list[str | None]:
+    return [one.prediction_id for one in videos.outcomes]
+
+
+def statuses(emulator: Emulator) -> list[str]:
+    return [one.status for one in emulator.predictions]
+
+
+@pytest.fixture
+def options(quick: PollPolicy, tmp_path: Path) -> dict[str, Any]:
+    return {"model": TIMER, "policy": quick, "destination": tmp_path, "retries": 0}
+
+
+Attempts = Callable[..., list[GeneratedVideos]]
+
+
+@pytest.fixture
+def two_attempts(options: dict[str, Any]) -> Attempts:
+    """What the batch has become in each attempt of a run around it, of which the first fails."""
+
+    def two_attempts(requests: list[Any], between: Callable[[], Any] = lambda: None) -> Any:
+        seen: list[GeneratedVideos] = []
+
+        @flow(retries=1)
+        async def parent() -> None:
+            seen.append(await agenerate_videos(requests, **options, raise_on_failure=False))
+            if len(seen) == 1:
+                await asyncio.to_thread(between)
+                raise RuntimeError
+
+        asyncio.run(parent())
+        return seen
+
+    return two_attempts
+
+
+@pytest.mark.parametrize("forgotten", [(), STATE], ids=["same process", "another process"])
+def test_a_retry_leaves_alone_what_has_succeeded(
+    replicate_emulator: Emulator,
+    two_attempts: Attempts,
+    forget: Callable[..., None],
+    forgotten: tuple[str, ...],
+) -> None:
+    first, second = two_attempts(["a fox", failing(PA), "an owl"], lambda: forget(*forgotten))
+
+    done = [one for one in replicate_emulator.predictions if one.status == "succeeded"]
+    downloads = [one for one in replicate_emulator.requests if one.host == "files"]
+    assert first.outcomes[0] == second.outcomes[0]
+    assert first.outcomes[2] == second.outcomes[2]
+    assert len(done) == len(downloads) == 2
+    assert not [one for one in done if replicate_emulator.requests.matching(path=one.id)[1:]]
+
+
+def test_a_retry_pays_anew_for_what_failed_for_a_reason_that_may_pass_and_for_nothing_else(
+    replicate_emulator: Emulator, two_attempts: Attempts
+) -> None:
+    first, second = two_attempts([failing(PA), failing("CUDA OOM"), REFUSED])
+
+    assert ids(first)[0] != ids(second)[0]
+    assert ids(first)[1:] == ids(second)[1:]
+    assert replicate_emulator.predictions.create_requests == 3
+    assert [one.state for one in second.outcomes] == ["failed"] * 3
+
+
+def test_a_retry_of_the_run_itself_redoes_only_what_has_not_succeeded(
+    replicate_emulator: Emulator, options: dict[str, Any]
+) -> None:
+    retried = generate_videos.with_options(retries=1)
+
+    with pytest.raises(BatchError, match="2 items: 1 succeeded, 1 failed"):
+        retried(["a fox", failing(PA)], **options)
+
+    assert replicate_emulator.predictions.create_requests == 3
+
+
+@pytest.mark.parametrize("forgotten", [(), STATE], ids=["same process", "another process"])
+def test_equal_items_each_keep_their_own_prediction(
+    replicate_emulator: Emulator,
+    two_attempts: Attempts,
+    forget: Callable[..., None],
+    forgotten: tuple[str, ...],
+) -> None:
+    replicate_emulator.faults.add("not_found", path=r"\.txt$", nth=2)
+
+    first, second = two_attempts(["a fox"] * 4, lambda: forget(*forgotten))
+
+    assert [one.state for one in first.outcomes].count("failed") == 1
+    assert len(second.succeeded) == 4
+    assert ids(first) == ids(second)
+    assert replicate_emulator.predictions.create_requests == 4
+
+
+def test_a_retry_that_finds_no_board_goes_by_the_records(
+    replicate_emulator: Emulator, two_attempts: Attempts
+) -> None:
+    first, second = two_attempts(["a fox", "a fox", "an owl"], delete_newest_board)
+
+    assert len(second.succeeded) == 3
+    assert sorted(map(str, ids(first))) == sorted(map(str, ids(second)))
+    assert replicate_emulator.predictions.create_requests == 3
+
+
+def delete_newest_board() -> None:
+    chosen = ArtifactFilter(type=ArtifactFilterType(any_=[BOARD_TYPE]))
+    with get_client(sync_client=True) as client:
+        found = client.read_artifacts(artifact_filter=chosen)
+        client.delete_artifact(max(found, key=lambda one: str(one.created)).id)
+
+
+@pytest.mark.parametrize("other", [["a fox"], ["a fox", REFUSED]], ids=["equal", "overlapping"])
+def test_batches_of_one_run_do_not_take_each_others_results(
+    replicate_emulator: Emulator, options: dict[str, Any], other: list[Any]
+) -> None:
+    replicate_emulator.faults.add("not_found", path=r"\.txt$", nth=2)
+    seen: list[list[GeneratedVideos]] = []
+    options["raise_on_failure"] = False
+
+    @flow(retries=1)
+    async def parent() -> None:
+        one = await agenerate_videos(["a fox"], **options)
+        seen.append([one, await agenerate_videos(other, **options)])
+        if len(seen) == 1:
+            raise RuntimeError
+
+    asyncio.run(parent())
+
+    first, second = ([ids(one)[0] for one in both] for both in seen)
+    assert [[len(one.succeeded) for one in both] for both in seen] == [[1, 0], [1, 1]]
+    assert first == second
+    assert replicate_emulator.predictions.create_requests == 2
+
+
+def test_batches_that_run_side_by_side_each_have_their_own_videos(
+    replicate_emulator: Emulator, options: dict[str, Any]
+) -> None:
+    async def both() -> Any:
+        @flow
+        async def parent() -> Any:
+            batches = (agenerate_videos(["a fox", "an owl"], **options) for _ in range(2))
+            return await asyncio.gather(*batches)
+
+        return await parent()
+
+    one, other = asyncio.run(both())
+
+    assert not set(ids(one)) & set(ids(other))
+    assert replicate_emulator.predictions.create_requests == 4
+
+
+def test_a_retry_goes_on_with_what_is_running_where_the_limit_of_the_run_is_retried(
+    still: Emulator, options: dict[str, Any], eventually: Callable[..., None]
+) -> None:
+    def let_them_end() -> None:
+        eventually(lambda: [one.run_count for one in runs_named("out-of-time")] == [2])
+        for created in (3, 6):
+            eventually(lambda created=created: still.predictions.create_requests == created)
+            still.clock.advance(2000)
+
+    threading.Thread(target=let_them_end).start()
+    retried = generate_videos.with_options(
+        timeout_seconds=3, retries=1, flow_run_name="out-of-time"
+    )
+    videos = retried([LONG] * 6, **options, concurrency=3)
+
+    assert len(videos.succeeded) == still.predictions.create_requests == 6
+    assert statuses(still) == ["succeeded"] * 6
+
+
+@pytest.mark.parametrize("form", ["sync", "async"])
+def test_a_run_that_is_out_of_time_leaves_nothing_running_and_starts_nothing_more(
+    still: Emulator, options: dict[str, Any], form: str
+) -> None:
+    limited = generate_videos if form == "sync" else agenerate_videos
+    limited = limited.with_options(timeout_seconds=3)
+
+    made: Any = limited([LONG] * 12, **options, concurrency=6, chunk_size=4, return_state=True)
+    state = asyncio.run(made) if asyncio.iscoroutine(made) else made
+
+    assert state.name == "TimedOut"
+    assert statuses(still) == ["canceled"] * 6
+
+
+def test_ctrl_c_leaves_nothing_running_and_starts_nothing_more(
+    still: Emulator, options: dict[str, Any], eventually: Callable[..., None], ctrl_c: None
+) -> None:
+    def press() -> None:
+        eventually(lambda: len(still.predictions.live()) == 6)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=press).start()
+    with pytest.raises(KeyboardInterrupt, match=r"^$"):
+        generate_videos([LONG] * 12, **options, concurrency=6, chunk_size=4)
+
+    assert statuses(still) == ["canceled"] * 6
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """A shell starts what runs in its background deaf to Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("form", [generate_videos, agenerate_videos], ids=["sync", "async"])
+def test_a_run_that_is_canceled_leaves_nothing_running_and_starts_nothing_more(
+    still: Emulator,
+    options: dict[str, Any],
+    eventually: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    form: Any,
+) -> None:
+    monkeypatch.setattr(run_watch, "INTERVAL", 0.1)
+    name = f"canceled-{form.name}"
+
+    def cancel() -> None:
+        eventually(lambda: len(still.predictions.live()) == 6)
+        with get_client(sync_client=True) as client:
+            client.set_flow_run_state(runs_named(name)[0].id, Cancelling(), force=True)
+
+    threading.Thread(target=cancel).start()
+    named = form.with_options(flow_run_name=name)
+    made: Any = named([LONG] * 12, **options, concurrency=6, chunk_size=4, return_state=True)
+    state = asyncio.run(made) if asyncio.iscoroutine(made) else made
+
+    assert state.name in ("Cancelling", "Cancelled")
+    assert statuses(still) == ["canceled"] * 6
+
+
+def runs_named(name: str) -> list[FlowRun]:
+    chosen = FlowRunFilter(name=FlowRunFilterName(any_=[name]))
+    with get_client(sync_client=True) as client:
+        return client.read_flow_runs(flow_run_filter=chosen)
+
+
+def test_a_retry_after_an_interruption_makes_what_is_missing(
+    still: Emulator, options: dict[str, Any]
+) -> None:
+    requests = ["an owl", *[LONG] * 3]
+    limits = iter([3, 60])
+
+    @flow(retries=1)
+    def parent() -> GeneratedVideos:
+        limited = generate_videos.with_options(timeout_seconds=next(limits))
+        if still.predictions.create_requests:
+            still.clock.speed = 5000
+        return limited(requests, **options, concurrency=2)
+
+    videos = parent()
+
+    assert len(videos.succeeded) == 4
+    assert sorted(statuses(still)) == ["canceled"] * 2 + ["succeeded"] * 4
