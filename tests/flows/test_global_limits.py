@@ -91,7 +91,7 @@ def test_a_limit_that_lets_nothing_pass_is_refused_at_once(
 
 
 def test_a_limit_that_is_inactive_is_not_used(still: Emulator) -> None:
-    limited(0, active=False)
+    limited(60, limit=0, active=False)
 
     generation()
 
@@ -100,7 +100,7 @@ def test_a_limit_that_is_inactive_is_not_used(still: Emulator) -> None:
 
 
 def test_outside_of_runs_no_limit_of_prefect_holds(still: Emulator) -> None:
-    limited(0)
+    limited(60, limit=0)
 
     create_prediction.fn(MODEL, INPUT)
 
