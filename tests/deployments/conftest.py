@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from endings.house import House
+from endings.witness import Witness
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterType
 
 from prefect_replicate.demo.prefect_server import PrefectServer, without_prefect_settings
@@ -46,6 +48,19 @@ def run_env(prefect_server: PrefectServer, replicate: Emulator) -> dict[str, str
         "REPLICATE_API_TOKEN": replicate.token,
         "REPLICATE_BASE_URL": replicate.base_url,
     }
+
+
+@pytest.fixture(scope="module")
+def house(
+    prefect_server: PrefectServer, replicate: Emulator, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[House]:
+    """Where users' processes run, with a witness before Replicate."""
+    with Witness(replicate.base_url) as witness:
+        house = House(
+            prefect_server, replicate, witness, tmp_path_factory.mktemp("campaigns"), served=[]
+        )
+        yield house
+        house.stop()
 
 
 @pytest.fixture

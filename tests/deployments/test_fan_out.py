@@ -1,0 +1,215 @@
+"""A batch that runs of a deployment make, on several workers, some of which die."""
+
+from __future__ import annotations
+
+import os
+import signal
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+from campaign import Campaign, deploy, process_of, save_account, start_worker
+from endings.house import House, Started, until
+from endings.witness import process_of as witnessed
+from prefect.client.schemas.objects import StateType
+from prefect.states import Cancelling
+
+from prefect_replicate import generate_video
+from prefect_replicate.emulator import Emulator
+
+pytestmark = [
+    pytest.mark.skipif(
+        not Path("/proc/net/tcp").exists(), reason="asks Linux whose process has a connection"
+    ),
+    pytest.mark.timeout(180),
+]
+
+
+@pytest.fixture
+def pool() -> str:
+    return f"pool-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture(scope="module")
+def manned(house: House) -> str:
+    """A deployment for which two workers stand by, each of which does one run at a time."""
+    name = deploy(house, "manned")
+    for number in (1, 2):
+        start_worker(house, "manned", f"manned-{number}")
+    return name
+
+
+def handed_to(deployment: str, chunk_size: int, **further: Any) -> dict[str, Any]:
+    return {
+        "fan_out": "deployment", "deployment": deployment, "chunk_size": chunk_size, **further
+    }  # fmt: skip
+
+
+def complete(campaign: Campaign, script: Started) -> None:
+    assert script.process.wait(120) == 0, script.text()
+    assert f"{campaign.count} items: {campaign.count} succeeded" in script.text()
+
+
+def assert_each_was_paid_once(campaign: Campaign) -> None:
+    assert campaign.prompts(campaign.predictions()) == campaign.once_each
+    assert len(campaign.videos()) == campaign.count
+
+
+def test_a_flow_process_that_is_killed_is_replaced_and_nothing_is_paid_twice(
+    house: House, manned: str
+) -> None:
+    campaign = Campaign(house, 24, 6.0, **handed_to(manned, 6))
+
+    script = campaign.start_script()
+    until(lambda: len(campaign.processing()) >= 6)
+    os.kill(process_of(campaign.running_child()), signal.SIGKILL)
+    complete(campaign, script)
+
+    assert_each_was_paid_once(campaign)
+    assert campaign.child_states() == {StateType.COMPLETED: 4, StateType.CRASHED: 1}
+
+
+def test_a_worker_that_dies_with_its_run_is_made_up_for_by_another(house: House, pool: str) -> None:
+    campaign = Campaign(house, 12, 8.0, **handed_to(deploy(house, pool), 6))
+    workers = [start_worker(house, pool, f"{pool}-{number}") for number in (1, 2)]
+
+    script = campaign.start_script()
+    until(lambda: len(campaign.processing()) == 12)
+    victim = campaign.running_child()
+    process = witnessed(process_of(victim))
+    [its_worker] = [one for one in workers if one.pid in process.ancestors]
+    os.kill(its_worker.pid, signal.SIGKILL)
+    os.kill(process.pid, signal.SIGKILL)
+    campaign.declare_crashed(victim)
+    complete(campaign, script)
+
+    assert_each_was_paid_once(campaign)
+
+
+def test_a_run_that_is_taken_for_dead_and_is_not_does_not_disturb_the_one_in_its_place(
+    house: House, manned: str
+) -> None:
+    campaign = Campaign(house, 4, 12.0, **handed_to(manned, 4))
+
+    script = campaign.start_script()
+    until(lambda: len(campaign.processing()) == 4)
+    campaign.declare_crashed(campaign.children()[0])
+    complete(campaign, script)
+
+    assert_each_was_paid_once(campaign)
+
+
+def test_without_a_worker_the_batch_ends_and_a_retry_makes_it(house: House, pool: str) -> None:
+    parts = handed_to(deploy(house, pool), 4, worker_timeout=4)
+    campaign = Campaign(house, 8, 1.0, **parts)
+    parents = deploy(house, f"{pool}-parents")
+    start_worker(house, f"{pool}-parents", f"{pool}-parents")
+
+    campaign.start_deployment(parents)
+    until(lambda: campaign.state() is StateType.FAILED)
+    complaint = campaign.message()
+    start_worker(house, pool, f"{pool}-late", limit=2)
+    states, paid = campaign.child_states(), campaign.predictions()
+    campaign.retry()
+    until(lambda: campaign.state() is StateType.COMPLETED)
+
+    assert "was not taken within 4 s by a worker; start one with" in complaint
+    assert (states, paid) == ({StateType.CANCELLED: 2}, [])
+    assert_each_was_paid_once(campaign)
+
+
+def test_the_cancel_of_the_parent_ends_all_that_it_has_started(house: House, manned: str) -> None:
+    campaign = Campaign(house, 15, 600.0, **handed_to(manned, 5))
+
+    script = campaign.start_script()
+    until(lambda: len(campaign.processing()) == 10)
+    campaign.api.set_flow_run_state(campaign.flow_run().id, Cancelling())
+    script.process.wait(60)
+    until(lambda: campaign.child_states() == {StateType.CANCELLED: 3})
+
+    assert campaign.live() == []
+    assert len(campaign.predictions()) == 10
+
+
+def test_a_run_that_begins_after_the_end_of_its_parent_pays_nothing(
+    house: House, pool: str
+) -> None:
+    campaign = Campaign(house, 5, 600.0, **handed_to(deploy(house, pool), 5))
+
+    script = campaign.start_script()
+    until(lambda: campaign.child_states() == {StateType.SCHEDULED: 1})
+    script.signal_group(signal.SIGKILL)
+    campaign.declare_crashed(campaign.flow_run())
+    start_worker(house, pool, f"{pool}-late")
+    until(lambda: campaign.child_states() == {StateType.FAILED: 1})
+
+    assert campaign.predictions() == []
+
+
+@pytest.mark.parametrize("on_crash", ["keep", "cancel"])
+def test_a_retry_of_a_parent_that_was_killed_goes_on_with_what_runs(
+    house: House, manned: str, pool: str, on_crash: str
+) -> None:
+    campaign = Campaign(house, 8, 15.0, **handed_to(manned, 4), on_crash=on_crash)
+    parents = deploy(house, pool)
+    start_worker(house, pool, pool)
+
+    campaign.start_deployment(parents)
+    until(lambda: len(campaign.processing()) == 8)
+    os.kill(process_of(campaign.flow_run()), signal.SIGKILL)
+    until(lambda: campaign.state() is StateType.CRASHED)
+    if on_crash == "cancel":
+        until(lambda: not campaign.live())
+    campaign.retry()
+    until(lambda: campaign.state() is StateType.COMPLETED)
+
+    canceled = [one for one in campaign.predictions() if one.status == "canceled"]
+    assert len(canceled) == {"keep": 0, "cancel": 8}[on_crash]
+    assert campaign.prompts(campaign.succeeded()) == campaign.once_each
+    assert len(campaign.videos()) == 8
+
+
+@pytest.mark.parametrize(
+    ("deployment", "complaint"),
+    [
+        ("generate-videos/no-such", "There is no deployment 'generate-videos/no-such'"),
+        ("no-such", "There is no deployment 'no-such'"),
+        ("OTHER", "is not one of this version of the flow"),
+    ],
+)
+def test_a_deployment_that_cannot_do_it_is_refused_before_anything_is_paid(
+    house: House, deployment: str, complaint: str
+) -> None:
+    other = deploy(house, "others", flow=generate_video)
+    campaign = Campaign(house, 2, 1.0, **handed_to(deployment.replace("OTHER", other), 2))
+
+    script = campaign.start_script()
+
+    assert script.process.wait(60) == 1
+    assert complaint in script.text()
+    assert (campaign.predictions(), campaign.children()) == ([], [])
+
+
+def test_a_token_is_handed_over_as_a_reference_alone(
+    house: House, replicate: Emulator, pool: str
+) -> None:
+    campaign = Campaign(house, 4, 1.0, **handed_to(deploy(house, pool), 2))
+    no_account = {k: v for k, v in house.env.items() if not k.startswith("REPLICATE_")}
+    start_worker(house, pool, pool, limit=2, env=no_account)
+    save_account(house, pool)
+
+    complete(campaign, campaign.start_script("threads", pool, env=no_account))
+
+    assert_each_was_paid_once(campaign)
+    assert replicate.token not in campaign.all_that_prefect_keeps()
+
+
+def test_an_account_that_is_not_saved_is_refused(house: House, manned: str) -> None:
+    campaign = Campaign(house, 2, 1.0, **handed_to(manned, 2))
+
+    script = campaign.start_script("threads", "unsaved")
+
+    assert script.process.wait(60) == 1
+    assert "The ReplicateCredentials block is not saved" in script.text()
+    assert (campaign.predictions(), campaign.children()) == ([], [])
