@@ -120,7 +120,7 @@ class Budget:
         if self.limit.burst - self.under_way < 1:
             return math.inf
         short = max(0.0, 1 - self.left(now)) / self.limit.per_second
-        return max(self.closed_until, now + short if short else now, self._paced())
+        return max(self.closed_until, now + short, self._paced())
 
     def _paced(self) -> float:
         """When the pause, which is reserve ÷ (rate × left), is over; `left` grows meanwhile."""
