@@ -7,7 +7,6 @@ differ from what was sent and from one route to another.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
@@ -104,13 +103,13 @@ async def look_for_lost(
 async def _look(
     run: Run, reference: ModelReference, input_digest: str, since: datetime
 ) -> Prediction | None:
-    # One at a time, or two equal calls whose replies are lost together would adopt the same one.
-    async with process_state("adoption", asyncio.Lock):
-        candidates = [one async for one in list_predictions(run.connection, since)]
-        taken = process_state("taken", _Taken)
-        owned = known_ids() | taken | await _recorded_ids(run, since)
-        found = match(candidates, reference, input_digest, owned)
-        return take(found) if found else None
+    candidates = [one async for one in list_predictions(run.connection, since)]
+    recorded = await _recorded_ids(run, since)
+    # Nothing is awaited between this and `take`, or two equal calls whose replies are lost together
+    # would adopt the same one.
+    owned = known_ids() | process_state("taken", _Taken) | recorded
+    found = match(candidates, reference, input_digest, owned)
+    return take(found) if found else None
 
 
 async def _recorded_ids(run: Run, since: datetime) -> set[str]:

@@ -186,6 +186,19 @@ async def test_equal_calls_that_lose_their_replies_together_adopt_one_each(
     assert len(found) == 3
 
 
+async def test_lost_creates_are_looked_for_at_the_same_time(replicate_emulator: Emulator) -> None:
+    replicate_emulator.faults.add("lost_reply", **CREATE, times=3)
+    replicate_emulator.faults.add("delay", method="GET", path="/predictions$", times=3, seconds=2)
+
+    await asyncio.gather(
+        *(acreate_prediction.fn("emulator/timer", {"prompt": f"{number}"}) for number in range(3))
+    )
+
+    lists = [one.time for one in replicate_emulator.requests.matching("GET", "/v1/predictions")]
+    assert len(lists) == 3
+    assert max(lists) - min(lists) < 2
+
+
 async def test_a_lost_create_does_not_end_up_with_what_an_equal_one_was_making(
     still: Emulator, impatient: None
 ) -> None:
