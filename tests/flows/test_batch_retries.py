@@ -6,7 +6,8 @@ import asyncio
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,15 @@ def two_attempts(options: dict[str, Any]) -> Attempts:
         return seen
 
     return two_attempts
+
+
+@contextmanager
+def beside(act: Callable[[], None]) -> Generator[None, None, None]:
+    """Act in another thread meanwhile, and not after the test."""
+    thread = threading.Thread(target=act)
+    thread.start()
+    yield
+    thread.join()
 
 
 @pytest.mark.parametrize("forgotten", [(), STATE], ids=["same process", "another process"])
@@ -196,11 +206,9 @@ def test_a_retry_goes_on_with_what_is_running_where_the_limit_of_the_run_is_retr
             eventually(lambda created=created: still.predictions.create_requests == created)
             still.clock.advance(2000)
 
-    threading.Thread(target=let_them_end).start()
-    retried = generate_videos.with_options(
-        timeout_seconds=3, retries=1, flow_run_name="out-of-time"
-    )
-    videos = retried([LONG] * 6, **options, concurrency=3)
+    limits = {"timeout_seconds": 6, "retries": 1, "flow_run_name": "out-of-time"}
+    with beside(let_them_end):
+        videos = generate_videos.with_options(**limits)([LONG] * 6, **options, concurrency=3)
 
     assert len(videos.succeeded) == still.predictions.create_requests == 6
     assert statuses(still) == ["succeeded"] * 6
@@ -211,7 +219,7 @@ def test_a_run_that_is_out_of_time_leaves_nothing_running_and_starts_nothing_mor
     still: Emulator, options: dict[str, Any], form: str
 ) -> None:
     limited = generate_videos if form == "sync" else agenerate_videos
-    limited = limited.with_options(timeout_seconds=3)
+    limited = limited.with_options(timeout_seconds=4)
 
     made: Any = limited([LONG] * 12, **options, concurrency=6, chunk_size=4, return_state=True)
     state = asyncio.run(made) if asyncio.iscoroutine(made) else made
@@ -227,8 +235,7 @@ def test_ctrl_c_leaves_nothing_running_and_starts_nothing_more(
         eventually(lambda: len(still.predictions.live()) == 6)
         os.kill(os.getpid(), signal.SIGINT)
 
-    threading.Thread(target=press).start()
-    with pytest.raises(KeyboardInterrupt, match=r"^$"):
+    with beside(press), pytest.raises(KeyboardInterrupt, match=r"^$"):
         generate_videos([LONG] * 12, **options, concurrency=6, chunk_size=4)
 
     assert statuses(still) == ["canceled"] * 6
@@ -258,10 +265,10 @@ def test_a_run_that_is_canceled_leaves_nothing_running_and_starts_nothing_more(
         with get_client(sync_client=True) as client:
             client.set_flow_run_state(runs_named(name)[0].id, Cancelling(), force=True)
 
-    threading.Thread(target=cancel).start()
     named = form.with_options(flow_run_name=name)
-    made: Any = named([LONG] * 12, **options, concurrency=6, chunk_size=4, return_state=True)
-    state = asyncio.run(made) if asyncio.iscoroutine(made) else made
+    with beside(cancel):
+        made: Any = named([LONG] * 12, **options, concurrency=6, chunk_size=4, return_state=True)
+        state = asyncio.run(made) if asyncio.iscoroutine(made) else made
 
     assert state.name in ("Cancelling", "Cancelled")
     assert statuses(still) == ["canceled"] * 6
@@ -277,7 +284,7 @@ def test_a_retry_after_an_interruption_makes_what_is_missing(
     still: Emulator, options: dict[str, Any]
 ) -> None:
     requests = ["an owl", *[LONG] * 3]
-    limits = iter([3, 60])
+    limits = iter([4, 60])
 
     @flow(retries=1)
     def parent() -> GeneratedVideos:
