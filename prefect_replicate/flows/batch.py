@@ -95,7 +95,7 @@ def items_of(
 
 def fingerprint(wishes: Sequence[Wish]) -> str:
     """Name what is to be made."""
-    return digest(json.dumps([asdict(wish) for wish in wishes], default=str))
+    return digest(json.dumps([asdict(one) for one in wishes], sort_keys=True, default=str))
 
 
 def _place(part: str, number: int) -> str:

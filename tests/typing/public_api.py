@@ -12,6 +12,7 @@ from typing_extensions import assert_type
 
 from prefect_replicate import (
     GeneratedVideo,
+    GeneratedVideos,
     Orphan,
     OutputFile,
     PollPolicy,
@@ -19,11 +20,14 @@ from prefect_replicate import (
     PredictionRun,
     ReplicateCredentials,
     ReplicateModel,
+    VideoOutcome,
+    VideoRequest,
     acancel_orphaned_predictions,
     acancel_prediction,
     acreate_prediction,
     adownload_outputs,
     agenerate_video,
+    agenerate_videos,
     aget_prediction,
     await_for_prediction,
     cancel_orphaned_predictions,
@@ -32,10 +36,11 @@ from prefect_replicate import (
     create_prediction,
     download_outputs,
     generate_video,
+    generate_videos,
     get_prediction,
     wait_for_prediction,
 )
-from prefect_replicate.exceptions import PredictionError, PredictionFailedError
+from prefect_replicate.exceptions import BatchError, PredictionError, PredictionFailedError
 
 
 def show(prediction: Prediction) -> None:
@@ -129,6 +134,29 @@ def render(prompt: str) -> GeneratedVideo:
 
 async def async_render() -> None:
     assert_type(await agenerate_video("a fox", "owner/name", {"seed": 1}), GeneratedVideo)
+
+
+@flow
+def render_all(account: ReplicateCredentials) -> GeneratedVideos:
+    requests = ["a fox", VideoRequest(prompt="an owl", duration=5, image="a.png"), {"prompt": "x"}]
+    try:
+        videos = generate_videos(requests, credentials=account, concurrency=10, max_failures=3)
+    except BatchError as error:
+        assert_type(error.videos, GeneratedVideos)
+        return error.videos
+    assert_type(videos, GeneratedVideos)
+    assert_type(videos.failed, list[VideoOutcome])
+    assert_type([one.files for one in videos.succeeded], list[list[OutputFile]])
+    assert_type(videos.outcomes[0].error, str | None)
+    assert_type((videos.summary, videos.seconds_billed), tuple[str, float])
+    return videos
+
+
+async def async_render_all() -> None:
+    varied = await agenerate_videos(prompt="a fox", variations=[{"seed": 1}, {"seed": 2}])
+    assert_type(varied, GeneratedVideos)
+    read = await agenerate_videos(path=Path("rows.csv"), on_item_failure="stop")
+    assert_type(read.wall_seconds, float)
 
 
 def sweep(account: ReplicateCredentials) -> None:
