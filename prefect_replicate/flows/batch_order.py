@@ -273,7 +273,7 @@ def parameters_for(order: Order, part: Part, number: int) -> dict[str, Any]:
     own = {
         **({"credentials": credentials} if credentials else {}),
         "requests": [item.request.model_dump(exclude_defaults=True) for item in part.items],
-        "destination": _destination(order.destination),
+        "destination": destination_reference(order.destination),
         "policy": order.policy.model_dump(),
         "raise_on_failure": False,
         "part": str(number),
@@ -288,13 +288,18 @@ def parameters_for(order: Order, part: Part, number: int) -> dict[str, Any]:
         ) from exc
 
 
-def _destination(destination: Any) -> str:
+def destination_reference(destination: Any) -> str:
+    """The destination as other processes are told of it.
+
+    Raises:
+        ConfigurationError: It is a block that is not saved.
+    """
     if isinstance(destination, Block):
         name = destination._block_document_name  # pyright: ignore[reportPrivateUsage] no public way
         if name is None:
             raise ConfigurationError(
                 f"The {type(destination).__name__} block given as destination is not saved, and"
-                " can't be handed to other runs. Save it with `.save(NAME)`. Nothing was paid."
+                " can't be handed to other processes. Save it with `.save(NAME)`. Nothing was paid."
             )
         return f"block:{destination.get_block_type_slug()}/{name}"
     return str(destination)

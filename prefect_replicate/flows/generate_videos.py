@@ -14,18 +14,18 @@ from prefect.cache_policies import NO_CACHE
 from prefect.exceptions import Abort, Pause
 from prefect.filesystems import WritableFileSystem
 from prefect.futures import PrefectFuture
-from prefect.utilities.annotations import quote
 
 from prefect_replicate.blocks import ReplicateCredentials
 from prefect_replicate.blocks.credentials import acting_as
 from prefect_replicate.engine import acall, call
 from prefect_replicate.exceptions import ConfigurationError, RunEndedError
-from prefect_replicate.flows.batch import FanOut, OnItemFailure, Part
+from prefect_replicate.flows.batch import FanOut, OnItemFailure
 from prefect_replicate.flows.batch_order import Batch, Order
 from prefect_replicate.flows.batch_part import work_on
 from prefect_replicate.flows.batch_view import LOOK_SECONDS
 from prefect_replicate.flows.fan_out import handing_out
 from prefect_replicate.flows.generate_video import DEFAULT_DESTINATION, DEFAULT_MODEL, HOOKS
+from prefect_replicate.flows.other_processes import Sealed, for_task_runner
 from prefect_replicate.lifecycle.limits import DEFAULT_TIMEOUT, OnCrash
 from prefect_replicate.values import GeneratedVideos, PollPolicy, VideoOutcome, VideoRequest
 
@@ -34,18 +34,18 @@ _DEFAULT_POLICY = PollPolicy()
 
 
 @task(name="generate-videos-part", task_run_name="generate {part}", cache_policy=NO_CACHE)
-def _generate_part(part: Part) -> list[VideoOutcome]:
-    credentials = call(lambda _: part.options.credentials.get())
-    return call(acting_as(credentials, lambda run: work_on(run, part)))
+def _generate_part(part: Sealed) -> list[VideoOutcome]:
+    credentials = call(lambda _: part.content.options.credentials.get())
+    return call(acting_as(credentials, lambda run: work_on(run, part.content)))
 
 
 class _Submitted:
     """The parts of a batch that a task runner works on."""
 
     def __init__(self, batch: Batch) -> None:
-        # Quoted, or Prefect would search each of thousands of items for futures.
+        parts = for_task_runner(batch.order, [part for _, part in batch.numbered_parts])
         submit = cast("Callable[..., PrefectFuture[list[VideoOutcome]]]", _generate_part.submit)  # pyright: ignore[reportUnknownMemberType]
-        self._running = [(part, submit(quote(part))) for _, part in batch.numbered_parts]
+        self._running = [(part, submit(Sealed(part))) for part in parts]
         self._batch = batch
 
     def __enter__(self) -> "_Submitted":
