@@ -8,8 +8,7 @@ import math
 import random
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone
-from typing import Literal, NoReturn
+from typing import Any, Literal, NoReturn
 
 from prefect_replicate.api.predictions import get_prediction
 from prefect_replicate.exceptions import (
@@ -19,7 +18,11 @@ from prefect_replicate.exceptions import (
     PredictionFailedError,
     PredictionTimeoutError,
 )
-from prefect_replicate.lifecycle.bookkeeping import record_interest, record_outcome
+from prefect_replicate.lifecycle.bookkeeping import (
+    expectation_of,
+    record_interest,
+    record_outcome,
+)
 from prefect_replicate.lifecycle.cancellation import (
     how_it_ended,
     outlives_end_of_run,
@@ -31,11 +34,19 @@ from prefect_replicate.lifecycle.poller import Sight, sight_of
 from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.lifecycle.run_watch import end_of_run
 from prefect_replicate.values import PollPolicy, Prediction
+from prefect_replicate.values.expectation import Expectation
+from prefect_replicate.values.moments import seconds_since
 
 OnUpdate = Callable[[Prediction], None]
 
 _LAST_LOOK_SECONDS = 5.0
 """How long a limit that has passed waits for the look that is due with it."""
+
+_FRESH_SECONDS = 5.0
+"""Who begins to wait for a prediction that is older may know how it stood long ago."""
+
+_TELL_AGAIN_SECONDS = 5.0
+"""The longest that `on_update` hears nothing, so that what shows progress can move on."""
 
 
 class _Wait:
@@ -49,26 +60,52 @@ class _Wait:
         self._looks = -1
         self._failing_since: float | None = None
         self._started: float | None = None
+        self._seen_at = 0.0
         self._born: float | None = None
         self._is_ours = False
+        self._asking: asyncio.Task[Expectation | None] | None = None
+        self._expected: Expectation | None = None
+        self._is_overdue = False
+        self._is_outdated = False
         self.last: Prediction | None = None
 
     def saw(self, prediction: Prediction) -> None:
         """Take note of a prediction, and tell the caller."""
         changed = self.last is None or self.last.status != prediction.status
         self._looks = 0 if changed else self._looks + 1
-        self._failing_since = None
+        self._failing_since, self._is_outdated = None, False
         now = time.monotonic()
-        self._born = self._born or now - _seconds_since(prediction.created_at)
+        self._born = self._born or now - seconds_since(prediction.created_at)
         if prediction.status != "starting" and self._started is None:
-            self._started = now - _seconds_since(prediction.started_at)
-        self.last = prediction
+            self._started = now - seconds_since(prediction.started_at)
+        self._seen_at, self.last = now, prediction
         news = f"Prediction {prediction.id} is {prediction.status}"
         if changed and not prediction.is_terminal:
             self.run.say("%s", news)
+        self._say_if_overdue()
         self._forward(prediction)
         if changed and prediction.is_terminal:
             self.run.say("%s", news)
+
+    def was_told(self, prediction: Prediction) -> None:
+        """Take note of a prediction as the caller knows it, which may be outdated."""
+        self.saw(prediction)
+        self._is_outdated = seconds_since(prediction.created_at) > _FRESH_SECONDS
+
+    async def learn(self, patience: float) -> None:
+        """Ask once how long it may take; a late answer counts from then on."""
+        if self.last is None or self._expected is not None:
+            return
+        if self._asking is None:
+            self._asking = asyncio.create_task(expectation_of(self.run, self.last))
+            await asyncio.wait({self._asking}, timeout=min(patience, self.policy.min_interval))
+        if self._asking.done() and (expected := self._asking.result()):
+            self._expected = expected
+            self.run.say("%s %s", self.last.model or self.last.id, expected.estimate)
+
+    def stop_asking(self) -> None:
+        if self._asking is not None:
+            self._asking.cancel()
 
     async def record_interest(self) -> None:
         """Once it has been seen: have it belong to this run, also if another one has started it."""
@@ -76,11 +113,27 @@ class _Wait:
             self._is_ours = True
             await record_interest(self.run, self.last)
 
+    def _say_if_overdue(self) -> None:
+        assert self.last is not None
+        if self._is_overdue or self._expected is None or self.last.is_terminal:
+            return
+        self._is_overdue = self._expected.is_overdue(self._times()[0])
+        if self._is_overdue:
+            self.run.say("Prediction %s is %s", self.last.id, self._expected.excuse)
+
+    def tell_again(self) -> None:
+        """Give the caller the time, where there are no news for a while."""
+        if self.last is not None and self._on_update is not None:
+            self._tell(self.last)
+
     def _forward(self, prediction: Prediction) -> None:
         for line in self._logs.new_lines(prediction.logs, is_complete=prediction.is_terminal):
             self.run.say("[%s] %s", prediction.model or prediction.id, line)
         if self._on_update is not None:
-            self.run.caller.tell(lambda: self._call_back(prediction))
+            self._tell(prediction)
+
+    def _tell(self, prediction: Prediction) -> None:
+        self.run.caller.tell(lambda: self._call_back(prediction))
 
     def _call_back(self, prediction: Prediction) -> None:
         assert self._on_update is not None
@@ -116,7 +169,17 @@ class _Wait:
         """Seconds until the next look that the policy asks for."""
         if self._looks < 0 or self._failing_since is not None:
             return 0.0  # the poller has its own pause after a failure, for all
-        return self.policy.pause(self._looks, random.random())
+        pause = self.policy.pause(self._looks, random.random())
+        spent = time.monotonic() - self._seen_at
+        return max(0.0, pause - spent, self._until_first_look())
+
+    def _until_first_look(self) -> float:
+        """Seconds until it can be done; less, where the limit of the run may pass before."""
+        if self._expected is None or self._is_outdated:
+            return 0.0
+        age, _ = self._times()
+        left = self._expected.first_look(self.policy) - age
+        return left if self.policy.run_timeout is None else min(left, self.policy.run_timeout)
 
     def time_left(self, timeout: float | None) -> float:
         """Seconds until the next limit."""
@@ -142,14 +205,6 @@ class _Wait:
         return self.policy.exceeded(self.last.status, age, running)
 
 
-def _seconds_since(moment: datetime | None) -> float:
-    if moment is None:
-        return 0.0
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=timezone.utc)
-    return max(0.0, (datetime.now(timezone.utc) - moment).total_seconds())
-
-
 async def wait(
     run: Run,
     prediction: Prediction | str,
@@ -168,7 +223,7 @@ async def wait(
     waiting = _Wait(run, policy, on_update)
     prediction_id = prediction if isinstance(prediction, str) else prediction.id
     if isinstance(prediction, Prediction):
-        waiting.saw(prediction)
+        waiting.was_told(prediction)
     try:
         with sight_of(run.connection, prediction_id) as sight:
             async with end_of_run(run) as ended:
@@ -195,9 +250,11 @@ async def _look_until_over(
                 await _give_up(waiting, limit)
                 return
             await waiting.record_interest()
+            await waiting.learn(waiting.time_left(timeout))
             await _look(waiting, sight, timeout, end)
     finally:
         end.cancel()
+        waiting.stop_asking()
 
 
 async def _look(
@@ -205,8 +262,7 @@ async def _look(
 ) -> None:
     left = waiting.time_left(timeout)
     news = sight.look_in(min(waiting.pause(), left))
-    patience = None if left == math.inf else left + _LAST_LOOK_SECONDS
-    await asyncio.wait({news, end}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+    await _until_one_of({news, end}, left + _LAST_LOOK_SECONDS, waiting.tell_again)
     if not news.done():
         sight.lose_interest()
         return
@@ -214,6 +270,18 @@ async def _look(
         waiting.saw(news.result())
     except (APIError, ConfigurationError) as exc:
         waiting.failed_to_look(exc, sight)
+
+
+async def _until_one_of(
+    awaited: set[asyncio.Future[Any]], patience: float, meanwhile: Callable[[], None]
+) -> None:
+    give_up = time.monotonic() + patience
+    while (left := give_up - time.monotonic()) > 0:
+        pause = min(left, _TELL_AGAIN_SECONDS)
+        done, _ = await asyncio.wait(awaited, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+        if done:
+            return
+        meanwhile()
 
 
 async def _give_up(waiting: _Wait, limit: str) -> None:

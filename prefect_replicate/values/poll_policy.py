@@ -13,6 +13,9 @@ class PollPolicy(BaseModel):
     The pause grows by `factor` from `min_interval` to `max_interval`, and starts again at
     `min_interval` whenever the status changes. With the default factor a result is noticed 5 % of
     the time that the model ran after its end, on average, and at most about half a second and 10 %.
+
+    Where the ledger knows how long such predictions take, the first look comes shortly before one
+    could be done, whatever the intervals.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,0 +1,200 @@
+"""The ledger knows how long a model took, and a wait looks when it could be done."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import httpx
+import pytest
+from prefect import flow, get_client
+from prefect.client.schemas.actions import ArtifactCreate
+from prefect.client.schemas.objects import Artifact
+
+from prefect_replicate import (
+    PollPolicy,
+    Prediction,
+    acreate_prediction,
+    agenerate_video,
+    await_for_prediction,
+)
+from prefect_replicate.emulator import Emulator
+from prefect_replicate.exceptions import PredictionTimeoutError
+from prefect_replicate.lifecycle import waiting
+
+OFTEN = PollPolicy(min_interval=0.02, max_interval=0.1)
+USUALLY = PollPolicy()
+"""Does not look before it has heard of the history, unless that takes half a second."""
+MODEL, OTHER = "emulator/timer", "emulator/community-timer"
+
+
+async def generate(seconds: float, model: str = MODEL, policy: PollPolicy = OFTEN) -> Prediction:
+    made = await acreate_prediction.fn(model, {"seconds": seconds})
+    return await await_for_prediction.fn(made, policy=policy)
+
+
+async def several(seconds: float, model: str = MODEL, runs: int = 3) -> None:
+    await asyncio.gather(*(generate(seconds, model) for _ in range(runs)))
+
+
+class HistoryReads:
+    """Those of everyone's records, and whether Prefect's API refuses them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.fail = False
+
+    def is_one(self, request: httpx.Request) -> bool:
+        if not request.url.path.endswith("/artifacts/filter"):
+            return False
+        return set(json.loads(request.content)["artifacts"]) == {"type"}
+
+
+@pytest.fixture
+def history_reads(monkeypatch: pytest.MonkeyPatch) -> HistoryReads:
+    reads = HistoryReads()
+    send = httpx.AsyncHTTPTransport.handle_async_request
+
+    async def note(self: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
+        if reads.is_one(request):
+            reads.count += 1
+            if reads.fail:
+                return httpx.Response(500, request=request)
+        return await send(self, request)
+
+    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", note)
+    return reads
+
+
+@pytest.fixture(autouse=True)
+def forget_history(forget: Callable[..., None]) -> Callable[[], None]:
+    """Know nothing but what the ledger says, as another process does."""
+
+    def forget_history() -> None:
+        forget("history", "history readings")
+
+    forget_history()
+    return forget_history
+
+
+def looks_at(emulator: Emulator, prediction: Prediction) -> list[float]:
+    """When it was looked at, in seconds since its creation."""
+    assert prediction.created_at
+    born = prediction.created_at.timestamp()
+    return [one.time - born for one in emulator.requests.matching("GET", prediction.id)]
+
+
+async def test_three_runs_teach_another_process_when_to_look(
+    replicate_emulator: Emulator,
+    forget_history: Callable[[], None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    await flow(several)(1.1)
+    forget_history()
+
+    done = await flow(generate)(1.1, policy=USUALLY)
+
+    looks = looks_at(replicate_emulator, done)
+    assert looks[0] > 0.8
+    assert len(looks) <= 2
+    assert caplog.text.count(f"{MODEL} usually takes about 1.1 s (nine in ten within 1.") == 1
+
+
+async def test_outside_of_runs_a_process_learns_from_its_own(
+    replicate_emulator: Emulator, history_reads: HistoryReads
+) -> None:
+    await several(0.5)
+
+    looks = looks_at(replicate_emulator, await generate(0.5))
+
+    assert looks[0] > 0.3
+    assert history_reads.count == 0
+
+
+async def test_the_ledger_is_asked_once_for_all_waits(
+    replicate_emulator: Emulator, history_reads: HistoryReads
+) -> None:
+    await flow(several)(0.3, runs=20)
+    await flow(several)(0.3, runs=20)
+
+    assert history_reads.count == 1
+
+
+async def test_a_history_that_cannot_be_read_costs_one_try(
+    replicate_emulator: Emulator, history_reads: HistoryReads, caplog: pytest.LogCaptureFixture
+) -> None:
+    history_reads.fail = True
+
+    await flow(several)(0.3)
+    await flow(several)(0.3)
+
+    assert history_reads.count == 1
+    assert all(record.levelname != "WARNING" for record in caplog.records)
+
+
+@contextlib.asynccontextmanager
+async def a_record_of_another_form() -> AsyncIterator[None]:
+    artifact = ArtifactCreate(key="replicate-new", type="replicate-prediction", data={"new": 1})
+    async with get_client() as client:
+        made = await client.create_artifact(artifact)
+        yield
+        await client.delete_artifact(made.id)
+
+
+async def test_records_of_another_form_are_passed_over(
+    replicate_emulator: Emulator, forget_history: Callable[[], None]
+) -> None:
+    await flow(several)(0.7)
+    forget_history()
+
+    async with a_record_of_another_form():
+        done = await flow(generate)(0.7, policy=USUALLY)
+
+    assert looks_at(replicate_emulator, done)[0] > 0.6
+
+
+async def test_what_takes_longer_than_nine_of_ten_is_said_to(
+    replicate_emulator: Emulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "prefect_replicate")
+    await several(0.3, OTHER)
+
+    await generate(1.0, OTHER)
+
+    assert caplog.text.count("is taking longer than usual (usually 0.3 s, at most 0.") == 1
+
+
+async def test_a_wait_that_begins_late_looks_at_once(
+    replicate_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "_FRESH_SECONDS", 0.0)
+    await several(1.0)
+
+    assert looks_at(replicate_emulator, await generate(1.0))[0] < 0.5
+
+
+async def test_a_limit_that_passes_before_the_first_look_is_kept(
+    replicate_emulator: Emulator,
+) -> None:
+    await several(1.0)
+    impatient = PollPolicy(min_interval=0.02, max_interval=0.1, run_timeout=0.2)
+
+    made = await acreate_prediction.fn(MODEL, {"seconds": 1.0})
+    with pytest.raises(PredictionTimeoutError, match="still running after 0 s"):
+        await await_for_prediction.fn(made, policy=impatient)
+
+
+async def test_the_progress_bar_says_what_to_expect(
+    replicate_emulator: Emulator, artifacts: Callable[..., list[Artifact]]
+) -> None:
+    await several(1.0, OTHER)
+
+    # The timeout leaves the bar as it was while the prediction ran.
+    options: Any = {"timeout": 0.5, "return_state": True}
+    state = await agenerate_video("a fox", OTHER, {"seconds": 60}, **options)
+
+    [progress] = await asyncio.to_thread(artifacts, state, "progress")
+    assert "usually takes about 1.0 s" in progress.description
