@@ -45,6 +45,15 @@ def _no_limits_of_earlier_tests() -> Iterator[None]:  # pyright: ignore[reportUn
                 one.gates = Gates()
 
 
+@pytest.fixture(autouse=True)
+def _no_history() -> None:  # pyright: ignore[reportUnusedFunction] pytest calls it
+    """No test's waits look by how long the predictions of another took."""
+    from prefect_replicate import engine
+
+    if engine._engine is not None:
+        engine._engine.state.pop("history", None)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--database", choices=["sqlite", "postgresql"], default="sqlite",
                      help="What the Prefect servers of the tests keep their data in.")  # fmt: skip
