@@ -218,10 +218,14 @@ async def _prepared(order: Order, scope: RunScope, logger: Any, caller: Caller) 
 
 
 def _tell_duplicates(caller: Caller, logger: Any, requests: Sequence[VideoRequest]) -> None:
-    for numbers in duplicates(requests)[:_MOST_DUPLICATES]:
+    groups = duplicates(requests)
+    for numbers in groups[:_MOST_DUPLICATES]:
         shown = ", ".join(map(str, numbers[:10])) + (", …" if len(numbers) > 10 else "")
         message = f"Items {shown} are equal: each is generated, and paid for"
         caller.tell(partial(logger.warning, message))
+    if len(groups) > _MOST_DUPLICATES:
+        more = f"So are items in {len(groups) - _MOST_DUPLICATES} more groups"
+        caller.tell(partial(logger.warning, more))
 
 
 def _with_key(whole: Part, scope: RunScope, ancestry: Ancestry, part: str) -> Part:

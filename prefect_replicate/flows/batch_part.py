@@ -97,8 +97,8 @@ async def work_on(run: Run, part: Part) -> list[VideoOutcome]:
     try:
         await work.all_items()
     finally:
-        showing.cancel()
-        await work.show()
+        work.end()
+        await asyncio.wait({showing})
     refuse_if_known_to_have_ended(run)
     return work.outcomes
 
@@ -111,6 +111,7 @@ class _Work:
         self._outcomes = {item.number: item.outcome() for item in part.items}
         self._board: UUID | None = None
         self._changed = asyncio.Event()
+        self._is_over = asyncio.Event()
 
     @property
     def outcomes(self) -> list[VideoOutcome]:
@@ -224,17 +225,26 @@ class _Work:
         self._outcomes[item.number] = self._outcomes[item.number].model_copy(update=changes)
         self._changed.set()
 
-    async def keep_board(self) -> None:
-        """Show how the items stand, and look whether others want this part to stop."""
-        while True:
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), SIGN_SECONDS)
-            self._changed.clear()
-            await self.show()
-            await self._look_for_stop()
-            await asyncio.sleep(BOARD_SECONDS)
+    def end(self) -> None:
+        """Have `keep_board` show how the items stand for the last time."""
+        self._is_over.set()
+        self._changed.set()
 
-    async def show(self) -> None:
+    async def keep_board(self) -> None:
+        """Show how the items stand, and look whether others want this part to stop.
+
+        Not to be canceled: a write that is broken off may reach the server after a later one.
+        """
+        is_last = False
+        while not is_last:
+            await _wait_for(self._changed, SIGN_SECONDS)
+            self._changed.clear()
+            is_last = self._is_over.is_set()
+            await self._show()
+            await self._look_for_stop()
+            await _wait_for(self._is_over, BOARD_SECONDS)
+
+    async def _show(self) -> None:
         """Bring the board up to date. Never raises: the ledger's records are what counts."""
         try:
             if self._board is None:
@@ -251,6 +261,11 @@ class _Work:
         with contextlib.suppress(LedgerError):
             if await is_to_stop(self._part.key, began):
                 self._shared.obstacle = "too many items have failed"
+
+
+async def _wait_for(event: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
 
 
 def _seconds_of(prediction: Prediction, since_start: float) -> float:

@@ -228,17 +228,23 @@ def test_a_run_that_is_out_of_time_leaves_nothing_running_and_starts_nothing_mor
     assert statuses(still) == ["canceled"] * 6
 
 
-def test_ctrl_c_leaves_nothing_running_and_starts_nothing_more(
-    still: Emulator, options: dict[str, Any], eventually: Callable[..., None], ctrl_c: None
+@pytest.mark.parametrize(("on_crash", "status"), [("cancel", "canceled"), ("keep", "processing")])
+def test_ctrl_c_starts_nothing_more_and_leaves_running_what_is_to_be_kept(
+    still: Emulator,
+    options: dict[str, Any],
+    eventually: Callable[..., None],
+    ctrl_c: None,
+    on_crash: Any,
+    status: str,
 ) -> None:
     def press() -> None:
         eventually(lambda: len(still.predictions.live()) == 6)
         os.kill(os.getpid(), signal.SIGINT)
 
     with beside(press), pytest.raises(KeyboardInterrupt, match=r"^$"):
-        generate_videos([LONG] * 12, **options, concurrency=6, chunk_size=4)
+        generate_videos([LONG] * 12, **options, concurrency=6, chunk_size=4, on_crash=on_crash)
 
-    assert statuses(still) == ["canceled"] * 6
+    assert statuses(still) == [status] * 6
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import httpx
 import pytest
 from prefect import get_client
 from prefect.client.schemas.filters import (
@@ -141,6 +142,17 @@ async def test_equal_items_are_each_generated_and_warned_of(
     assert len({one.prediction_id for one in videos.succeeded}) == 3
     assert len({one.files[0].location for one in videos.succeeded}) == 3
     assert "Items 1, 3 are equal: each is generated, and paid for" in caplog.text
+
+
+async def test_of_many_groups_of_equal_items_five_are_named(
+    replicate_emulator: Emulator, options: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    requests = [f"fox {number}" for number in range(8)] * 2
+
+    await agenerate_videos(requests, **options)
+
+    assert len(re.findall(r"Items \d+, \d+ are equal", caplog.text)) == 5
+    assert "So are items in 3 more groups" in caplog.text
 
 
 BAD: list[tuple[dict[str, Any], str]] = [
@@ -492,6 +504,27 @@ async def delete_newest(type: str) -> None:
                 artifact_filter=chosen, sort=ArtifactSort.CREATED_DESC, limit=1
             )
         await client.delete_artifact(newest[0].id)
+
+
+async def test_a_prefect_api_that_takes_no_updates_costs_no_result(
+    replicate_emulator: Emulator,
+    options: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    send = httpx.AsyncHTTPTransport.handle_async_request
+
+    async def fail(self: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
+        if request.method == "PATCH" and "/api/artifacts/" in request.url.path:
+            return httpx.Response(500, request=request)
+        return await send(self, request)
+
+    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", fail)
+
+    videos = await agenerate_videos(["a fox", failing(), "an owl"], **options)
+
+    assert states(videos) == ["succeeded", "failed", "succeeded"]
+    assert "Prefect's API could not show how a batch stands: " in caplog.text
 
 
 async def test_a_prediction_that_can_no_longer_be_looked_at_is_not_left_running(
