@@ -30,6 +30,10 @@ SWEEP = "prefect deployment run cancel-orphaned-predictions/cancel-orphans --wat
 RUN = (
     'prefect deployment run generate-video/on-demand --param prompt="a red fox in the snow" --watch'
 )
+CAMPAIGN = (
+    "prefect deployment run generate-videos/on-demand --params"
+    """ '{"path": "~/campaign.csv", "fan_out": "deployment", "chunk_size": 50}'"""
+)
 Env = dict[str, str]
 
 
@@ -77,7 +81,7 @@ def videos(home: Path) -> list[Path]:
 def test_the_readme_gives_the_commands_that_are_tried_here() -> None:
     lines = (ROOT / "deployments" / "README.md").read_text().splitlines()
 
-    missing = {MAKE_POOL, DEPLOY, START_WORKER, SERVE, RUN} - set(lines)
+    missing = {MAKE_POOL, DEPLOY, START_WORKER, SERVE, RUN, CAMPAIGN} - set(lines)
 
     assert missing == set()
 
@@ -92,6 +96,19 @@ def test_a_worker_runs_what_prefect_yaml_deploys(
         shell(RUN, env)
 
     assert [file.suffix for file in videos(tmp_path)] == [".mp4"]
+
+
+def test_a_campaign_is_shared_by_runs_of_its_own_deployment(
+    env: Env, api: SyncPrefectClient, tmp_path: Path
+) -> None:
+    (tmp_path / "campaign.csv").write_text("prompt\na red fox\na blue heron\na green frog\n")
+    shell(MAKE_POOL, env)
+    shell(DEPLOY, env)
+
+    with running(["-m", *START_WORKER.split()], env, stdout=subprocess.DEVNULL):
+        shell(f"{CAMPAIGN.replace('50', '2')} --watch", env)
+
+    assert len(videos(tmp_path)) == 3
 
 
 def test_a_served_deployment_runs(env: Env, api: SyncPrefectClient, tmp_path: Path) -> None:
