@@ -50,11 +50,13 @@ def measure(quick: bool) -> Measurement:
         *("at a time", "way", "creates", "GETs", "pages", "requests a result", "mean delay"),
         *("p95", "mean over duration", "wall over ideal", "429s", "lost"),
     )
+    sizes = {case.size for case in outcomes}
+    findings = _findings(outcomes, _MANY if _MANY in sizes else max(sizes))
     return Measurement(
         header,
         [_row(case, outcome) for case, outcome in outcomes.items()],
-        _findings(outcomes, max(outcomes, key=lambda case: min(case.size, _MANY)).size),
-        is_met=_is_met(outcomes),
+        findings,
+        is_met=not any("missed" in finding for finding in findings),
     )
 
 
@@ -144,10 +146,6 @@ def _findings(outcomes: Outcomes, many: int) -> list[str]:
         f"{against(_worst_excess(outcomes), _EXCESS, at_most=True)}.",
         *_losses(outcomes, many),
     ]
-
-
-def _is_met(outcomes: Outcomes) -> bool:
-    return not any("missed" in finding for finding in _findings(outcomes, _MANY))
 
 
 def _fewer(ours: Outcome, theirs: Outcome) -> float:
