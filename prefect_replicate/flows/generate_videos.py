@@ -117,8 +117,9 @@ def generate_videos(
     """Generate a batch of videos, and store them.
 
     Each item has an outcome of its own: one that fails loses none of the others. A table on the
-    run's Artifacts page fills while it runs. A retry of the run redoes only what has not succeeded,
-    each item from where it stood. The items are worked on in tasks of `chunk_size` items, on
+    run's Artifacts page fills while it runs. What all items would meet, such as a token that is
+    rejected in the middle or no more credit, is said once and starts nothing more. A retry of the
+    run redoes only what has not succeeded, each item from where it stood. The items are worked on in tasks of `chunk_size` items, on
     whatever task runner the flow has, or by other runs of a deployment.
 
     Args:
@@ -161,6 +162,7 @@ def generate_videos(
 
     Raises:
         InvalidInputError: The batch or a parameter makes no sense; nothing was paid.
+        ConfigurationError: There is no usable token, or nowhere to store a file; nothing was paid.
         BatchError: Not all items have succeeded; `.videos` tells of each.
 
     Example:

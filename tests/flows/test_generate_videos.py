@@ -12,13 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import httpx
 import pytest
 from prefect import get_client
 from prefect.client.schemas.filters import (
     ArtifactFilter,
     ArtifactFilterKey,
-    ArtifactFilterType,
     FlowRunFilter,
     FlowRunFilterId,
     LogFilter,
@@ -38,8 +36,7 @@ from prefect_replicate import (
     generate_videos,
 )
 from prefect_replicate.emulator import Emulator
-from prefect_replicate.emulator.models.model import version_id
-from prefect_replicate.exceptions import BatchError, ConfigurationError, InvalidInputError
+from prefect_replicate.exceptions import BatchError, InvalidInputError
 from prefect_replicate.flows import batch_part
 from prefect_replicate.ledger.boards import BOARD_TYPE
 
@@ -400,63 +397,6 @@ async def test_no_token_gets_into_what_prefect_keeps(
     assert replicate_emulator.token not in "".join(one.model_dump_json() for one in kept)
 
 
-@pytest.mark.parametrize("chunk_size", [2, 100])
-async def test_a_token_that_is_missing_ends_the_run_in_one_error(
-    replicate_emulator: Emulator,
-    options: dict[str, Any],
-    monkeypatch: pytest.MonkeyPatch,
-    chunk_size: int,
-) -> None:
-    monkeypatch.delenv("REPLICATE_API_TOKEN")
-
-    with pytest.raises(ConfigurationError, match=r"^There is no Replicate API token"):
-        await agenerate_videos(["a fox"] * 4, **options, chunk_size=chunk_size)
-
-    assert len(replicate_emulator.requests) == 0
-
-
-async def test_a_token_that_is_rejected_ends_the_run_in_one_error(
-    replicate_emulator: Emulator, options: dict[str, Any], caplog: pytest.LogCaptureFixture
-) -> None:
-    wrong = ReplicateCredentials(api_token="r8_wrong", base_url=replicate_emulator.base_url)
-
-    with pytest.raises(ConfigurationError, match=r"^Replicate at .* rejected the API token"):
-        await agenerate_videos([f"fox {n}" for n in range(20)], credentials=wrong, **options)
-
-    assert "has failed" not in caplog.text
-    assert replicate_emulator.predictions.create_requests == 0
-
-
-@pytest.mark.parametrize("fault", ["unauthenticated", "insufficient_credit"])
-async def test_what_all_items_would_meet_is_said_once_and_starts_nothing_more(
-    replicate_emulator: Emulator,
-    options: dict[str, Any],
-    caplog: pytest.LogCaptureFixture,
-    fault: Any,
-) -> None:
-    replicate_emulator.faults.add(fault, method="POST", path="/predictions$", nth=3, times=None)
-
-    videos = await agenerate_videos([f"fox {n}" for n in range(20)], **options, concurrency=4)
-
-    assert len(videos.succeeded) == replicate_emulator.predictions.create_requests == 2
-    assert len(videos.failed) == 1
-    assert len(videos.skipped) == 17
-    assert {one.error for one in videos.skipped} == {f"not started: {videos.failed[0].error}"}
-    assert len(re.findall(r"Item \d+ has failed", caplog.text)) == 1
-
-
-async def test_a_destination_that_cannot_be_written_costs_nothing(
-    replicate_emulator: Emulator, options: dict[str, Any], tmp_path: Path
-) -> None:
-    (tmp_path / "file").write_text("in the way")
-    options["destination"] = tmp_path / "file" / "videos"
-
-    with pytest.raises(ConfigurationError, match=r"^Destination .* can't be written to"):
-        await agenerate_videos(["a fox"], **options)
-
-    assert replicate_emulator.predictions.create_requests == 0
-
-
 async def test_an_item_is_logged_in_one_line(
     replicate_emulator: Emulator, options: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -464,79 +404,6 @@ async def test_an_item_is_logged_in_one_line(
 
     about_items = [one for one in caplog.messages if "Item" in one or "rediction" in one]
     assert len(about_items) == 8
-
-
-async def test_an_input_that_fails_as_nobody_foresaw_loses_no_other_item(
-    replicate_emulator: Emulator, options: dict[str, Any]
-) -> None:
-    unknown_schema = version_id("emulator/community-timer", 2)
-    unheard_of = {"prompt": "an owl", "model": unknown_schema, "input": {"seconds": {0.1, 0.2}}}
-
-    videos = await agenerate_videos(["a fox", unheard_of, "a hare"], **options)
-
-    assert states(videos) == ["succeeded", "failed", "succeeded"]
-    assert "not JSON serializable" in (videos.failed[0].error or "")
-
-
-@pytest.mark.parametrize("type", ["table", "progress", BOARD_TYPE])
-async def test_an_artifact_that_is_deleted_in_the_middle_costs_no_result(
-    still: Emulator,
-    options: dict[str, Any],
-    monkeypatch: pytest.MonkeyPatch,
-    type: str,
-) -> None:
-    monkeypatch.setattr(batch_part, "BOARD_SECONDS", 0.1)
-    running = asyncio.create_task(agenerate_videos([LONG, "an owl"], **options))
-    await soon(lambda: len(still.predictions.live()) == 1)
-
-    await delete_newest(type)
-    still.clock.advance(2000)
-
-    assert states(await running) == ["succeeded"] * 2
-
-
-async def delete_newest(type: str) -> None:
-    chosen = ArtifactFilter(type=ArtifactFilterType(any_=[type]))
-    async with get_client() as client:
-        newest: list[Artifact] = []
-        while not newest:
-            newest = await client.read_artifacts(
-                artifact_filter=chosen, sort=ArtifactSort.CREATED_DESC, limit=1
-            )
-        await client.delete_artifact(newest[0].id)
-
-
-async def test_a_prefect_api_that_takes_no_updates_costs_no_result(
-    replicate_emulator: Emulator,
-    options: dict[str, Any],
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    send = httpx.AsyncHTTPTransport.handle_async_request
-
-    async def fail(self: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
-        if request.method == "PATCH" and "/api/artifacts/" in request.url.path:
-            return httpx.Response(500, request=request)
-        return await send(self, request)
-
-    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", fail)
-
-    videos = await agenerate_videos(["a fox", failing(), "an owl"], **options)
-
-    assert states(videos) == ["succeeded", "failed", "succeeded"]
-    assert "Prefect's API could not show how a batch stands: " in caplog.text
-
-
-async def test_a_prediction_that_can_no_longer_be_looked_at_is_not_left_running(
-    still: Emulator, options: dict[str, Any], impatient: None
-) -> None:
-    still.faults.add("error_page", method="GET", path="/predictions", times=None)
-    options["policy"] = PollPolicy(min_interval=0.01, max_interval=0.02, failure_budget=0.1)
-
-    videos = await agenerate_videos([LONG, "an owl"], **options)
-
-    assert "can't be looked at" in (videos.failed[0].error or "")
-    assert still.predictions.live() == []
 
 
 def test_the_hooks_are_those_of_the_package() -> None:
