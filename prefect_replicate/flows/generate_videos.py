@@ -119,8 +119,9 @@ def generate_videos(
     Each item has an outcome of its own: one that fails loses none of the others. A table on the
     run's Artifacts page fills while it runs. What all items would meet, such as a token that is
     rejected in the middle or no more credit, is said once and starts nothing more. A retry of the
-    run redoes only what has not succeeded, each item from where it stood. The items are worked on in tasks of `chunk_size` items, on
-    whatever task runner the flow has, or by other runs of a deployment.
+    run redoes only what has not succeeded, each item from where it stood. The items are worked on
+    in tasks of `chunk_size` items, on whatever task runner the flow has, or by other runs of a
+    deployment.
 
     Args:
         requests: One for each video; a text is its prompt.
