@@ -63,6 +63,7 @@ class _Wait:
         self._seen_at = 0.0
         self._born: float | None = None
         self._is_ours = False
+        self._has_asked = False
         self._asking: asyncio.Task[Expectation | None] | None = None
         self._expected: Expectation | None = None
         self._is_overdue = False
@@ -94,14 +95,16 @@ class _Wait:
 
     async def learn(self, patience: float) -> None:
         """Ask once how long it may take; a late answer counts from then on."""
-        if self.last is None or self._expected is not None:
+        if self.last is None:
             return
-        if self._asking is None:
+        if not self._has_asked:
+            self._has_asked = True
             self._asking = asyncio.create_task(expectation_of(self.run, self.last))
             await asyncio.wait({self._asking}, timeout=min(patience, self.policy.min_interval))
-        if self._asking.done() and (expected := self._asking.result()):
-            self._expected = expected
-            self.run.say("%s %s", self.last.model or self.last.id, expected.estimate)
+        if self._asking is not None and self._asking.done():
+            self._expected, self._asking = self._asking.result(), None
+            if self._expected is not None:
+                self.run.say("%s %s", self.last.model or self.last.id, self._expected.estimate)
 
     def stop_asking(self) -> None:
         if self._asking is not None:
@@ -121,8 +124,12 @@ class _Wait:
         if self._is_overdue:
             self.run.say("Prediction %s is %s", self.last.id, self._expected.excuse)
 
+    @property
+    def tells_every(self) -> float:
+        """Seconds after which the caller hears again what it knows, as time has passed."""
+        return math.inf if self._on_update is None else _TELL_AGAIN_SECONDS
+
     def tell_again(self) -> None:
-        """Give the caller the time, where there are no news for a while."""
         if self.last is not None and self._on_update is not None:
             self._tell(self.last)
 
@@ -262,7 +269,7 @@ async def _look(
 ) -> None:
     left = waiting.time_left(timeout)
     news = sight.look_in(min(waiting.pause(), left))
-    await _until_one_of({news, end}, left + _LAST_LOOK_SECONDS, waiting.tell_again)
+    await _until_one_of({news, end}, left + _LAST_LOOK_SECONDS, waiting)
     if not news.done():
         sight.lose_interest()
         return
@@ -272,16 +279,18 @@ async def _look(
         waiting.failed_to_look(exc, sight)
 
 
-async def _until_one_of(
-    awaited: set[asyncio.Future[Any]], patience: float, meanwhile: Callable[[], None]
-) -> None:
+async def _until_one_of(awaited: set[asyncio.Future[Any]], patience: float, waiting: _Wait) -> None:
     give_up = time.monotonic() + patience
     while (left := give_up - time.monotonic()) > 0:
-        pause = min(left, _TELL_AGAIN_SECONDS)
-        done, _ = await asyncio.wait(awaited, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+        pause = min(left, waiting.tells_every)
+        done, _ = await asyncio.wait(
+            awaited,
+            timeout=None if pause == math.inf else pause,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
         if done:
             return
-        meanwhile()
+        waiting.tell_again()
 
 
 async def _give_up(waiting: _Wait, limit: str) -> None:

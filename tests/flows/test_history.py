@@ -176,6 +176,19 @@ async def test_a_wait_that_begins_late_looks_at_once(
     assert looks_at(replicate_emulator, await generate(1.0))[0] < 0.5
 
 
+async def test_on_update_hears_of_the_time_between_two_looks(
+    replicate_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "_TELL_AGAIN_SECONDS", 0.1)
+    await several(1.0)
+    told: list[Prediction] = []
+
+    made = await acreate_prediction.fn(MODEL, {"seconds": 1.0})
+    await await_for_prediction.fn(made, policy=OFTEN, on_update=told.append)
+
+    assert len(told) > len(looks_at(replicate_emulator, made)) + 5
+
+
 async def test_a_limit_that_passes_before_the_first_look_is_kept(
     replicate_emulator: Emulator,
 ) -> None:
