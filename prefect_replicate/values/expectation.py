@@ -14,7 +14,7 @@ from prefect_replicate.values.poll_policy import PollPolicy
 _EARLIER = 0.95
 """Where all take the same time, the first look comes a little before it."""
 
-_CAUTION = 1.5
+_CAUTION = 2.0
 """With 1, one in ten would be done before the first look; with 0, half of them."""
 
 _SHORTEST = 0.01
@@ -42,7 +42,7 @@ class Expectation(BaseModel):
         return cls(p50=statistics.median(real), p90=deciles[-1])
 
     def first_look(self, policy: PollPolicy) -> float:
-        """When looking begins to be worth it: about three in a hundred are done by then.
+        """When looking begins to be worth it: hardly one in a hundred is done by then.
 
         If it were one in ten, the looks saved would be paid for with later news: those that are
         done before are noticed late.

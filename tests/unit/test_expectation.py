@@ -31,8 +31,8 @@ def test_median_and_ninetieth_percentile_come_from_earlier_runs(
     ("expected", "min_interval", "first"),
     [
         (STEADY, 0.5, 57),
-        (USUAL, 0.5, 16.1),
-        (WIDE, 0.5, 5.1),
+        (USUAL, 0.5, 11.4),
+        (WIDE, 0.5, 2.3),
         (Expectation(p50=0.2, p90=0.2), 0.5, 0.5),
         (STEADY, 100, 100),
     ],
