@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 
 from benchmarks import (
+    batch,
     downloads,
     flow_overhead,
     import_time,
@@ -23,6 +24,7 @@ _MEASURES: dict[str, Callable[[bool], Measurement]] = {
     "ledger": ledger.measure,
     "download": downloads.measure,
     "polling": polling.measure,
+    "batch": batch.measure,
     "scale": scale.measure,
     "failures": scale.measure_failures,
     "limits": rate_limits.measure,
