@@ -222,8 +222,8 @@ class _HandingOut:
     async def _restart(self, errand: _Errand, deployment: DeploymentResponse) -> None:
         view = self._batch.view
         await view.read()
-        outcomes = {one.number: one for one in view.outcomes}
-        errand.is_over = all(outcomes[item.number].is_over for item in errand.part.items)
+        done = {one.number for one in view.outcomes if one.state == "succeeded"}
+        errand.is_over = done.issuperset(item.number for item in errand.part.items)
         if not errand.is_over:
             await self._start(errand, deployment)
 
