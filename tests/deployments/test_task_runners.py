@@ -78,7 +78,7 @@ def test_items_whose_process_has_died_for_good_say_so(house: House) -> None:
     campaign = Campaign(house, 4, 600.0, chunk_size=2)
 
     script = campaign.start_script("processes")
-    until(lambda: len(campaign.processing()) == 4)
+    until(lambda: len(campaign.processing()) == 2)
     os.kill(campaign.creator_of(campaign.processing()[0]), signal.SIGKILL)
 
     assert script.process.wait(120) == 1

@@ -33,7 +33,8 @@ def task_runner(name: str) -> Any:
         return RayTaskRunner(init_kwargs={"num_cpus": 2, **quiet})
     from prefect.task_runners import ProcessPoolTaskRunner
 
-    return ProcessPoolTaskRunner(max_workers=2)
+    # Of two, Python's executor may never notice the death of the second.
+    return ProcessPoolTaskRunner(max_workers=1)
 
 
 def credentials(name: str) -> ReplicateCredentials:
