@@ -62,6 +62,8 @@ class Part:
     max_failures: int | None
     began: datetime | None = None
     """When this attempt at the batch did, by the clock of Prefect's server."""
+    name: str = ""
+    """What the flow run is told that it is handed to."""
 
     def __str__(self) -> str:
         """Which items they are."""

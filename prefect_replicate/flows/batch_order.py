@@ -137,8 +137,8 @@ class Batch:
     """A batch that is ready to be worked on."""
 
     order: Order
-    numbered_parts: list[tuple[int, Part]]
-    """What is left to be done of it; a part that is handed out keeps its number."""
+    parts: list[Part]
+    """What is left to be done of it."""
     shared: Shared | None
     """Kept for parts that this process works on one after the other."""
     view: BatchView
@@ -203,17 +203,18 @@ async def _prepared(order: Order, scope: RunScope, logger: Any, caller: Caller) 
     assert ancestry is not None  # this is a flow
     whole = order.whole(requests, scope)
     if order.is_handed_out:
-        parts = handed_out(whole, order.chunk_size, ancestry.root)
+        equal = number_of(scope, key_of_part(ancestry.root, "", whole.items))
+        parts = handed_out(whole, order.chunk_size, ancestry.root, equal)
     else:
         parts = [_with_key(whole, scope, ancestry, order.part)]
     keys = {one.key: one.items[0].number - 1 for one in parts}
     view = BatchView(whole.items, keys, whole.max_failures, scope, logger)
     await view.begin()
     left = _left(parts, view, order)
-    count = len(requests) - sum(len(part.items) for _, part in left)
+    count = len(requests) - sum(len(part.items) for part in left)
     if count:
         caller.tell(lambda: logger.info("%d of %d items are done already", count, len(requests)))
-    shared = None if order.is_handed_out or not left else shared_by(left[0][1])
+    shared = None if order.is_handed_out or not left else shared_by(left[0])
     return Batch(order, left, shared, view, scope, logger, began)
 
 
@@ -237,12 +238,20 @@ def _with_key(whole: Part, scope: RunScope, ancestry: Ancestry, part: str) -> Pa
     return replace(whole, key=key_of_part(ancestry.root, call, whole.items))
 
 
-def handed_out(whole: Part, size: int, root: UUID) -> list[Part]:
-    """Cut a batch into parts, with the keys that they have in the runs that get them; pure."""
-    cut = in_parts(whole, size)
+def handed_out(whole: Part, size: int, root: UUID, equal: int) -> list[Part]:
+    """Cut a batch into parts, with the keys that they have in the runs that get them; pure.
+
+    Args:
+        whole: The batch.
+        size: Of a part.
+        root: The run at the top.
+        equal: Which of several equal batches of that run it is.
+    """
+    parts = in_parts(whole, size)
+    names = [f"{equal}.{number}" for number in range(1, len(parts) + 1)]
     return [
-        replace(part, key=key_of_part(root, str(number), part.items))
-        for number, part in enumerate(cut, 1)
+        replace(part, name=name, key=key_of_part(root, name, part.items))
+        for name, part in zip(names, parts, strict=True)
     ]
 
 
@@ -252,21 +261,16 @@ def key_of_part(root: UUID, name: str, items: Sequence[Item]) -> str:
     return f"replicate-{digest([str(root), name, wishes])[:16]}"
 
 
-def _left(parts: Sequence[Part], view: BatchView, order: Order) -> list[tuple[int, Part]]:
+def _left(parts: Sequence[Part], view: BatchView, order: Order) -> list[Part]:
     done = {one.number for one in view.outcomes if one.state == "succeeded"}
     if order.is_handed_out:  # whole, as they are known by all of their items
-        return [
-            (number, part)
-            for number, part in enumerate(parts, 1)
-            if not done.issuperset(item.number for item in part.items)
-        ]
+        return [one for one in parts if not done.issuperset(item.number for item in one.items)]
     [whole] = parts
     items = tuple(item for item in whole.items if item.number not in done)
-    left = replace(whole, items=items, began=view.began)
-    return list(enumerate(in_parts(left, order.chunk_size), 1))
+    return in_parts(replace(whole, items=items, began=view.began), order.chunk_size)
 
 
-def parameters_for(order: Order, part: Part, number: int) -> dict[str, Any]:
+def parameters_for(order: Order, part: Part) -> dict[str, Any]:
     """The parameters of the flow run that a part is handed to, as JSON.
 
     Raises:
@@ -280,7 +284,7 @@ def parameters_for(order: Order, part: Part, number: int) -> dict[str, Any]:
         "destination": destination_reference(order.destination),
         "policy": order.policy.model_dump(),
         "raise_on_failure": False,
-        "part": str(number),
+        "part": part.name,
     }
     names = ("model", "input", *_DEFAULTS, *_PASSED_ON)
     parameters = {name: getattr(order, name) for name in names} | own

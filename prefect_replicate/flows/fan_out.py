@@ -84,10 +84,7 @@ def handing_out(batch: Batch) -> Work[None]:
     scope = RunScope.current()
 
     async def work(caller: Caller) -> None:
-        errands = [
-            _Errand(part, parameters_for(batch.order, part, number))
-            for number, part in batch.numbered_parts
-        ]
+        errands = [_Errand(part, parameters_for(batch.order, part)) for part in batch.parts]
         ancestry = await ancestry_of(scope)
         assert ancestry is not None  # this is a flow
         handing = _HandingOut(batch, ancestry.flow_runs, caller, errands)

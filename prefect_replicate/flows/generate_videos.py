@@ -43,7 +43,7 @@ class _Submitted:
     """The parts of a batch that a task runner works on."""
 
     def __init__(self, batch: Batch) -> None:
-        parts = for_task_runner(batch.order, [part for _, part in batch.numbered_parts])
+        parts = for_task_runner(batch.order, batch.parts)
         submit = cast("Callable[..., PrefectFuture[list[VideoOutcome]]]", _generate_part.submit)  # pyright: ignore[reportUnknownMemberType]
         self._running = [(part, submit(Sealed(part))) for part in parts]
         self._batch = batch

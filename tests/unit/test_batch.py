@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections import Counter
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -18,6 +19,7 @@ from prefect_replicate.flows.batch import (
     items_of,
     merged,
 )
+from prefect_replicate.flows.batch_order import handed_out
 from prefect_replicate.flows.lent_credentials import LentCredentials
 from prefect_replicate.values.video_batch import counts_of
 
@@ -160,3 +162,13 @@ def test_of_several_outcomes_success_counts_and_then_the_last(
 )
 def test_outcomes_are_counted_in_words(states: list[Any], words: str) -> None:
     assert counts_of([outcome(number, state) for number, state in enumerate(states)]) == words
+
+
+def test_each_part_of_equal_batches_of_a_run_is_known_by_itself() -> None:
+    whole, root = part_of(items(*(VideoRequest(prompt="fox") for _ in range(4)))), uuid4()
+
+    parts = [part for equal in (1, 2) for part in handed_out(whole, 2, root, equal)]
+    again = handed_out(whole, 2, root, 2)
+
+    assert len({part.key for part in parts}) == len({part.name for part in parts}) == 4
+    assert again == parts[2:]
