@@ -35,6 +35,8 @@ class ListPage(NamedTuple):
     oldest: datetime | None
     """The earliest creation on it, if it says so."""
     is_last: bool
+    characters: int
+    """Of the inputs on it, roughly its size."""
     predictions: Sequence[Prediction]
 
 
@@ -104,6 +106,7 @@ async def look_at_page(
         rows=len(page.results),
         oldest=_created_at(page.results[-1]) if page.results else None,
         is_last=page.next is None,
+        characters=sum(map(_characters_of, page.results)),
         predictions=[one for one in map(_read_or_none, ours) if one is not None],
     )
 
@@ -142,6 +145,14 @@ def _moment(seconds: float) -> str:
 def _id_of(item: Any) -> str:
     fields = cast("dict[str, Any]", item) if isinstance(item, dict) else {}
     return str(fields.get("id"))
+
+
+def _characters_of(item: Any) -> int:
+    """How long the texts of its input are together, which may be whole images."""
+    fields = cast("dict[str, Any]", item) if isinstance(item, dict) else {}
+    given = fields.get("input")
+    values = cast("dict[str, Any]", given).values() if isinstance(given, dict) else ()
+    return sum(len(value) for value in values if isinstance(value, str))
 
 
 def _created_at(item: Any) -> datetime | None:

@@ -56,6 +56,9 @@ _LONGEST_WITHOUT_PAGES = 300.0
 _REMEMBERED = 20_000
 """Creations of predictions that have ended; older ones are looked at singly beyond that."""
 
+_LARGEST_PAGE = 1_000_000
+"""Characters of inputs, which each page repeats: an image may be sent within one, up to 256 kB."""
+
 _QUIET_SECONDS = 60.0
 """Between two lines about failed looks in the log of one run."""
 
@@ -189,7 +192,7 @@ class _Pages:
     def __init__(self) -> None:
         self._share = 1.0
         self._seen_at = _now()
-        self._failures = 0
+        self._setbacks = 0
         self._off_until = 0.0
 
     @property
@@ -201,16 +204,16 @@ class _Pages:
         return recovered(self._share, _now() - self._seen_at)
 
     def came(self, share: float | None) -> None:
-        self._failures = 0
+        self._setbacks = 0
         if share is not None:
             self._share = (self.share + share) / 2
             self._seen_at = _now()
 
-    def failed(self) -> None:
-        """Do without them for a while, the longer the more often: single looks may still work."""
+    def do_without(self) -> None:
+        """Ask for none for a while, the longer the more often: single looks may be better."""
         if self.are_usable:
-            self._failures += 1
-            pause = min(2.0**self._failures, _LONGEST_WITHOUT_PAGES)
+            self._setbacks += 1
+            pause = min(2.0**self._setbacks, _LONGEST_WITHOUT_PAGES)
             self._off_until = _now() + pause
 
 
@@ -397,7 +400,10 @@ class Poller:
         )
         self._successes += 1
         since = _seconds(page.oldest) if page.oldest and not page.is_last else look.created_after
-        self._pages.came(share_on(self._rows, since, look.created_before, page.rows))
+        if page.characters > _LARGEST_PAGE:
+            self._pages.do_without()
+        else:
+            self._pages.came(share_on(self._rows, since, look.created_before, page.rows))
         shown = {one.id: one for one in page.predictions}
         for prediction in shown.values():
             for sight in self._sights_of([prediction.id]):
@@ -429,7 +435,7 @@ class Poller:
     ) -> None:
         self._setback = _Setback(error, pause)
         if isinstance(look, Page):
-            self._pages.failed()
+            self._pages.do_without()
         self._fail(look.ids, error)
 
     def _fail(self, prediction_ids: Iterable[str], error: Exception) -> None:

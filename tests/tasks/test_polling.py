@@ -140,6 +140,18 @@ async def test_a_list_that_fails_is_done_without(still: Emulator, quick: PollPol
     assert pages(still) < 10
 
 
+async def test_pages_that_repeat_images_are_done_without(
+    still: Emulator, quick: PollPolicy
+) -> None:
+    running = waits(created(5, prompt="i" * 250_000), quick)
+
+    await until(lambda: single_looks(still) > 20)
+    still.clock.advance(NEVER)
+
+    assert len(await asyncio.gather(*running)) == 5
+    assert pages(still) < 10
+
+
 def test_waits_of_several_threads_and_loops_share_the_poller(
     still: Emulator, eventually: Eventually
 ) -> None:
