@@ -15,8 +15,8 @@ from prefect_replicate.engine import Caller
 from prefect_replicate.exceptions import LedgerError
 from prefect_replicate.flows.batch import Item, Part, merged
 from prefect_replicate.flows.batch_table import percent_over, rows
-from prefect_replicate.ledger.boards import Board, ask_to_stop, boards_with_keys, latest
-from prefect_replicate.ledger.prefect_api import as_ledger_error, prefect_client
+from prefect_replicate.ledger.artifacts import create_artifact, update_artifact
+from prefect_replicate.ledger.boards import ACTION, Board, ask_to_stop, boards_with_keys, latest
 from prefect_replicate.ledger.scope import RunScope
 from prefect_replicate.values import VideoOutcome
 from prefect_replicate.values.video_batch import counts_of
@@ -160,14 +160,12 @@ class BatchView:
         self._shown = outcomes
 
     async def _write(self, type: str, key: str | None, **content: Any) -> None:
-        client = await prefect_client()
-        with as_ledger_error("show how a batch stands"):
-            if type in self._artifacts:
-                await client.update_artifact(self._artifacts[type], ArtifactUpdate(**content))
-                return
-            artifact = ArtifactCreate(
-                key=key, type=type, flow_run_id=self._scope.flow_run_id, **content
-            )
-            made = await client.create_artifact(artifact)
+        if type in self._artifacts:
+            await update_artifact(self._artifacts[type], ArtifactUpdate(**content), ACTION)
+            return
+        artifact = ArtifactCreate(
+            key=key, type=type, flow_run_id=self._scope.flow_run_id, **content
+        )
+        made = await create_artifact(artifact, ACTION)
         self._artifacts[type] = made.id
         self.began = self.began or made.created

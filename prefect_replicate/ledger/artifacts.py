@@ -1,4 +1,8 @@
-"""Reading artifacts from Prefect's API, page by page."""
+"""Writing artifacts to Prefect's API, and reading them page by page.
+
+The writes are not those of Prefect's client, which emits an event for each, with all that was
+written: the server keeps it a second time. For a batch that is more work than the write itself.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from itertools import count
 from typing import Any
 from uuid import UUID
 
+from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterType
 from prefect.client.schemas.objects import Artifact
 from prefect.client.schemas.sorting import ArtifactSort
@@ -15,6 +20,33 @@ from prefect_replicate.ledger.prefect_api import as_ledger_error, prefect_client
 
 PAGE = 200
 """The server refuses more."""
+
+
+async def create_artifact(artifact: ArtifactCreate, action: str) -> Artifact:
+    """Write a new one.
+
+    Args:
+        artifact: What to write.
+        action: What Prefect's API could not do if it fails, for the message.
+
+    Raises:
+        LedgerError: It could not be written.
+    """
+    client = await prefect_client()
+    content = artifact.model_dump(mode="json", exclude_unset=True)
+    with as_ledger_error(action):
+        reply = await client.request("POST", "/artifacts/", json=content)
+        return Artifact.model_validate(reply.json())
+
+
+async def update_artifact(artifact_id: UUID, update: ArtifactUpdate, action: str) -> None:
+    """Change one; as `create_artifact`."""
+    client = await prefect_client()
+    content = update.model_dump(mode="json", exclude_unset=True)
+    with as_ledger_error(action):
+        await client.request(
+            "PATCH", "/artifacts/{id}", path_params={"id": artifact_id}, json=content
+        )
 
 
 async def artifacts_of_type(

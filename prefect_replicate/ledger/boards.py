@@ -17,13 +17,17 @@ from prefect.client.schemas.filters import ArtifactFilterKey
 from prefect.client.schemas.objects import Artifact
 from pydantic import TypeAdapter, ValidationError
 
-from prefect_replicate.ledger.artifacts import artifacts_of_type
-from prefect_replicate.ledger.prefect_api import as_ledger_error, prefect_client
+from prefect_replicate.ledger.artifacts import (
+    artifacts_of_type,
+    create_artifact,
+    update_artifact,
+)
 from prefect_replicate.ledger.scope import RunScope
 from prefect_replicate.values import VideoOutcome
 from prefect_replicate.values.video_batch import counts_of
 
 BOARD_TYPE = "replicate-batch"
+ACTION = "show how a batch stands"
 _STOP_TYPE = "replicate-batch-stop"
 _OUTCOMES = TypeAdapter(list[VideoOutcome])
 
@@ -47,9 +51,7 @@ async def add_board(key: str, outcomes: Sequence[VideoOutcome], scope: RunScope)
 
 
 async def update_board(board: UUID, outcomes: Sequence[VideoOutcome]) -> None:
-    client = await prefect_client()
-    with as_ledger_error("show how a batch stands"):
-        await client.update_artifact(board, ArtifactUpdate(**_content(outcomes)))
+    await update_artifact(board, ArtifactUpdate(**_content(outcomes)), ACTION)
 
 
 async def boards_with_keys(keys: Iterable[str]) -> list[Board]:
@@ -95,9 +97,7 @@ async def _add(type: str, key: str, scope: RunScope, **content: Any) -> UUID:
     artifact = ArtifactCreate(
         key=key, type=type, flow_run_id=scope.flow_run_id, task_run_id=scope.task_run_id, **content
     )
-    client = await prefect_client()
-    with as_ledger_error("show how a batch stands"):
-        return (await client.create_artifact(artifact)).id
+    return (await create_artifact(artifact, ACTION)).id
 
 
 async def _read(type: str, keys: Iterable[str]) -> list[Board]:

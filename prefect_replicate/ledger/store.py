@@ -26,7 +26,12 @@ from pydantic import ValidationError
 
 from prefect_replicate.engine import process_state
 from prefect_replicate.exceptions import LedgerError
-from prefect_replicate.ledger.artifacts import PAGE, artifacts_of_type
+from prefect_replicate.ledger.artifacts import (
+    PAGE,
+    artifacts_of_type,
+    create_artifact,
+    update_artifact,
+)
 from prefect_replicate.ledger.prefect_api import as_ledger_error, prefect_client
 from prefect_replicate.ledger.record import VOID, Record
 from prefect_replicate.ledger.scope import RunScope
@@ -52,24 +57,19 @@ async def add_record(record: Record, scope: RunScope) -> Entry:
     Raises:
         LedgerError: It could not be written.
     """
-    client = await prefect_client()
-    with as_ledger_error("write what is about to be started"):
-        artifact = await client.create_artifact(
-            ArtifactCreate(
-                key=record.key,
-                type=RECORD_TYPE,
-                flow_run_id=scope.flow_run_id,
-                task_run_id=scope.task_run_id,
-                **_content(record),
-            )
-        )
-    return _entry(artifact)
+    artifact = ArtifactCreate(
+        key=record.key,
+        type=RECORD_TYPE,
+        flow_run_id=scope.flow_run_id,
+        task_run_id=scope.task_run_id,
+        **_content(record),
+    )
+    return _entry(await create_artifact(artifact, "write what is about to be started"))
 
 
 async def update_record(entry: Entry, record: Record) -> Entry:
-    client = await prefect_client()
-    with as_ledger_error(f"record that prediction {record.prediction_id} is {record.status}"):
-        await client.update_artifact(entry.artifact_id, ArtifactUpdate(**_content(record)))
+    action = f"record that prediction {record.prediction_id} is {record.status}"
+    await update_artifact(entry.artifact_id, ArtifactUpdate(**_content(record)), action)
     return entry._replace(record=record)
 
 
