@@ -10,7 +10,6 @@ import json
 import math
 import os
 import random
-import resource
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -20,6 +19,7 @@ from typing import Any
 import replicate
 from prefect import flow, task
 
+from benchmarks.memory import mark, most_resident
 from benchmarks.requests_sent import recorded
 from prefect_replicate import Prediction, await_for_prediction, generate_videos
 
@@ -102,6 +102,7 @@ def main(what: str, count: int, seconds: float) -> None:
     act = _KINDS[what](count, seconds)
     if what in ("trivial tasks", "a batch"):
         _bare(1)
+    mark()
     _begun.update(_used())
     with recorded() as requests:
         globals()["_requests"] = requests
@@ -116,8 +117,11 @@ def _print() -> None:
 
 
 def _used() -> dict[str, float]:
-    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"cpu": time.process_time(), "wall": time.perf_counter(), "megabytes": resident}
+    return {
+        "cpu": time.process_time(),
+        "wall": time.perf_counter(),
+        "megabytes": most_resident(),
+    }
 
 
 if __name__ == "__main__":

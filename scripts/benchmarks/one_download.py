@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import sys
 import time
 from pathlib import Path
 
 import httpx
 
+from benchmarks.memory import mark, most_resident
 from prefect_replicate import Prediction, download_outputs
 
 
@@ -41,16 +41,9 @@ def _ours(prediction: Prediction, folder: Path) -> tuple[str, int]:
     return file.sha256, file.size
 
 
-def _peak_memory() -> float:
-    found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
-    assert found is not None
-    return int(found[1]) * 1024 / 1e6
-
-
 def main(way: str, folder: Path, prediction: Prediction) -> None:
     """Fetch, and print what it took as JSON."""
-    Path("/proc/self/clear_refs").write_text("5")  # the mark starts at what is resident now
-    memory, wall, cpu = _peak_memory(), time.perf_counter(), time.process_time()
+    before, wall, cpu = mark(), time.perf_counter(), time.process_time()
     if way == "ours":
         sha256, size = _ours(prediction, folder)
     else:
@@ -58,7 +51,7 @@ def main(way: str, folder: Path, prediction: Prediction) -> None:
     took = {
         "seconds": time.perf_counter() - wall,
         "cpu": time.process_time() - cpu,
-        "growth": _peak_memory() - memory,
+        "growth": most_resident() - before,
     }
     print(json.dumps({**took, "sha256": sha256, "size": size}))
 
