@@ -206,7 +206,7 @@ def test_a_retry_goes_on_with_what_is_running_where_the_limit_of_the_run_is_retr
             eventually(lambda created=created: still.predictions.create_requests == created)
             still.clock.advance(2000)
 
-    limits = {"timeout_seconds": 6, "retries": 1, "flow_run_name": "out-of-time"}
+    limits = {"timeout_seconds": 12, "retries": 1, "flow_run_name": "out-of-time"}
     with beside(let_them_end):
         videos = generate_videos.with_options(**limits)([LONG] * 6, **options, concurrency=3)
 
