@@ -35,7 +35,9 @@ class Scene(Run):
 
     def are_watched(self) -> bool:
         """Whether the waits for its predictions have begun."""
-        looked_at = [self.house.witness.lookers(one.id) for one in self.predictions()]
+        witness = self.house.witness
+        on_pages = witness.page_readers().intersection(witness.creators(self.prompt))
+        looked_at = [on_pages or witness.lookers(one.id) for one in self.predictions()]
         return self.processing() and all(looked_at)
 
     def flow_pid(self) -> int:

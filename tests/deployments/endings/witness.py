@@ -88,6 +88,10 @@ class Witness:
         request = f"GET /v1/predictions/{prediction_id} "
         return {one.process for one in self._sent if request in one.text}
 
+    def page_readers(self) -> set[Process]:
+        """Who has read pages of the list, as a process that has several waits does."""
+        return {one.process for one in self._sent if "GET /v1/predictions?" in one.text}
+
     def cancelers(self, prediction_id: str) -> list[Process]:
         """Who sent cancels of this prediction, in their order."""
         path = f"POST /v1/predictions/{prediction_id}/cancel "
