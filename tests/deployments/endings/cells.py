@@ -166,11 +166,11 @@ _TIMED_OUT = (
     Cell("flow timeout", "script", "called", IN_RUN, 15),
     Cell("flow timeout", "script", "awaited", IN_RUN, 15),
     Cell("flow timeout", "script", "gathered", IN_RUN + HOOK, 15),
-    Cell("flow timeout", "script", "submitted", HOOK, 15),
-    Cell("flow timeout", "script", "mapped", HOOK, 15),
+    Cell("flow timeout", "script", "submitted", HOOK + IN_RUN, 15),
+    Cell("flow timeout", "script", "mapped", HOOK + IN_RUN, 15),
     Cell("flow timeout", "script", "in_dask", HOOK + IN_RUN, 15),
     Cell("flow timeout", "serve", "agenerate_video", IN_RUN, 15),
-    Cell("flow timeout", "worker", "mapped", HOOK, 15),
+    Cell("flow timeout", "worker", "mapped", HOOK + IN_RUN, 15),
     Cell("task timeout", "script", "called", IN_RUN, 15),
     Cell("task timeout", "script", "awaited", IN_RUN, 15),
     Cell("task timeout", "script", "submitted", IN_RUN, 15),
@@ -178,7 +178,7 @@ _TIMED_OUT = (
 _FAILED = (
     Cell("another task failed", "script", "called", HOOK, 15),
     Cell("another task failed", "script", "gathered", IN_RUN + HOOK, 15),
-    Cell("another task failed", "script", "submitted", HOOK, 15),
+    Cell("another task failed", "script", "submitted", HOOK + IN_RUN, 15),
     Cell("another task failed", "worker", "called", HOOK, 15),
 )
 
