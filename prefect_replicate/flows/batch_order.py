@@ -37,13 +37,14 @@ from prefect_replicate.flows.batch_part import Shared, shared_by
 from prefect_replicate.flows.batch_view import BatchView
 from prefect_replicate.flows.hooks import cancel_all
 from prefect_replicate.flows.lent_credentials import LentCredentials
+from prefect_replicate.flows.video_wish import VideoDefaults
 from prefect_replicate.ledger.occurrences import claim_of, number_of
 from prefect_replicate.ledger.record import digest
 from prefect_replicate.ledger.scope import Ancestry, RunScope, ancestry_of
 from prefect_replicate.lifecycle.limits import keeps
 from prefect_replicate.values import GeneratedVideos, PollPolicy, VideoRequest
 
-_DEFAULTS = ("image", "duration", "aspect_ratio", "resolution", "seed", "negative_prompt")
+_DEFAULTS = tuple(VideoDefaults.__annotations__)
 _PASSED_ON = (
     "timeout",
     "retries",
