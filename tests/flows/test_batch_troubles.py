@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import anyio
 import httpx
 import pytest
+from batches import failing, soon, states
 from prefect import get_client
 from prefect.client.schemas.filters import (
     ArtifactFilter,
@@ -34,25 +33,11 @@ TIMER = "emulator/timer"
 LONG = {"prompt": "a fox", "input": {"seconds": 1000}}
 
 
-def failing(error: str = "NSFW content detected", **input: Any) -> dict[str, Any]:
-    return {"prompt": "a wolf", "input": {"outcome": "failed", "error": error, **input}}
-
-
-def states(videos: Any) -> list[str]:
-    return [one.state for one in videos.outcomes]
-
-
 @pytest.fixture
 def options(quick: PollPolicy, tmp_path: Path) -> dict[str, Any]:
     """Those of the tests' batches, which complete whatever becomes of their items."""
     where = {"policy": quick, "destination": tmp_path / "videos"}
     return {"model": TIMER, **where, "raise_on_failure": False}
-
-
-async def soon(condition: Callable[[], bool]) -> None:
-    with anyio.fail_after(20):
-        while not condition():  # noqa: ASYNC110 it comes to hold in another thread
-            await asyncio.sleep(0.005)
 
 
 @pytest.mark.parametrize("chunk_size", [2, 100])
