@@ -59,7 +59,11 @@ def waits(
 
 
 async def test_many_waits_take_few_requests(still: Emulator) -> None:
-    running = waits(created(150), PollPolicy())
+    predictions: list[Prediction] = []
+    for _ in range(150):
+        predictions += created(1)
+        still.clock.advance(0.1)  # 600 creates a minute, which is Replicate's limit
+    running = waits(predictions, PollPolicy())
 
     await until(lambda: pages(still) > 10)
     looked = single_looks(still)
