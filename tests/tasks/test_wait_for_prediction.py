@@ -108,7 +108,7 @@ def test_a_prediction_that_its_deadline_aborts_is_an_error(
 
 def test_an_unknown_status_is_waited_through(scripted: Any, quick: PollPolicy) -> None:
     scripted.says(
-        {"id": "abc", "status": "hibernating"}, {"id": "abc", "status": "succeeded", "output": 1}
+        {"id": "abc", "status": "dozing"}, {"id": "abc", "status": "succeeded", "output": 1}
     )
 
     assert wait_for_prediction.fn("abc", scripted.credentials, policy=quick).output == 1
