@@ -55,11 +55,9 @@ def run_chaos(
         with Worker(place, SAFE), Worker(place, DOOMED) as doomed:
             lives = _all_lives(Fates(place, witness, doomed), plan, on_end)
         live_before = _live_after_the_bound(place)
-        _sweep(place)
-        if place.emulator.predictions.live():
-            # A sweep leaves alone what may be a create under way; the next on schedule does not.
+        if live_before:  # perhaps by a create that until then counts as under way
             time.sleep(ABANDONED_SECONDS)
-            _sweep(place)
+        _sweep(place)
         return [
             _outcome(place, witness, life, prompt, live_before)
             for life in lives
