@@ -52,10 +52,12 @@ class Caller:
 
 
 class _Engine:
-    def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
         self.pid = os.getpid()
         self.state: dict[Any, Any] = {}
+
+    def start(self) -> None:
         # A daemon, because a loop that waits to be closed would hang the interpreter's exit.
         threading.Thread(target=self._run, name="prefect-replicate", daemon=True).start()
 
@@ -72,7 +74,8 @@ def _running_engine() -> _Engine:
     global _engine
     with _engine_lock:
         if _engine is None or _engine.pid != os.getpid():
-            _engine = _Engine()
+            _engine = _Engine(asyncio.new_event_loop())
+            _engine.start()
         return _engine
 
 

@@ -3,25 +3,72 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import leftovers
 import pytest
 from postgresql import postgresql
 
 if TYPE_CHECKING:
     from prefect_replicate import PollPolicy
+    from prefect_replicate.demo.prefect_server import PrefectServer
     from prefect_replicate.emulator import Emulator
 
 # Before Prefect is imported, which reads its profile and keeps its files there.
 os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="prefect-replicate-tests-")
 os.environ["PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW"] = "ignore"
 
+# A shell that starts us in the background, or `nohup`, has signals ignored, and whatever we start
+# would ignore them too. A handler, unlike an order to ignore, is not inherited.
+for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, lambda number, frame: None)
+
 pytest_plugins = ["prefect_replicate.emulator.fixtures"]
+
+
+def pytest_configure() -> None:
+    leftovers.mark_what_is_started()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, object, object]:
+    """What a failing test has started ends with it."""
+    before = leftovers.started_so_far()
+    try:
+        return (yield)
+    except BaseException as outcome:
+        if not isinstance(outcome, pytest.skip.Exception):
+            leftovers.end(leftovers.started_so_far() - before)
+        raise
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Nor does anything outlive the tests of a process."""
+    if session.config.getoption("dist", "no") == "no":  # else it is the one that starts the others
+        leftovers.end(leftovers.started_so_far(with_kept=True))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--database", choices=["sqlite", "postgresql"], default="sqlite",
+                     help="What the Prefect servers of the tests keep their data in.")  # fmt: skip
+    parser.addoption("--all", action="store_true",
+                     help="Also the tests that take minutes: they are marked as `full`.")  # fmt: skip
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what takes minutes, if it was not asked for."""
+    if config.getoption("--all"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("full")]
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=left_out)
 
 
 @pytest.fixture(autouse=True)
@@ -54,11 +101,6 @@ def _no_history() -> None:  # pyright: ignore[reportUnusedFunction] pytest calls
         engine._engine.state.pop("history", None)
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--database", choices=["sqlite", "postgresql"], default="sqlite",
-                     help="What the Prefect servers of the tests keep their data in.")  # fmt: skip
-
-
 @pytest.fixture(scope="session")
 def database_env(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
     """The environment by which a Prefect server uses the database that was asked for."""
@@ -71,25 +113,39 @@ def database_env(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture(scope="session")
-def prefect_api(
+def prefect_server(
     database_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[None]:
-    """A Prefect server for those who ask; it takes 13 s to start."""
+) -> Iterator[PrefectServer]:
+    """A real Prefect server; `env` is the environment for processes that are to use it."""
+    from prefect_database import server_from_template
+
+    from prefect_replicate.demo import prefect_server
+
+    home = tmp_path_factory.mktemp("prefect")
+    own = prefect_server.without_prefect_settings() | {leftovers.KEPT: "until the last test"}
+    running = prefect_server.prefect_server if database_env else server_from_template
+    with running(home, env=own | database_env) as server:
+        server.env.pop(leftovers.KEPT)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def prefect_api(prefect_server: PrefectServer) -> Iterator[None]:
+    """That server, for the flows of this process.
+
+    Without heartbeats, whose thread a sync flow waits for at its end, for up to a second.
+    """
     from prefect.context import _temporary_global_settings_context, get_settings_context
-    from prefect.settings import PREFECT_API_URL, temporary_settings
-    from prefect.testing.utilities import prefect_test_harness
+    from prefect.settings import (
+        PREFECT_API_URL,
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+        temporary_settings,
+    )
 
-    from prefect_replicate.demo.prefect_server import prefect_server
-
-    if not database_env:
-        with prefect_test_harness(server_startup_timeout=120):
-            yield
-        return
-    home = tmp_path_factory.mktemp("prefect-api")
+    own = {PREFECT_API_URL: prefect_server.api_url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
     with (
-        prefect_server(home, env=os.environ | database_env) as server,
-        temporary_settings({PREFECT_API_URL: server.api_url}),
-        # As the harness does it, for threads that tests start.
+        temporary_settings(own),
+        # As Prefect's test harness does it, for threads that tests start.
         _temporary_global_settings_context(get_settings_context()),
     ):
         yield

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import leftovers
 import pytest
 
 START_SECONDS = 30.0
@@ -32,7 +33,8 @@ def postgresql(folder: Path) -> Iterator[str]:
     subprocess.run(create, check=True, stdout=subprocess.DEVNULL, cwd=folder, **user)
     start = [programs / "postgres", "-D", data, "-k", folder, "-c", "listen_addresses="]
     with (folder / "log.txt").open("wb") as log:
-        server = subprocess.Popen(start, stdout=log, stderr=log, cwd=folder, **user)
+        env = os.environ | {leftovers.KEPT: "until the last test"}
+        server = subprocess.Popen(start, stdout=log, stderr=log, cwd=folder, env=env, **user)
         try:
             _wait_for(folder / ".s.PGSQL.5432", server, folder / "log.txt")
             yield f"postgresql+asyncpg://prefect:@/postgres?host={folder}"

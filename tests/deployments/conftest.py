@@ -8,8 +8,7 @@ from endings.house import House
 from endings.witness import Witness
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterType
 
-from prefect_replicate.demo.prefect_server import PrefectServer, without_prefect_settings
-from prefect_replicate.demo.prefect_server import prefect_server as running_server
+from prefect_replicate.demo.prefect_server import PrefectServer
 from prefect_replicate.emulator import Emulator
 
 ABANDON = """
@@ -22,16 +21,6 @@ def abandoning() -> None:
 
 abandoning()
 """
-
-
-@pytest.fixture(scope="session")
-def prefect_server(
-    tmp_path_factory: pytest.TempPathFactory, database_env: dict[str, str]
-) -> Iterator[PrefectServer]:
-    """A real Prefect server; `env` is the environment for processes that are to use it."""
-    home = tmp_path_factory.mktemp("prefect")
-    with running_server(home, env=without_prefect_settings() | database_env) as server:
-        yield server
 
 
 @pytest.fixture(scope="session")

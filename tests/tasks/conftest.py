@@ -1,16 +1,55 @@
 from __future__ import annotations
 
+import asyncio
 import json
+import random
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from benchmarks.local_account import TOKEN, URL, LocalAccount, Network
+from benchmarks.virtual_time import VirtualTimeLoop
 
-from prefect_replicate import Prediction, ReplicateCredentials, create_prediction
-from prefect_replicate.emulator import Emulator
+from prefect_replicate import Prediction, ReplicateCredentials, create_prediction, engine
+from prefect_replicate.api import connection
+from prefect_replicate.emulator import Emulator, platform
+
+
+def pytest_asyncio_loop_factories(
+    item: pytest.Function,
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]] | None:
+    """The tests that ask for an account in virtual time run on a loop that jumps."""
+    return {"virtual": VirtualTimeLoop} if "account" in item.fixturenames else None
+
+
+@pytest.fixture
+async def account(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[LocalAccount]:
+    """A Replicate within this process. Its time, the engine's and the test's are that of one loop.
+
+    So nothing is waited for, and the same happens each time.
+    """
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualTimeLoop)
+    monkeypatch.setattr(engine, "_engine", engine._Engine(loop))
+    monkeypatch.setattr(platform, "secrets", platform.secrets)  # which the account exchanges
+    monkeypatch.setenv("REPLICATE_API_TOKEN", TOKEN)
+    monkeypatch.setenv("REPLICATE_BASE_URL", URL)
+    random.seed(1)  # of the jitter
+    new_client = connection.new_client
+    with loop.as_the_time_of_day():
+        account = LocalAccount(seed=1, rate_limits="off")
+
+        def client_on_the_network(address: connection.Address) -> Any:
+            client = new_client(address)
+            transport: Any = client._async_client._transport
+            transport._wrapped_transport = Network(account, seed=1)
+            return client
+
+        monkeypatch.setattr(connection, "new_client", client_on_the_network)
+        yield account
 
 
 @pytest.fixture

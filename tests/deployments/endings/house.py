@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import leftovers
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.exceptions import ObjectAlreadyExists
@@ -99,6 +100,7 @@ class House:
             "PREFECT_WORKER_QUERY_SECONDS": "1",
             "PYTHONPATH": os.pathsep.join([str(PROGRAMS), os.environ.get("PYTHONPATH", "")]),
             "PYTHONUNBUFFERED": "1",
+            leftovers.KEPT: "until this house is left",
             "RENDER_FOLDER": str(folder),
             "REPLICATE_API_TOKEN": replicate.token,
             "REPLICATE_BASE_URL": witness.base_url,
