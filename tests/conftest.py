@@ -40,26 +40,26 @@ def pytest_configure() -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call() -> Generator[None, object, object]:
     """What a failing test has started ends with it."""
-    before = leftovers.started_so_far()
+    began = leftovers.now()
     try:
         return (yield)
     except BaseException as outcome:
         if not isinstance(outcome, pytest.skip.Exception):
-            leftovers.end(leftovers.started_so_far() - before)
+            leftovers.end(leftovers.started_since(began))
         raise
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Nor does anything outlive the tests of a process."""
     if session.config.getoption("dist", "no") == "no":  # else it is the one that starts the others
-        leftovers.end(leftovers.started_so_far(with_kept=True))
+        leftovers.end(leftovers.started_since(with_kept=True))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--database", choices=["sqlite", "postgresql"], default="sqlite",
                      help="What the Prefect servers of the tests keep their data in.")  # fmt: skip
     parser.addoption("--all", action="store_true",
-                     help="Also the tests that take minutes: they are marked as `full`.")  # fmt: skip
+                     help="Also the tests that take minutes, which are marked as full.")  # fmt: skip
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

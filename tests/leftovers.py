@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 import uuid
 from pathlib import Path
 
@@ -20,12 +21,21 @@ def mark_what_is_started() -> None:
     os.environ[_MARK] = uuid.uuid4().hex
 
 
-def started_so_far(*, with_kept: bool = False) -> set[int]:
-    """The living processes that were started since `mark_what_is_started`."""
+def now() -> float:
+    """A moment for `started_since`: seconds since the machine was started."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else 0.0
+
+
+def started_since(moment: float = 0.0, *, with_kept: bool = False) -> set[int]:
+    """The living processes that were started after `moment`; none where there is no /proc."""
     mark, kept = f"{_MARK}={os.environ[_MARK]}\0".encode(), f"{KEPT}=".encode()
-    environs = {pid: _environ(pid) for pid in _pids()}
-    ours = {pid: environ for pid, environ in environs.items() if mark in environ}
-    return {pid for pid, environ in ours.items() if with_kept or kept not in environ}
+    found: set[int] = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it is gone by now, or another user's
+            environ = (folder / "environ").read_bytes()
+            if mark in environ and (with_kept or kept not in environ) and _start(folder) > moment:
+                found.add(int(folder.name))
+    return found
 
 
 def end(pids: set[int]) -> None:
@@ -35,12 +45,7 @@ def end(pids: set[int]) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def _pids() -> list[int]:
-    return [int(one.name) for one in Path("/proc").glob("[0-9]*")]
-
-
-def _environ(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/environ").read_bytes()
-    except OSError:  # it is gone by now, or another user's
-        return b""
+def _start(folder: Path) -> float:
+    # The name, in parentheses, may have spaces; the field is the 22nd, in ticks.
+    fields = (folder / "stat").read_text().rpartition(")")[2].split()
+    return int(fields[19]) / os.sysconf("SC_CLK_TCK")
