@@ -59,7 +59,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--database", choices=["sqlite", "postgresql"], default="sqlite",
                      help="What the Prefect servers of the tests keep their data in.")  # fmt: skip
     parser.addoption("--all", action="store_true",
-                     help="Also the tests that take minutes, which are marked as full.")  # fmt: skip
+                     help="Also the tests that take minutes, marked as full.")  # fmt: skip
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
