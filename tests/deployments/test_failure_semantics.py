@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
+from endings import cells, stories
 from endings.cells import CELLS, Cell
 from endings.house import House
 from endings.play import Matrix, served
@@ -57,8 +59,24 @@ def write_results(matrix: Matrix) -> None:
         Path(path).write_text(json.dumps(rows, indent=1), "utf-8")
 
 
+def marked(
+    plays: Iterable[Cell | Story], every_time: Collection[str], contract: Collection[str]
+) -> list[Any]:
+    return [
+        pytest.param(
+            play,
+            id=play.id,
+            marks=[
+                *([] if play.id in every_time else [pytest.mark.full]),
+                *([pytest.mark.contract] if play.id in contract else []),
+            ],
+        )
+        for play in plays
+    ]
+
+
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.id)
+@pytest.mark.parametrize("cell", marked(CELLS, cells.EVERY_TIME, cells.CONTRACT))
 def test_nothing_is_left_running(cell: Cell, matrix: Matrix) -> None:
     outcome = matrix.outcome(cell)
 
@@ -69,7 +87,7 @@ def test_nothing_is_left_running(cell: Cell, matrix: Matrix) -> None:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("story", STORIES, ids=lambda story: story.id)
+@pytest.mark.parametrize("story", marked(STORIES, stories.EVERY_TIME, stories.CONTRACT))
 def test_what_goes_on_is_not_paid_again(story: Story, matrix: Matrix) -> None:
     account = matrix.account(story)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
+from endings import cells, stories
 from endings.cells import CELLS
 from endings.labels import DOCUMENT, of_cell, of_story
 from endings.stories import STORIES
@@ -31,3 +32,17 @@ def test_each_row_is_a_test_and_each_test_has_a_row(
 
 def test_no_row_tells_of_a_prediction_that_was_left_running() -> None:
     assert {row[-1] for row in rows_of("endings")} == {"0"}
+
+
+def test_each_way_and_each_place_is_played_every_time() -> None:
+    chosen = [one for one in CELLS if one.id in cells.EVERY_TIME]
+
+    assert {one.way for one in chosen} == {one.way for one in CELLS}
+    assert {one.place for one in chosen} == {one.place for one in CELLS}
+    assert len(chosen) == len(cells.EVERY_TIME)
+    assert {one.id for one in STORIES} >= stories.EVERY_TIME
+
+
+def test_what_is_played_on_other_prefects_is_played_every_time() -> None:
+    assert cells.CONTRACT <= cells.EVERY_TIME
+    assert stories.CONTRACT <= stories.EVERY_TIME

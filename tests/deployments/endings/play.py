@@ -15,10 +15,14 @@ from .stories import Account, Story, told
 from .ways import end
 
 _AT_ONCE = 6
-_STALE_SECONDS = 110.0
-"""After which a run without heartbeats, which come every 30 s, is known to be gone."""
+_SILENCE = 6.0
+"""Seconds after which a run without a heartbeat is given up for dead. Prefect's come every 30 s at
+the least, but no run that is to live is left when the orphan flow is run."""
 
-_SWEEP = "from prefect_replicate import cancel_orphaned_predictions as sweep; sweep(grace=0)"
+_SWEEP = f"""
+from prefect_replicate import cancel_orphaned_predictions
+cancel_orphaned_predictions(grace=0, silence={_SILENCE})
+"""
 
 
 class Matrix:
@@ -58,7 +62,7 @@ class Matrix:
     def _conduct(self) -> None:
         plays = sorted(self._futures, key=_order)
         if any(isinstance(one, Cell) and one.is_swept for one in plays):
-            # A run that goes on, by which the orphan flow knows that heartbeats are heard at all.
+            # A run that goes on, by which the orphan flow knows that the server hears at all.
             self._house.start("pulse", RENDER, "pulse", "{}", "pulse")
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             left = [scene for scene in pool.map(self._play, plays) if scene is not None]
@@ -87,7 +91,7 @@ class Matrix:
 
     def _sweep(self, left: list[Scene], pool: ThreadPoolExecutor) -> None:
         last = max(scene.ended_at for scene in left)
-        until(lambda: time.time() > last + _STALE_SECONDS, 2 * _STALE_SECONDS)
+        until(lambda: time.time() > last + _SILENCE + 1)
         since = time.time()
         self._house.sweep(_SWEEP)
         pool.map(lambda scene: self._finish(scene, since), left)

@@ -76,7 +76,7 @@ _ACTS: dict[Way, Callable[[Scene], None]] = {
 def _end_of_flow_timeout(scene: Scene) -> float:
     run = scene.flow_run()
     assert run.start_time is not None
-    return run.start_time.timestamp() + _FLOW_TIMEOUT.get(scene.cell.form, 15.0)
+    return run.start_time.timestamp() + _FLOW_TIMEOUT.get(scene.cell.form, 8.0)
 
 
 def _end_of_task_timeout(scene: Scene) -> float:

@@ -14,6 +14,7 @@ from typing import Any
 
 from prefect import flow, suspend_flow_run, tags, task
 from prefect.deployments import run_deployment
+from prefect.events import emit_event
 
 from prefect_replicate import (
     acreate_prediction,
@@ -75,12 +76,12 @@ def mapped(prompt: str) -> None:
         wait.result()
 
 
-timed_agenerate_video = agenerate_video.with_options(timeout_seconds=15)
-timed_called = called.with_options(timeout_seconds=15)
-timed_awaited = awaited.with_options(timeout_seconds=15)
-timed_gathered = gathered.with_options(timeout_seconds=15)
-timed_submitted = submitted.with_options(timeout_seconds=15)
-timed_mapped = mapped.with_options(timeout_seconds=15)
+timed_agenerate_video = agenerate_video.with_options(timeout_seconds=8)
+timed_called = called.with_options(timeout_seconds=8)
+timed_awaited = awaited.with_options(timeout_seconds=8)
+timed_gathered = gathered.with_options(timeout_seconds=8)
+timed_submitted = submitted.with_options(timeout_seconds=8)
+timed_mapped = mapped.with_options(timeout_seconds=8)
 
 
 def told(prompt: str) -> None:
@@ -184,7 +185,7 @@ def suspending(prompt: str) -> None:
 
 @flow(**HOOKS)
 def short_deadline(prompt: str) -> None:
-    wait_for_prediction(create_prediction(MODEL, asked(prompt), cancel_after=30))
+    wait_for_prediction(create_prediction(MODEL, asked(prompt), cancel_after=15))
 
 
 @flow(**HOOKS)
@@ -224,9 +225,10 @@ def short(prompt: str) -> None:
 
 @flow
 def pulse() -> None:
-    """Give heartbeats, and nothing else."""
+    """Give signs of life, and nothing else."""
     while True:
-        time.sleep(1)
+        emit_event("pulse", {"prefect.resource.id": "prefect-replicate.tests"})
+        time.sleep(0.5)
 
 
 def main(name: str, parameters: str, tag: str) -> None:
