@@ -12,6 +12,7 @@ RUNS, SEED = 12, 9593
 """By this seed no retried run is killed during a create, which its retry would wait 75 s for."""
 
 
+@pytest.mark.full
 @pytest.mark.timeout(600)
 def test_whatever_happens_to_runs_nothing_is_paid_twice_left_running_or_lost(
     tmp_path: Path,

@@ -13,6 +13,7 @@ from endings.house import House, until
 from prefect.client.schemas.objects import StateType
 
 pytestmark = [
+    pytest.mark.full,
     pytest.mark.skipif(
         not Path("/proc/net/tcp").exists(), reason="asks Linux whose process has a connection"
     ),

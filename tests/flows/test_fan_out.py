@@ -1,0 +1,58 @@
+"""Batches that are handed to runs of a deployment, as far as they are refused; on workers, they are
+in tests/deployments.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from prefect import get_client
+from prefect.utilities.callables import parameter_schema
+
+from prefect_replicate import ReplicateCredentials, generate_video, generate_videos
+from prefect_replicate.emulator import Emulator
+from prefect_replicate.exceptions import ConfigurationError
+
+REQUESTS = ["a fox", "a hare"]
+
+
+def deploy(flow: Any) -> str:
+    """Deploy a flow of the package, for no worker in particular."""
+    with get_client(sync_client=True) as client:
+        client.create_deployment(
+            flow_id=client.create_flow_from_name(flow.name),
+            name="unmanned",
+            entrypoint=f"prefect_replicate.{flow.fn.__name__}",
+            parameter_openapi_schema=parameter_schema(flow).model_dump_for_openapi(),
+        )
+    return f"{flow.name}/unmanned"
+
+
+@pytest.mark.parametrize(
+    ("deployment", "complaint"),
+    [
+        ("generate-videos/no-such", "There is no deployment 'generate-videos/no-such'"),
+        ("no-such", "There is no deployment 'no-such'"),
+        ("generate-video/unmanned", "is not one of this version of the flow"),
+    ],
+)
+def test_a_deployment_that_cannot_do_it_is_refused_before_anything_is_paid(
+    replicate_emulator: Emulator, deployment: str, complaint: str
+) -> None:
+    deploy(generate_video)
+
+    with pytest.raises(ConfigurationError, match=complaint):
+        generate_videos(
+            REQUESTS, model="emulator/timer", fan_out="deployment", deployment=deployment
+        )
+    assert replicate_emulator.predictions.create_requests == 0
+
+
+def test_an_account_that_is_not_saved_is_refused(replicate_emulator: Emulator) -> None:
+    unsaved = ReplicateCredentials(api_token="r8_" + "u" * 37)  # pyright: ignore[reportArgumentType]
+    made = {"model": "emulator/timer", "fan_out": "deployment", "credentials": unsaved}
+
+    with pytest.raises(ConfigurationError, match="The ReplicateCredentials block is not saved"):
+        generate_videos(REQUESTS, deployment=deploy(generate_videos), **made)
+    assert replicate_emulator.predictions.create_requests == 0
