@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import tempfile
 import time
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import leftovers
 import pytest
+from benchmarks.signals import pass_on_no_ignored_signal
 from postgresql import postgresql
 
 if TYPE_CHECKING:
@@ -24,11 +24,7 @@ if TYPE_CHECKING:
 os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="prefect-replicate-tests-")
 os.environ["PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW"] = "ignore"
 
-# A shell that starts us in the background, or `nohup`, has signals ignored, and whatever we start
-# would ignore them too. A handler, unlike an order to ignore, is not inherited.
-for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
-    if signal.getsignal(_number) is signal.SIG_IGN:
-        signal.signal(_number, lambda number, frame: None)
+pass_on_no_ignored_signal()
 
 pytest_plugins = ["prefect_replicate.emulator.fixtures"]
 

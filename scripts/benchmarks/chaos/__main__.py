@@ -15,11 +15,13 @@ from benchmarks.chaos.figures import measured
 from benchmarks.chaos.lives import Life
 from benchmarks.chaos.plan import plan
 from benchmarks.report import environment, printed, write
+from benchmarks.signals import pass_on_no_ignored_signal
 
 
 def main() -> int:
     """Run it; 1 where something was paid twice, left running or lost."""
     asked = _parser().parse_args()
+    pass_on_no_ignored_signal()
     folder = Path(tempfile.mkdtemp(prefix="prefect-replicate-chaos-"))
     started = time.monotonic()
     outcomes = run_chaos(folder, plan(asked.runs, asked.seed), asked.seed, _report)
