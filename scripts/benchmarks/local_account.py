@@ -19,11 +19,14 @@ from starlette.types import Message
 
 from prefect_replicate.emulator import platform as platforms
 from prefect_replicate.emulator.api.app import api_app
-from prefect_replicate.emulator.behaviour import Behaviour, RateLimits
+from prefect_replicate.emulator.behaviour import Behaviour, RateLimits, changed
 from prefect_replicate.emulator.clock import Clock
 from prefect_replicate.emulator.connections import Connections, Peer
+from prefect_replicate.emulator.faults import FaultPlan
 from prefect_replicate.emulator.front import Front
+from prefect_replicate.emulator.history import History
 from prefect_replicate.emulator.limits import bucket_of
+from prefect_replicate.emulator.traffic import Traffic
 
 TOKEN = platforms.DEFAULT_TOKEN
 URL = "http://replicate.test"
@@ -51,6 +54,30 @@ class LocalAccount:
         self.app = Front(api_app(self.platform), self.platform, self.lines, "api")
         self.requests: Counter[str] = Counter()
         """By kind: those of `bucket_of`, `list`, and `429` for any that was refused so."""
+
+    @property
+    def clock(self) -> Clock:
+        """The time of the loop, until it is moved."""
+        return self.platform.clock
+
+    @property
+    def faults(self) -> FaultPlan:
+        """What goes wrong, with which requests."""
+        return self.platform.faults
+
+    @property
+    def predictions(self) -> History:
+        """The predictions, newest first."""
+        return self.platform.history
+
+    @property
+    def traffic(self) -> Traffic:
+        """The requests that arrived."""
+        return self.platform.traffic
+
+    def behave(self, **changes: Any) -> None:
+        """Change switches of the behaviour."""
+        self.platform.behaviour = changed(self.platform.behaviour, changes)
 
     def count(self, method: str, path: str, status: int | None) -> None:
         """Take note of a request, and of how it was answered, if it was."""

@@ -20,9 +20,11 @@ from prefect_replicate.emulator import Emulator, platform
 
 def pytest_asyncio_loop_factories(
     item: pytest.Function,
-) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]] | None:
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """The tests that ask for an account in virtual time run on a loop that jumps."""
-    return {"virtual": VirtualTimeLoop} if "account" in item.fixturenames else None
+    if "account" in item.fixturenames:
+        return {"virtual": VirtualTimeLoop}
+    return {"real": asyncio.new_event_loop}
 
 
 @pytest.fixture
