@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,12 +9,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from benchmarks.local_account import TOKEN, URL, LocalAccount, Network
+from benchmarks.local_account import TOKEN, URL, LocalAccount, Network, as_a_new_process
 from benchmarks.virtual_time import VirtualTimeLoop
 
-from prefect_replicate import Prediction, ReplicateCredentials, create_prediction, engine
+from prefect_replicate import Prediction, ReplicateCredentials, create_prediction
 from prefect_replicate.api import connection
-from prefect_replicate.emulator import Emulator, platform
+from prefect_replicate.emulator import Emulator
 
 
 def pytest_asyncio_loop_factories(
@@ -35,14 +34,11 @@ async def account(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[LocalAccount
     """
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualTimeLoop)
-    monkeypatch.setattr(engine, "_engine", engine._Engine(loop))
-    monkeypatch.setattr(platform, "secrets", platform.secrets)  # which the account exchanges
     monkeypatch.setenv("REPLICATE_API_TOKEN", TOKEN)
     monkeypatch.setenv("REPLICATE_BASE_URL", URL)
-    random.seed(1)  # of the jitter
     new_client = connection.new_client
-    with loop.as_the_time_of_day():
-        account = LocalAccount(seed=1, rate_limits="off")
+    with as_a_new_process(loop, seed=1):
+        account = LocalAccount(rate_limits="off")
 
         def client_on_the_network(address: connection.Address) -> Any:
             client = new_client(address)
