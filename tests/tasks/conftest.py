@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from benchmarks.local_account import TOKEN, URL, LocalAccount, Network, as_a_new_process
 from benchmarks.virtual_time import VirtualTimeLoop
+from replicate.client import Client
 
 from prefect_replicate import Prediction, ReplicateCredentials, create_prediction
 from prefect_replicate.api import connection
@@ -36,17 +37,13 @@ async def account(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[LocalAccount
     assert isinstance(loop, VirtualTimeLoop)
     monkeypatch.setenv("REPLICATE_API_TOKEN", TOKEN)
     monkeypatch.setenv("REPLICATE_BASE_URL", URL)
-    new_client = connection.new_client
     with as_a_new_process(loop, seed=1):
         account = LocalAccount(rate_limits="off")
 
-        def client_on_the_network(address: connection.Address) -> Any:
-            client = new_client(address)
-            transport: Any = client._async_client._transport
-            transport._wrapped_transport = Network(account, seed=1)
-            return client
+        def client(**settings: Any) -> Client:
+            return Client(**settings, transport=Network(account, seed=1))
 
-        monkeypatch.setattr(connection, "new_client", client_on_the_network)
+        monkeypatch.setattr(connection, "Client", client)
         yield account
 
 

@@ -27,7 +27,7 @@ from prefect_replicate import (
 from prefect_replicate.emulator import Emulator
 
 CREATE = {"method": "POST", "path": "/predictions$"}
-SOON = 0.1
+SOON = 0.05
 """Real seconds: anyio cancels again at each turn of a loop, so that virtual time would stand."""
 
 
@@ -103,7 +103,7 @@ async def test_an_interrupted_wait_cancels_its_prediction(
 async def test_an_interrupted_create_learns_its_prediction_and_cancels_it(
     still: Emulator, interrupted: Callable[[Awaitable[Any]], Awaitable[None]]
 ) -> None:
-    still.faults.add("late_reply", **CREATE, seconds=2 * SOON)
+    still.faults.add("late_reply", **CREATE, seconds=3 * SOON)
 
     with pytest.raises((asyncio.TimeoutError, TimeoutError), match=r"^$"):
         await interrupted(acreate_prediction.fn("emulator/timer", {"seconds": 60}))

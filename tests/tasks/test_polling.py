@@ -46,13 +46,13 @@ def waits(
 
 
 async def test_many_waits_take_few_requests(account: LocalAccount) -> None:
-    predictions = await created(150)
+    predictions = await created(105)
 
     done = await asyncio.gather(*waits(predictions, PollPolicy()))
 
     assert all(one.is_succeeded for one in done)
-    assert account.requests["list"] == 107  # of two pages each, for a minute
-    assert account.requests["get"] == 150  # each result once, with its log
+    assert account.requests["list"] == 107  # of two pages at a time, for a minute
+    assert account.requests["get"] == 105  # each result once, with its log
 
 
 async def test_one_wait_looks_singly(account: LocalAccount) -> None:
@@ -157,7 +157,7 @@ def test_waits_of_several_threads_and_loops_share_the_poller(
         thread.start()
     eventually(lambda: len(seen) == 3 and min(seen.values()) > 1)  # first, as it was made
     still.requests.clear()
-    eventually(lambda: len(still.requests) >= 3)
+    eventually(lambda: len(still.requests) >= 2)
     paths = {one.path for one in still.requests}
     still.clock.advance(SECONDS)
     for thread in threads:

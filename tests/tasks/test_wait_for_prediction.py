@@ -294,7 +294,7 @@ def test_each_look_is_told_in_the_callers_thread(
 
     def note(prediction: Prediction) -> None:
         seen.append((prediction.status, threading.current_thread()))
-        if len(seen) == 5:
+        if len(seen) == 3:
             still.clock.advance(NEVER)
 
     wait_for_prediction.fn(running, policy=quick, on_update=note)
