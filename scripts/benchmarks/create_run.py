@@ -8,15 +8,15 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import random
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
 from replicate.client import Client
 
-from benchmarks.local_account import TOKEN, URL, LocalAccount, Network
+from benchmarks.local_account import TOKEN, URL, LocalAccount, Network, as_a_new_process
 from benchmarks.scale_sides import LIFETIME, MODEL, Item, run_on
 from benchmarks.virtual_time import VirtualTimeLoop
 from prefect_replicate.emulator.behaviour import RateLimits
@@ -48,11 +48,9 @@ class Tally:
 
 def tally_of(way: str, limits: RateLimits, count: int) -> Tally:
     """Send the creates all at once."""
-    random.seed(_SEED)  # of the jitter
     items = [Item(f"item {number}", 1.0, 10.0) for number in range(count)]
-    loop = VirtualTimeLoop()
-    with loop.as_the_time_of_day():
-        account = LocalAccount(_SEED, limits)
+    with closing(VirtualTimeLoop()) as loop, as_a_new_process(loop, _SEED):
+        account = LocalAccount(limits)
         done = loop.run_until_complete(_all(_WAYS[way](account), items))
     limit = (LOW_CREDIT if limits == "low-credit" else STANDARD)["create"]
     return Tally(

@@ -10,20 +10,25 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import httpx
 from starlette.types import Message
 
+from benchmarks.virtual_time import VirtualTimeLoop
+from prefect_replicate import engine
 from prefect_replicate.emulator import platform as platforms
 from prefect_replicate.emulator.api.app import api_app
-from prefect_replicate.emulator.behaviour import Behaviour, RateLimits
+from prefect_replicate.emulator.behaviour import Behaviour, RateLimits, changed
 from prefect_replicate.emulator.clock import Clock
 from prefect_replicate.emulator.connections import Connections, Peer
+from prefect_replicate.emulator.faults import FaultPlan
 from prefect_replicate.emulator.front import Front
+from prefect_replicate.emulator.history import History
 from prefect_replicate.emulator.limits import bucket_of
+from prefect_replicate.emulator.traffic import Traffic
 
 TOKEN = platforms.DEFAULT_TOKEN
 URL = "http://replicate.test"
@@ -34,12 +39,25 @@ _ROUND_TRIP = (0.1, 0.2)
 _HTTP = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "scheme": "http"}
 
 
+@contextmanager
+def as_a_new_process(loop: VirtualTimeLoop, seed: int) -> Generator[None]:
+    """In the time of `loop`, by seeded chance, with an engine that has learnt nothing yet."""
+    before = engine._engine, platforms.secrets
+    random.seed(seed)  # of the jitter
+    engine._engine = engine._Engine(loop)
+    # Ids decide by some digits how a time is written.
+    platforms.secrets = random.Random(seed)  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        with loop.as_the_time_of_day():
+            yield
+    finally:
+        engine._engine, platforms.secrets = before
+
+
 class LocalAccount:
     """What all clients of one account share. To be made in the time of the loop."""
 
-    def __init__(self, seed: int, rate_limits: RateLimits = "standard") -> None:
-        # Ids decide by some digits how a time is written.
-        platforms.secrets = random.Random(seed)  # pyright: ignore[reportAttributeAccessIssue]
+    def __init__(self, rate_limits: RateLimits = "standard") -> None:
         self.platform = platforms.Platform(
             base_url=URL,
             files_url="http://files.test",
@@ -51,6 +69,30 @@ class LocalAccount:
         self.app = Front(api_app(self.platform), self.platform, self.lines, "api")
         self.requests: Counter[str] = Counter()
         """By kind: those of `bucket_of`, `list`, and `429` for any that was refused so."""
+
+    @property
+    def clock(self) -> Clock:
+        """The time of the loop, until it is moved."""
+        return self.platform.clock
+
+    @property
+    def faults(self) -> FaultPlan:
+        """What goes wrong, with which requests."""
+        return self.platform.faults
+
+    @property
+    def predictions(self) -> History:
+        """The predictions, newest first."""
+        return self.platform.history
+
+    @property
+    def traffic(self) -> Traffic:
+        """The requests that arrived."""
+        return self.platform.traffic
+
+    def behave(self, **changes: Any) -> None:
+        """Change switches of the behaviour."""
+        self.platform.behaviour = changed(self.platform.behaviour, changes)
 
     def count(self, method: str, path: str, status: int | None) -> None:
         """Take note of a request, and of how it was answered, if it was."""

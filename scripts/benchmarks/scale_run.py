@@ -11,14 +11,14 @@ import random
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict
 
 from benchmarks.chaos.faults import add_faults
-from benchmarks.local_account import LocalAccount
+from benchmarks.local_account import LocalAccount, as_a_new_process
 from benchmarks.scale_outcome import Outcome, joined
 from benchmarks.scale_sides import SIDES, Item
 from benchmarks.virtual_time import VirtualTimeLoop
-from prefect_replicate import engine
 from prefect_replicate.emulator.limits import STANDARD
 from prefect_replicate.emulator.predictions import ending_of
 
@@ -48,12 +48,9 @@ def ideal_of(items: Sequence[Item]) -> float:
 
 def outcome_of(side: str, count: int, seed: int, *, with_faults: bool) -> Outcome:
     """Have `count` predictions at a time, as a new process would."""
-    engine._running_engine().state.clear()  # pyright: ignore[reportPrivateUsage]
-    random.seed(seed)  # of the jitter
     items = items_of(count, seed)
-    loop = VirtualTimeLoop()
-    with loop.as_the_time_of_day():
-        account = LocalAccount(seed)
+    with closing(VirtualTimeLoop()) as loop, as_a_new_process(loop, seed):
+        account = LocalAccount()
         if with_faults:
             add_faults(account.platform.faults, seed)
         began = account.platform.clock.now()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -43,11 +44,18 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     @contextmanager
     def as_the_time_of_day(self) -> Generator[None]:
-        """Have every clock of the process show this loop's time, on a day in 2027."""
-        monotonic = time.monotonic
+        """Have the clocks show this loop's time, on a day in 2027.
+
+        In other threads that is the time of day alone: their loops' timers are set by the other.
+        """
+        monotonic, thread = time.monotonic, threading.get_ident()
+
+        def monotonic_here() -> float:
+            return self.time() if threading.get_ident() == thread else monotonic()
+
         with time_machine.travel(_EPOCH + self.time(), tick=False) as travel:
             self._selector_with_time.on_skip = travel.move_to
-            time.monotonic = self.time
+            time.monotonic = monotonic_here
             try:
                 yield
             finally:

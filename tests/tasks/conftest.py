@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,19 +9,22 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from benchmarks.local_account import TOKEN, URL, LocalAccount, Network
+from benchmarks.local_account import TOKEN, URL, LocalAccount, Network, as_a_new_process
 from benchmarks.virtual_time import VirtualTimeLoop
+from replicate.client import Client
 
-from prefect_replicate import Prediction, ReplicateCredentials, create_prediction, engine
+from prefect_replicate import Prediction, ReplicateCredentials, create_prediction
 from prefect_replicate.api import connection
-from prefect_replicate.emulator import Emulator, platform
+from prefect_replicate.emulator import Emulator
 
 
 def pytest_asyncio_loop_factories(
     item: pytest.Function,
-) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]] | None:
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """The tests that ask for an account in virtual time run on a loop that jumps."""
-    return {"virtual": VirtualTimeLoop} if "account" in item.fixturenames else None
+    if "account" in item.fixturenames:
+        return {"virtual": VirtualTimeLoop}
+    return {"real": asyncio.new_event_loop}
 
 
 @pytest.fixture
@@ -33,22 +35,15 @@ async def account(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[LocalAccount
     """
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualTimeLoop)
-    monkeypatch.setattr(engine, "_engine", engine._Engine(loop))
-    monkeypatch.setattr(platform, "secrets", platform.secrets)  # which the account exchanges
     monkeypatch.setenv("REPLICATE_API_TOKEN", TOKEN)
     monkeypatch.setenv("REPLICATE_BASE_URL", URL)
-    random.seed(1)  # of the jitter
-    new_client = connection.new_client
-    with loop.as_the_time_of_day():
-        account = LocalAccount(seed=1, rate_limits="off")
+    with as_a_new_process(loop, seed=1):
+        account = LocalAccount(rate_limits="off")
 
-        def client_on_the_network(address: connection.Address) -> Any:
-            client = new_client(address)
-            transport: Any = client._async_client._transport
-            transport._wrapped_transport = Network(account, seed=1)
-            return client
+        def client(**settings: Any) -> Client:
+            return Client(**settings, transport=Network(account, seed=1))
 
-        monkeypatch.setattr(connection, "new_client", client_on_the_network)
+        monkeypatch.setattr(connection, "Client", client)
         yield account
 
 

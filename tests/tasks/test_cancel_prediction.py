@@ -4,18 +4,19 @@ import asyncio
 from typing import Any
 
 import pytest
+from benchmarks.local_account import LocalAccount
 
 from prefect_replicate import (
     PollPolicy,
     Prediction,
     acancel_prediction,
+    acreate_prediction,
     cancel_prediction,
     create_prediction,
     wait_for_prediction,
 )
 from prefect_replicate.emulator import Emulator
 from prefect_replicate.exceptions import APIError, PredictionError
-from prefect_replicate.lifecycle import cancellation
 
 CANCEL = {"method": "POST", "path": "/cancel$"}
 
@@ -27,31 +28,31 @@ def test_a_live_prediction_is_canceled(still: Emulator, running: Prediction) -> 
     assert still.predictions.live() == []
 
 
-def test_a_cancel_is_confirmed_and_its_end_is_logged(
-    still: Emulator, running: Prediction, caplog: pytest.LogCaptureFixture
+async def test_a_cancel_is_confirmed_and_its_end_is_logged(
+    account: LocalAccount, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "prefect_replicate")
-    still.behave(cancel_lag=5.0)
-    still.clock.speed = 20
+    account.behave(cancel_lag=5.0)
+    running = await acreate_prediction.fn("emulator/timer", {"seconds": 1000})
 
-    canceled = cancel_prediction.fn(running.id)
+    canceled = await acancel_prediction.fn(running.id)
 
     assert canceled.status == "canceled"
+    assert canceled.predict_time == pytest.approx(5, abs=0.5)
     assert (
         f"Prediction {running.id}: canceled, stopped after {canceled.predict_time:.1f} s"
         in caplog.text
     )
-    assert len(still.requests.matching("GET", running.id)) >= 1
+    assert account.requests["get"] > 1
 
 
-def test_one_that_finishes_before_the_cancel_takes_hold_is_returned_as_it_ended(
-    still: Emulator,
+async def test_one_that_finishes_before_the_cancel_takes_hold_is_returned_as_it_ended(
+    account: LocalAccount,
 ) -> None:
-    still.behave(cancel_lag=60.0)
-    still.clock.speed = 100
-    almost_done = create_prediction.fn("emulator/timer", {"seconds": 20})
+    account.behave(cancel_lag=60.0)
+    almost_done = await acreate_prediction.fn("emulator/timer", {"seconds": 20})
 
-    assert cancel_prediction.fn(almost_done).is_succeeded
+    assert (await acancel_prediction.fn(almost_done)).is_succeeded
 
 
 @pytest.mark.parametrize("status", [200, 400, 404, 409, 422])
@@ -87,32 +88,30 @@ def test_an_unknown_prediction_is_an_error(replicate_emulator: Emulator) -> None
 
 
 @pytest.mark.parametrize("kind", ["lost_reply", "reset", "error_page", "html", "throttled"])
-def test_a_cancel_whose_reply_is_lost_is_sent_again(
-    still: Emulator, running: Prediction, kind: Any
-) -> None:
-    still.faults.add(kind, **CANCEL)
+async def test_a_cancel_whose_reply_is_lost_is_sent_again(account: LocalAccount, kind: Any) -> None:
+    account.faults.add(kind, **CANCEL)
+    running = await acreate_prediction.fn("emulator/timer", {"seconds": 1000})
 
-    assert cancel_prediction.fn(running).status == "canceled"
-    assert still.predictions.live() == []
+    assert (await acancel_prediction.fn(running)).status == "canceled"
+    assert account.predictions.live() == []
 
 
-def test_a_cancel_that_never_takes_hold_is_an_error(
-    still: Emulator, running: Prediction, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cancellation, "_CONFIRMATION_SECONDS", 0.1)
-    still.behave(cancel_lag=60.0)
+async def test_a_cancel_that_never_takes_hold_is_an_error(account: LocalAccount) -> None:
+    account.behave(cancel_lag=600.0)
+    running = await acreate_prediction.fn("emulator/timer", {"seconds": 1000})
 
-    with pytest.raises(PredictionError, match=r"is still processing .* after its cancel") as stuck:
-        cancel_prediction.fn(running)
+    with pytest.raises(
+        PredictionError, match=r"is still processing 120 s after its cancel"
+    ) as stuck:
+        await acancel_prediction.fn(running)
     assert stuck.value.prediction.id == running.id
 
 
-async def test_an_interrupted_cancel_goes_on_to_its_end(
-    still: Emulator, running: Prediction
-) -> None:
-    still.faults.add("delay", **CANCEL, seconds=0.3)
+async def test_an_interrupted_cancel_goes_on_to_its_end(account: LocalAccount) -> None:
+    account.faults.add("delay", **CANCEL, seconds=10)
+    running = await acreate_prediction.fn("emulator/timer", {"seconds": 1000})
 
     with pytest.raises(asyncio.TimeoutError, match=r"^$"):
-        await asyncio.wait_for(acancel_prediction.fn(running), 0.05)
+        await asyncio.wait_for(acancel_prediction.fn(running), 1)
 
-    assert still.predictions.live() == []
+    assert account.predictions.live() == []

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from benchmarks.local_account import LocalAccount
 
 from prefect_replicate import ReplicateCredentials, acreate_prediction, create_prediction
 from prefect_replicate.emulator import Emulator
@@ -78,13 +79,11 @@ def test_a_mistyped_model_can_be_corrected_at_once(replicate_emulator: Emulator)
     assert len(replicate_emulator.requests.matching("GET", "tiemr")) == 2
 
 
-def test_a_model_is_looked_up_once_for_many_creates() -> None:
-    with Emulator() as fresh:
-        account = ReplicateCredentials(api_token=fresh.token, base_url=fresh.base_url)
-        for _ in range(3):
-            create_prediction.fn("emulator/community-timer", {}, account)
+async def test_a_model_is_looked_up_once_for_many_creates(account: LocalAccount) -> None:
+    for _ in range(3):
+        await acreate_prediction.fn("emulator/community-timer", {})
 
-        assert len(fresh.requests.matching("GET", "/v1/models/")) == 1
+    assert len(account.traffic.matching("GET", "/v1/models/")) == 1
 
 
 def test_an_unknown_bare_version_is_refused_by_the_create(replicate_emulator: Emulator) -> None:

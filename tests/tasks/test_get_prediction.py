@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
+from benchmarks.local_account import LocalAccount
 
-from prefect_replicate import Prediction, aget_prediction, create_prediction, get_prediction
+from prefect_replicate import (
+    Prediction,
+    acreate_prediction,
+    aget_prediction,
+    create_prediction,
+    get_prediction,
+)
 from prefect_replicate.emulator import Emulator
 from prefect_replicate.exceptions import APIError, APIUnreachableError, InvalidInputError
 
@@ -27,13 +33,14 @@ GET = {"method": "GET", "path": r"/predictions/\w+$"}
         ("malformed", {}),
     ],
 )
-def test_a_read_that_fails_is_repeated(
-    replicate_emulator: Emulator, running: Prediction, kind: Any, options: dict[str, Any]
+async def test_a_read_that_fails_is_repeated(
+    account: LocalAccount, kind: Any, options: dict[str, Any]
 ) -> None:
-    replicate_emulator.faults.add(kind, **GET, **options)
+    running = await acreate_prediction.fn("emulator/timer", {"seconds": 1000})
+    account.faults.add(kind, **GET, **options)
 
-    assert get_prediction.fn(running).id == running.id
-    assert len(replicate_emulator.requests.matching("GET", running.id)) == 2
+    assert (await aget_prediction.fn(running)).id == running.id
+    assert account.requests["get"] == 2
 
 
 @pytest.mark.parametrize("kind", ["not_found", "insufficient_credit"])
@@ -57,28 +64,22 @@ def test_a_read_that_is_refused_is_not_repeated(
         ("throttled", "HTTP 429: Request was throttled."),
     ],
 )
-def test_what_cannot_be_read_is_said_in_one_line(
-    still: Emulator,
-    running: Prediction,
-    impatient: None,
-    monkeypatch: pytest.MonkeyPatch,
-    kind: Any,
-    message: str,
+async def test_what_cannot_be_read_is_said_in_one_line(
+    account: LocalAccount, kind: Any, message: str
 ) -> None:
-    monkeypatch.setattr("prefect_replicate.api.connection._THROTTLED_SECONDS", 0.0)
-    still.faults.add(kind, **GET, times=None)
+    running = await acreate_prediction.fn("emulator/timer", {"seconds": 1000})
+    account.faults.add(kind, **GET, times=None)
 
     with pytest.raises(APIError, match=rf"^GET /v1/predictions/{running.id}: {message}.*$"):
-        get_prediction.fn(running)
+        await aget_prediction.fn(running)
 
 
-def test_a_connection_that_stays_broken_is_unreachable(
-    still: Emulator, running: Prediction, impatient: None
-) -> None:
-    still.faults.add("reset", **GET, times=None)
+async def test_a_connection_that_stays_broken_is_unreachable(account: LocalAccount) -> None:
+    running = await acreate_prediction.fn("emulator/timer", {"seconds": 1000})
+    account.faults.add("reset", **GET, times=None)
 
     with pytest.raises(APIUnreachableError, match=r"can't be reached: ReadError") as unreachable:
-        get_prediction.fn(running)
+        await aget_prediction.fn(running)
     assert unreachable.value.status is None
 
 
@@ -164,13 +165,13 @@ def test_a_redirect_is_not_followed_with_the_token(scripted: Any) -> None:
     assert scripted.paths == ["/v1/predictions/abc"]
 
 
-def test_an_absurd_retry_after_is_capped(scripted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("prefect_replicate.api.connection._LONGEST_PAUSE", 0.05)
-    scripted.says((429, {"detail": "throttled"}, {"retry-after": "86400"}), BARE)
-    start = time.monotonic()
+async def test_an_absurd_retry_after_is_capped(account: LocalAccount) -> None:
+    running = await acreate_prediction.fn("emulator/timer", {"seconds": 1000})
+    account.faults.add("throttled", **GET, retry_after=86400)
+    asked_at = account.clock.now()
 
-    assert get_prediction.fn("abc", scripted.credentials).id == "abc"
-    assert time.monotonic() - start < 3
+    assert (await aget_prediction.fn(running)).id == running.id
+    assert 60 <= account.clock.now() - asked_at < 62
 
 
 def test_a_base_url_may_have_a_path(scripted: Any) -> None:

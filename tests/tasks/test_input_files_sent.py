@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from benchmarks.local_account import LocalAccount
 
-from prefect_replicate import create_prediction
+from prefect_replicate import acreate_prediction, create_prediction
 from prefect_replicate.api.input_files import INLINE_BYTES, UPLOAD_BYTES
 from prefect_replicate.emulator import Emulator
 from prefect_replicate.exceptions import InvalidInputError
@@ -149,9 +150,11 @@ def test_a_lost_create_with_a_file_is_adopted(
     assert len(uploads(still)) == 1
 
 
-def test_an_upload_that_fails_is_repeated(replicate_emulator: Emulator, large: Path) -> None:
-    replicate_emulator.faults.add("error_page", method="POST", path="/v1/files$")
+async def test_an_upload_that_fails_is_repeated(account: LocalAccount, large: Path) -> None:
+    account.faults.add("error_page", method="POST", path="/v1/files$")
 
-    assert sent_output(replicate_emulator, large).startswith("http")
-    assert len(uploads(replicate_emulator)) == 2
-    assert replicate_emulator.predictions.create_requests == 1
+    created = await acreate_prediction.fn("emulator/timer", {"output": large})
+
+    assert created.input["output"].startswith("http")
+    assert len(account.traffic.matching("POST", "/v1/files")) == 2
+    assert account.predictions.create_requests == 1

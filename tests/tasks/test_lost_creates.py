@@ -6,17 +6,15 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qs
 from uuid import uuid4
 
 import pytest
+from benchmarks.local_account import LocalAccount
 
 from prefect_replicate import ReplicateCredentials, acreate_prediction, create_prediction
-from prefect_replicate.api import connection
 from prefect_replicate.emulator import Emulator
 from prefect_replicate.emulator.models.model import version_id
 from prefect_replicate.exceptions import APIError, APIUnreachableError, UncertainCreateError
@@ -25,59 +23,57 @@ CREATE = {"method": "POST", "path": "/predictions$"}
 VERSION = version_id("emulator/community-timer", 2)
 
 
-def creates(emulator: Emulator) -> int:
-    return len(emulator.requests.matching("POST", "/predictions"))
-
-
 @pytest.mark.parametrize(
     ("kind", "options"),
     [("throttled", {}), ("error_page", {"status": 503})],
 )
-def test_a_create_that_was_turned_away_is_sent_again(
-    replicate_emulator: Emulator, kind: Any, options: dict[str, Any]
+async def test_a_create_that_was_turned_away_is_sent_again(
+    account: LocalAccount, kind: Any, options: dict[str, Any]
 ) -> None:
-    replicate_emulator.faults.add(kind, **CREATE, **options)
+    account.faults.add(kind, **CREATE, **options)
 
-    create_prediction.fn("emulator/timer", {})
+    await acreate_prediction.fn("emulator/timer", {})
 
-    assert creates(replicate_emulator) == 2
-    assert replicate_emulator.requests.matching("GET", "/v1/predictions") == []
-    assert replicate_emulator.predictions.create_requests == 1
-
-
-def test_a_throttled_create_waits_as_long_as_it_is_asked_to(replicate_emulator: Emulator) -> None:
-    replicate_emulator.faults.add("throttled", **CREATE, retry_after=1)
-    start = time.monotonic()
-
-    create_prediction.fn("emulator/timer", {})
-
-    assert time.monotonic() - start >= 1
+    assert account.requests["create"] == 2
+    assert account.requests["list"] == 0
+    assert account.predictions.create_requests == 1
 
 
-def test_a_queue_is_stood_in_for_longer_than_a_fault_is_borne(
-    replicate_emulator: Emulator, impatient: None
-) -> None:
-    replicate_emulator.faults.add("throttled", **CREATE, times=2)
+async def test_a_throttled_create_waits_as_long_as_it_is_asked_to(account: LocalAccount) -> None:
+    account.faults.add("throttled", **CREATE, retry_after=30)
 
-    create_prediction.fn("emulator/timer", {})
+    await acreate_prediction.fn("emulator/timer", {})
 
-    assert creates(replicate_emulator) == 3
+    first, second = account.traffic.matching("POST")
+    assert 30 <= second.time - first.time < 31
 
 
-def test_a_create_waits_for_an_api_that_is_not_up_yet(
-    eventually: Callable[[Callable[[], Any]], None],
-) -> None:
+async def test_a_queue_is_stood_in_for_longer_than_a_fault_is_borne(account: LocalAccount) -> None:
+    account.faults.add("throttled", **CREATE, times=5, retry_after=60)
+
+    await acreate_prediction.fn("emulator/timer", {})
+
+    assert account.requests["create"] == 6
+    account.faults.add("error_page", **CREATE, times=None, status=503)
+    began = account.clock.now()
+    with pytest.raises(APIError, match="HTTP 503"):
+        await acreate_prediction.fn("emulator/timer", {})
+    assert account.clock.now() - began < 120
+
+
+def test_a_create_waits_for_an_api_that_is_not_up_yet() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
     late = Emulator(port)
     account = ReplicateCredentials(api_token=late.token, base_url=f"http://127.0.0.1:{port}")
-    starter = threading.Timer(0.2, late.start)
+    starter = threading.Timer(0.05, late.start)
 
     starter.start()
     create_prediction.fn(VERSION, {}, account)
 
-    assert late.predictions.create_requests == creates(late) == 1
+    creates = late.requests.matching("POST", "/predictions")
+    assert late.predictions.create_requests == len(creates) == 1
     late.stop()
 
 
@@ -102,157 +98,153 @@ PROCESSED = [
 @pytest.mark.parametrize(
     "model", ["emulator/timer", "emulator/community-timer", VERSION, "deployment:acme/timer"]
 )
-def test_a_lost_create_reply_is_adopted_not_paid_again(
-    still: Emulator, impatient: None, kind: Any, options: dict[str, Any], model: str
+async def test_a_lost_create_reply_is_adopted_not_paid_again(
+    account: LocalAccount, kind: Any, options: dict[str, Any], model: str
 ) -> None:
-    still.faults.add(kind, **CREATE, **options)
+    account.faults.add(kind, **CREATE, **options)
 
-    adopted = create_prediction.fn(model, {"prompt": "a red fox", "seconds": 9})
+    adopted = await acreate_prediction.fn(model, {"prompt": "a red fox", "seconds": 9})
 
-    assert [one.id for one in still.predictions] == [adopted.id]
-    assert creates(still) == 1
+    assert [one.id for one in account.predictions] == [adopted.id]
+    assert account.requests["create"] == 1
 
 
 @pytest.mark.parametrize("kind", ["reset", "error_page", "error_text", "html", "malformed"])
-def test_a_create_that_was_never_processed_is_looked_for_and_then_sent_again(
-    replicate_emulator: Emulator, impatient: None, kind: Any
+async def test_a_create_that_was_never_processed_is_looked_for_and_then_sent_again(
+    account: LocalAccount, kind: Any
 ) -> None:
-    replicate_emulator.faults.add(kind, **CREATE)
+    account.faults.add(kind, **CREATE)
 
-    create_prediction.fn("emulator/timer", {})
+    await acreate_prediction.fn("emulator/timer", {})
 
-    assert replicate_emulator.predictions.create_requests == 1
-    assert creates(replicate_emulator) == 2
-    assert replicate_emulator.requests.matching("GET", "/v1/predictions") != []
+    assert account.predictions.create_requests == 1
+    assert account.requests["create"] == 2
+    lists = [one.time for one in account.traffic.matching("GET", "/v1/predictions")]
+    assert len(lists) == 5
+    assert 15 < lists[-1] - lists[0] < 16  # as long as a list may lag behind a create
 
 
-def test_a_create_whose_reply_takes_too_long_is_adopted(
-    monkeypatch: pytest.MonkeyPatch,
+async def test_a_create_whose_reply_takes_too_long_is_adopted(account: LocalAccount) -> None:
+    account.faults.add("late_reply", **CREATE, seconds=600)
+
+    adopted = await acreate_prediction.fn("emulator/timer", {})
+
+    assert [one.id for one in account.predictions] == [adopted.id]
+    assert account.clock.now() - account.predictions[adopted.id].created_at < 61
+
+
+async def test_a_lost_create_is_looked_for_although_our_clock_is_ahead(
+    account: LocalAccount,
 ) -> None:
-    monkeypatch.setattr(connection, "_TIMEOUT", 0.2)  # a new address gets a new connection
-    with Emulator() as slow:
-        account = ReplicateCredentials(api_token=slow.token, base_url=slow.base_url)
-        slow.faults.add("late_reply", **CREATE, seconds=1)
-
-        adopted = create_prediction.fn("emulator/timer", {}, account)
-
-        assert [one.id for one in slow.predictions] == [adopted.id]
-
-
-def test_a_lost_create_is_looked_for_although_our_clock_is_ahead(
-    still: Emulator, impatient: None
-) -> None:
-    still.faults.add("lost_reply", **CREATE)
+    account.faults.add("lost_reply", **CREATE)
     sent_at = time.time()
 
-    create_prediction.fn("emulator/timer", {"seconds": 9})
+    await acreate_prediction.fn("emulator/timer", {"seconds": 9})
 
-    [search] = still.requests.matching("GET", "/v1/predictions")
+    [search] = account.traffic.matching("GET", "/v1/predictions")
     since = datetime.fromisoformat(parse_qs(search.query)["created_after"][0])
     assert 30 < sent_at - since.timestamp() < 300
 
 
-def test_a_prediction_listed_without_its_model_is_adopted(still: Emulator, impatient: None) -> None:
-    still.behave(omit_model=True)
-    still.faults.add("lost_reply", **CREATE)
+async def test_a_prediction_listed_without_its_model_is_adopted(account: LocalAccount) -> None:
+    account.behave(omit_model=True)
+    account.faults.add("lost_reply", **CREATE)
 
-    adopted = create_prediction.fn("emulator/timer", {"seconds": 9})
+    adopted = await acreate_prediction.fn("emulator/timer", {"seconds": 9})
 
-    assert [one.id for one in still.predictions] == [adopted.id]
+    assert [one.id for one in account.predictions] == [adopted.id]
 
 
-def test_others_predictions_are_not_adopted(still: Emulator, impatient: None) -> None:
-    other_model = create_prediction.fn("emulator/community-timer", {"seconds": 9})
-    other_input = create_prediction.fn("emulator/timer", {"seconds": 8})
-    equal = create_prediction.fn("emulator/timer", {"seconds": 9})
-    still.faults.add("reset", **CREATE)
+async def test_others_predictions_are_not_adopted(account: LocalAccount) -> None:
+    other_model = await acreate_prediction.fn("emulator/community-timer", {"seconds": 9})
+    other_input = await acreate_prediction.fn("emulator/timer", {"seconds": 8})
+    equal = await acreate_prediction.fn("emulator/timer", {"seconds": 9})
+    account.faults.add("reset", **CREATE)
 
-    found = create_prediction.fn("emulator/timer", {"seconds": 9})
+    found = await acreate_prediction.fn("emulator/timer", {"seconds": 9})
 
     assert found.id not in {other_model.id, other_input.id, equal.id}
-    assert still.predictions.create_requests == 4
+    assert account.predictions.create_requests == 4
 
 
 async def test_equal_calls_that_lose_their_replies_together_adopt_one_each(
-    still: Emulator, impatient: None
+    account: LocalAccount,
 ) -> None:
-    still.faults.add("lost_reply", **CREATE, times=3)
+    account.faults.add("lost_reply", **CREATE, times=3)
 
     found = await asyncio.gather(
         *(acreate_prediction.fn("emulator/timer", {"seconds": 9}) for _ in range(3))
     )
 
-    assert {one.id for one in found} == {one.id for one in still.predictions}
+    assert {one.id for one in found} == {one.id for one in account.predictions}
     assert len(found) == 3
 
 
-async def test_lost_creates_are_looked_for_at_the_same_time(replicate_emulator: Emulator) -> None:
-    replicate_emulator.faults.add("lost_reply", **CREATE, times=3)
-    replicate_emulator.faults.add("delay", method="GET", path="/predictions$", times=3, seconds=2)
+async def test_lost_creates_are_looked_for_at_the_same_time(account: LocalAccount) -> None:
+    account.faults.add("lost_reply", **CREATE, times=3)
+    account.faults.add("delay", method="GET", path="/predictions$", times=3, seconds=30)
 
     await asyncio.gather(
         *(acreate_prediction.fn("emulator/timer", {"prompt": f"{number}"}) for number in range(3))
     )
 
-    lists = [one.time for one in replicate_emulator.requests.matching("GET", "/v1/predictions")]
+    lists = [one.time for one in account.traffic.matching("GET", "/v1/predictions")]
     assert len(lists) == 3
-    assert max(lists) - min(lists) < 2
+    assert max(lists) - min(lists) < 1
 
 
 async def test_a_lost_create_does_not_end_up_with_what_an_equal_one_was_making(
-    still: Emulator, impatient: None
+    account: LocalAccount,
 ) -> None:
-    still.faults.add("late_reply", **CREATE, seconds=1)
-    still.faults.add("error_page", **CREATE, seconds=0.3)
+    account.faults.add("late_reply", **CREATE, seconds=10)
+    account.faults.add("error_page", **CREATE, seconds=3)
 
     found = await asyncio.gather(
         *(acreate_prediction.fn("emulator/timer", {"seconds": 9}) for _ in range(2))
     )
 
-    assert {one.id for one in found} == {one.id for one in still.predictions}
-    assert len(still.predictions) == 2
+    assert {one.id for one in found} == {one.id for one in account.predictions}
+    assert len(account.predictions) == 2
 
 
-def test_a_list_of_many_pages_with_aborted_predictions_is_searched(
-    still: Emulator, eventually: Callable[[Callable[[], Any]], None]
+async def test_a_list_of_many_pages_with_aborted_predictions_is_searched(
+    account: LocalAccount,
 ) -> None:
-    create_prediction.fn("emulator/timer", {"queue_seconds": 99}, cancel_after=5)
-    still.clock.advance(6)
-    still.faults.add("lost_reply", **CREATE)
-    still.faults.add("error_page", path="/v1/predictions$", method="GET", times=None)
-    with ThreadPoolExecutor() as pool:
-        finder = pool.submit(create_prediction.fn, "emulator/timer", {"seconds": 9})
-        eventually(lambda: still.requests.matching("GET", "/v1/predictions"))
-        newer = {create_prediction.fn("emulator/timer", {"seconds": 8}).id for _ in range(101)}
+    await acreate_prediction.fn("emulator/timer", {"queue_seconds": 99}, cancel_after=5)
+    await asyncio.sleep(6)
+    account.faults.add("lost_reply", **CREATE)
+    account.faults.add("error_page", path="/v1/predictions$", method="GET", times=None)
+    finding = asyncio.create_task(acreate_prediction.fn("emulator/timer", {"seconds": 9}))
+    await asyncio.sleep(1)
+    made = [acreate_prediction.fn("emulator/timer", {"seconds": 8}) for _ in range(101)]
+    newer = {one.id for one in await asyncio.gather(*made)}
 
-        still.faults.clear()
-        adopted = finder.result()
+    account.faults.clear()
+    adopted = await finding
 
-    assert still.predictions[adopted.id].input == {"seconds": 9}
+    assert account.predictions[adopted.id].input == {"seconds": 9}
     assert adopted.id not in newer
-    assert "aborted" in {one.status for one in still.predictions}
-    assert "&cursor=" in still.requests.matching("GET", "/v1/predictions")[-1].query
+    assert "aborted" in {one.status for one in account.predictions}
+    assert "&cursor=" in account.traffic.matching("GET", "/v1/predictions")[-1].query
 
 
-def test_a_create_whose_every_reply_is_lost_stops_after_three(
-    replicate_emulator: Emulator, impatient: None
-) -> None:
-    replicate_emulator.faults.add("reset", **CREATE, times=None)
+async def test_a_create_whose_every_reply_is_lost_stops_after_three(account: LocalAccount) -> None:
+    account.faults.add("reset", **CREATE, times=None)
 
     with pytest.raises(UncertainCreateError, match=r"tried 3 times.*no such prediction is listed"):
-        create_prediction.fn("emulator/timer", {})
-    assert creates(replicate_emulator) == 3
+        await acreate_prediction.fn("emulator/timer", {})
+    assert account.requests["create"] == 3
 
 
-def test_a_create_is_not_sent_again_while_it_cannot_be_looked_for(
-    still: Emulator, impatient: None
+async def test_a_create_is_not_sent_again_while_it_cannot_be_looked_for(
+    account: LocalAccount,
 ) -> None:
-    still.faults.add("lost_reply", **CREATE)
-    still.faults.add("error_page", method="GET", path="/v1/predictions$", times=None)
+    account.faults.add("lost_reply", **CREATE)
+    account.faults.add("error_page", method="GET", path="/v1/predictions$", times=None)
 
     with pytest.raises(UncertainCreateError, match=r"was lost .* can't be looked for: .*502"):
-        create_prediction.fn("emulator/timer", {"seconds": 9})
-    assert creates(still) == 1
+        await acreate_prediction.fn("emulator/timer", {"seconds": 9})
+    assert account.requests["create"] == 1
 
 
 @pytest.mark.parametrize("prefix", ["", "/gateway"])

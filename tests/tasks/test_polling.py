@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
+from itertools import pairwise
 from typing import Any
 
+import httpx
 import pytest
-import replicate
+from benchmarks.local_account import TOKEN, URL, LocalAccount, Network
 
 from prefect_replicate import (
     PollPolicy,
     Prediction,
+    acreate_prediction,
     await_for_prediction,
     create_prediction,
     wait_for_prediction,
@@ -21,32 +25,15 @@ from prefect_replicate import (
 from prefect_replicate.emulator import Emulator
 from prefect_replicate.exceptions import PredictionCanceledError
 
-NEVER = 1000.0
-RARE = PollPolicy(min_interval=60, max_interval=60)
+SECONDS = 60.0
+RARE = PollPolicy(min_interval=600, max_interval=600)
 LONG_AGO = datetime(2020, 1, 1, tzinfo=timezone.utc)
 Eventually = Callable[[Callable[[], Any]], None]
 
 
-def created(count: int, **input: Any) -> list[Prediction]:
-    return [
-        create_prediction.fn("emulator/timer", {"seconds": NEVER, **input}) for _ in range(count)
-    ]
-
-
-def pages(emulator: Emulator) -> int:
-    return sum(one.path == "/v1/predictions" for one in emulator.requests.matching("GET"))
-
-
-def single_looks(emulator: Emulator) -> int:
-    return len(emulator.requests.matching("GET", "/v1/predictions/"))
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    async def poll() -> None:
-        while not condition():  # noqa: ASYNC110 it comes to hold in another thread
-            await asyncio.sleep(0.01)
-
-    await asyncio.wait_for(poll(), 30)
+async def created(count: int, **input: Any) -> list[Prediction]:
+    given = {"seconds": SECONDS, **input}
+    return [await acreate_prediction.fn("emulator/timer", given) for _ in range(count)]
 
 
 def waits(
@@ -58,152 +45,154 @@ def waits(
     ]
 
 
-async def test_many_waits_take_few_requests(still: Emulator) -> None:
-    predictions: list[Prediction] = []
-    for _ in range(150):
-        predictions += created(1)
-        still.clock.advance(0.1)  # 600 creates a minute, which is Replicate's limit
-    running = waits(predictions, PollPolicy())
+async def test_many_waits_take_few_requests(account: LocalAccount) -> None:
+    predictions = await created(105)
 
-    await until(lambda: pages(still) > 10)
-    looked = single_looks(still)
-    still.clock.advance(NEVER)
-    done = await asyncio.gather(*running)
+    done = await asyncio.gather(*waits(predictions, PollPolicy()))
 
     assert all(one.is_succeeded for one in done)
-    assert looked < 150  # of some 1500, if each of ten pages were looks of 150
-    assert single_looks(still) < 300  # each result is fetched singly, with its log
+    assert account.requests["list"] == 107  # of two pages at a time, for a minute
+    assert account.requests["get"] == 105  # each result once, with its log
 
 
-async def test_one_wait_looks_singly(still: Emulator, quick: PollPolicy) -> None:
-    running = waits(created(1), quick)
+async def test_one_wait_looks_singly(account: LocalAccount) -> None:
+    await asyncio.gather(*waits(await created(1), PollPolicy()))
 
-    await until(lambda: single_looks(still) > 5)
-    still.clock.advance(NEVER)
-    await asyncio.gather(*running)
-
-    assert pages(still) == 0
+    assert account.requests["get"] == 27
+    assert account.requests["list"] == 0
 
 
-async def test_a_page_brings_news_to_those_that_are_not_due(still: Emulator) -> None:
-    seen: list[str] = []
-    running = waits(created(4, queue_seconds=10), on_update=lambda one: seen.append(one.status))
+async def test_a_page_brings_news_to_those_that_are_not_due(account: LocalAccount) -> None:
+    loop, seen = asyncio.get_running_loop(), dict[str, dict[str, float]]()
+    predictions = await created(4, queue_seconds=10)
 
-    still.clock.advance(20)
-    await until(lambda: seen.count("processing") == 4)
-    await until(lambda: pages(still) > 3)
-    still.clock.advance(NEVER)
-    done = await asyncio.gather(*running)
+    def note(prediction: Prediction) -> None:
+        seen.setdefault(prediction.status, {}).setdefault(prediction.id, loop.time())
+
+    done = await asyncio.gather(*waits(predictions, on_update=note))
 
     assert [one.output is not None for one in done] == [True] * 4
-    assert sorted(seen) == ["processing"] * 4 + ["starting"] * 4 + ["succeeded"] * 4
+    assert {status: len(ids) for status, ids in seen.items()} == {
+        "starting": 4,
+        "processing": 4,
+        "succeeded": 4,
+    }
+    assert max(seen["processing"].values()) - min(seen["starting"].values()) < 12
+    assert account.requests["get"] == 4
 
 
-async def test_a_canceled_wait_leaves_the_others(still: Emulator) -> None:
-    predictions = created(5)
+async def test_a_canceled_wait_leaves_the_others(account: LocalAccount) -> None:
+    predictions = await created(5)
     first, *others = waits(predictions)
-    await until(lambda: pages(still))
+    await asyncio.sleep(5)
 
     first.cancel()
     await asyncio.wait([first])
-    still.clock.advance(NEVER)
     done = await asyncio.gather(*others)
 
-    assert still.predictions[predictions[0].id].status == "canceled"
+    assert account.predictions[predictions[0].id].status == "canceled"
     assert all(one.is_succeeded for one in done)
-    assert still.predictions.cancel_requests == 1
+    assert account.predictions.cancel_requests == 1
 
 
 async def test_an_outage_is_one_back_off_for_all(
-    still: Emulator, caplog: pytest.LogCaptureFixture
+    account: LocalAccount, caplog: pytest.LogCaptureFixture
 ) -> None:
-    running = waits(created(40), PollPolicy())
-    await until(lambda: pages(still))
+    running = waits(await created(40), PollPolicy())
+    await asyncio.sleep(10)
 
-    still.faults.add("error_page", method="GET", times=None)
-    before = len(still.requests)
-    await until(lambda: len(still.requests) - before >= 4)
-    still.faults.clear()
-    still.clock.advance(NEVER)
+    account.faults.add("error_page", method="GET", times=None)
+    await asyncio.sleep(30)
+    account.faults.clear()
     done = await asyncio.gather(*running)
 
-    failed = [one for one in still.requests if one.status == 502]
-    assert len(failed) < 15
+    failed = [one.time for one in account.traffic if one.status == 502]
     assert len(done) == 40
+    assert len(failed) == 8
+    assert max(failed) - min(failed) > 25
     assert len([line for line in caplog.messages if line.startswith("A look at")]) == 1
 
 
-async def test_a_list_that_fails_is_done_without(still: Emulator, quick: PollPolicy) -> None:
-    still.faults.add("error_page", method="GET", path="/predictions$", times=None)
-    running = waits(created(5), quick)
+async def test_a_list_that_fails_is_done_without(account: LocalAccount) -> None:
+    account.faults.add("error_page", method="GET", path="/predictions$", times=None)
 
-    await until(lambda: single_looks(still) > 20)
-    still.clock.advance(NEVER)
+    await asyncio.gather(*waits(await created(5), PollPolicy()))
 
-    assert len(await asyncio.gather(*running)) == 5
-    assert pages(still) < 10
+    assert account.requests["list"] == 5
+    assert account.requests["get"] == 130
+    assert longer_each_time(account)
 
 
-async def test_pages_that_repeat_images_are_done_without(
-    still: Emulator, quick: PollPolicy
-) -> None:
-    running = waits(created(5, prompt="i" * 250_000), quick)
+async def test_pages_that_repeat_images_are_done_without(account: LocalAccount) -> None:
+    await asyncio.gather(*waits(await created(5, prompt="i" * 250_000), PollPolicy()))
 
-    await until(lambda: single_looks(still) > 20)
-    still.clock.advance(NEVER)
+    assert account.requests["list"] == 5
+    assert account.requests["get"] == 125
+    assert longer_each_time(account)
 
-    assert len(await asyncio.gather(*running)) == 5
-    assert pages(still) < 10
+
+def longer_each_time(account: LocalAccount) -> bool:
+    """Whether the pauses between the pages grew."""
+    pages = [one.time for one in account.traffic.matching("GET") if one.path == "/v1/predictions"]
+    pauses = [later - earlier for earlier, later in pairwise(pages)]
+    return all(longer > shorter for shorter, longer in pairwise(pauses))
 
 
 def test_waits_of_several_threads_and_loops_share_the_poller(
-    still: Emulator, eventually: Eventually
+    still: Emulator, quick: PollPolicy, eventually: Eventually
 ) -> None:
-    one, two, three = created(3)
+    one, two, three = (
+        create_prediction.fn("emulator/timer", {"seconds": SECONDS}) for _ in range(3)
+    )
+    seen: Counter[str] = Counter()
+    options: dict[str, Any] = {"policy": quick, "on_update": lambda one: seen.update([one.id])}
     functions: list[Callable[[], Any]] = [
-        lambda: wait_for_prediction.fn(one, policy=RARE),
-        lambda: asyncio.run(await_for_prediction.fn(two, policy=RARE)),
-        lambda: asyncio.run(await_for_prediction.fn(three, policy=RARE)),
+        lambda: wait_for_prediction.fn(one, **options),
+        lambda: asyncio.run(await_for_prediction.fn(two, **options)),
+        lambda: asyncio.run(await_for_prediction.fn(three, **options)),
     ]
     threads = [threading.Thread(target=function) for function in functions]
 
     for thread in threads:
         thread.start()
-    eventually(lambda: pages(still) > 2)  # three make a page worthwhile, fewer don't
-    still.clock.advance(NEVER)
+    eventually(lambda: len(seen) == 3 and min(seen.values()) > 1)  # first, as it was made
+    still.requests.clear()
+    eventually(lambda: len(still.requests) >= 2)
+    paths = {one.path for one in still.requests}
+    still.clock.advance(SECONDS)
     for thread in threads:
         thread.join(20)
 
+    assert paths == {"/v1/predictions"}  # with a poller of its own, each would look singly
     assert not any(thread.is_alive() for thread in threads)
 
 
-async def test_others_on_the_account_are_no_hindrance(still: Emulator) -> None:
-    client = replicate.Client(api_token=still.token, base_url=still.base_url)
+async def test_others_on_the_account_are_no_hindrance(account: LocalAccount) -> None:
+    headers, path = {"Authorization": f"Bearer {TOKEN}"}, "/v1/models/emulator/timer/predictions"
     ours: list[Prediction] = []
-    for _ in range(12):
-        still.clock.advance(0.2)
-        ours += created(1)
-        for _ in range(2):
-            client.predictions.create(model="emulator/timer", input={"seconds": NEVER})
-    running = waits(ours)
+    async with httpx.AsyncClient(
+        base_url=URL, headers=headers, transport=Network(account, seed=2)
+    ) as others:
+        for _ in range(12):
+            ours += await created(1)
+            for _ in range(2):
+                await others.post(path, json={"input": {"seconds": SECONDS}})
 
-    await until(lambda: pages(still) > 3)
-    still.clock.advance(NEVER)
+    done = await asyncio.gather(*waits(ours))
 
-    assert all(one.is_succeeded for one in await asyncio.gather(*running))
-    assert single_looks(still) < 24
+    assert len(account.predictions) == 36
+    assert all(one.is_succeeded for one in done)
+    assert account.requests["get"] == 12
 
 
-async def test_one_that_its_page_does_not_show_is_asked_for_singly(
-    still: Emulator, quick: PollPolicy
-) -> None:
-    misplaced = [one.model_copy(update={"created_at": LONG_AGO}) for one in created(3)]
-    running = waits(misplaced, quick, timeout=None)
+async def test_one_that_its_page_does_not_show_is_asked_for_singly(account: LocalAccount) -> None:
+    misplaced = [one.model_copy(update={"created_at": LONG_AGO}) for one in await created(3)]
 
-    await until(lambda: pages(still) and single_looks(still) >= 3)
-    still.clock.advance(NEVER)
+    done = await asyncio.gather(*waits(misplaced, PollPolicy(), timeout=None))
 
-    assert all(one.is_succeeded for one in await asyncio.gather(*running))
+    assert all(one.is_succeeded for one in done)
+    assert account.requests["list"] == 63
+    assert account.requests["get"] == 65
 
 
 async def test_a_page_with_items_that_make_no_sense_is_read_all_the_same(

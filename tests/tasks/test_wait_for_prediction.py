@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
+from itertools import pairwise
 from typing import Any
 
 import pytest
+from benchmarks.local_account import LocalAccount
 
 from prefect_replicate import (
     PollPolicy,
     Prediction,
+    acreate_prediction,
     await_for_prediction,
     cancel_prediction,
     create_prediction,
@@ -115,47 +120,37 @@ def test_an_unknown_status_is_waited_through(scripted: Any, quick: PollPolicy) -
 
 
 @pytest.mark.parametrize("kind", ["reset", "error_page", "error_text", "html", "malformed"])
-def test_failed_looks_do_not_lose_the_prediction(
-    still: Emulator, running: Prediction, impatient: None, quick: PollPolicy, kind: Any
+async def test_failed_looks_do_not_lose_the_prediction(account: LocalAccount, kind: Any) -> None:
+    account.faults.add(kind, **POLL, times=3)
+    created = await acreate_prediction.fn("emulator/timer", {"seconds": 60})
+
+    assert (await await_for_prediction.fn(created)).is_succeeded
+    assert not account.faults.pending
+    assert account.predictions.cancel_requests == 0
+
+
+async def test_a_look_that_stays_impossible_ends_the_wait_and_leaves_the_prediction(
+    account: LocalAccount,
 ) -> None:
-    still.faults.add(kind, **POLL, times=3)
-    seen: list[str] = []
-
-    def note(prediction: Prediction) -> None:
-        seen.append(prediction.status)
-        if not still.faults.pending:
-            still.clock.advance(NEVER)
-
-    assert wait_for_prediction.fn(running, policy=quick, on_update=note).is_succeeded
-    assert still.predictions.cancel_requests == 0
-
-
-def test_a_look_that_stays_impossible_ends_the_wait_and_leaves_the_prediction(
-    still: Emulator, running: Prediction, impatient: None
-) -> None:
-    still.faults.add("reset", **POLL, times=None)
-    policy = PollPolicy(min_interval=0.01, max_interval=0.01, failure_budget=0.1)
+    account.faults.add("reset", **POLL, times=None)
+    created = await acreate_prediction.fn("emulator/timer", {"seconds": NEVER})
 
     with pytest.raises(APIUnreachableError, match=r"last seen .* may still run") as lost:
-        wait_for_prediction.fn(running, policy=policy)
+        await await_for_prediction.fn(created)
 
-    assert running.id in str(lost.value)
-    assert len(still.predictions.live()) == 1
+    assert created.id in str(lost.value)
+    assert asyncio.get_running_loop().time() > PollPolicy().failure_budget
+    assert len(account.predictions.live()) == 1
 
 
-def test_failures_that_are_not_consecutive_do_not_add_up(
-    still: Emulator, running: Prediction, impatient: None
-) -> None:
-    policy = PollPolicy(min_interval=0.05, max_interval=0.05, failure_budget=0.1)
+async def test_failures_that_are_not_consecutive_do_not_add_up(account: LocalAccount) -> None:
+    policy = PollPolicy(min_interval=1, max_interval=1, failure_budget=2)
     for nth in range(1, 16, 2):
-        still.faults.add("reset", **POLL, nth=nth)
-    looks: list[str] = []
+        account.faults.add("reset", **POLL, nth=nth)
+    created = await acreate_prediction.fn("emulator/timer", {"seconds": 60})
 
-    def note(_: Prediction) -> None:
-        looks.append("seen")
-        still.clock.advance(NEVER if len(looks) == 8 else 0)
-
-    assert wait_for_prediction.fn(running, policy=policy, on_update=note).is_succeeded
+    assert (await await_for_prediction.fn(created, policy=policy)).is_succeeded
+    assert not account.faults.pending
 
 
 def test_a_prediction_that_is_unknown_is_not_looked_at_for_ever(
@@ -168,14 +163,12 @@ def test_a_prediction_that_is_unknown_is_not_looked_at_for_ever(
     assert lost.value.status == 404
 
 
-def test_a_token_that_is_revoked_while_waiting_is_said(
-    still: Emulator, running: Prediction
-) -> None:
-    still.faults.add("unauthenticated", **POLL, times=None)
-    policy = PollPolicy(min_interval=0.01, max_interval=0.02, failure_budget=0.1)
+async def test_a_token_that_is_revoked_while_waiting_is_said(account: LocalAccount) -> None:
+    account.faults.add("unauthenticated", **POLL, times=None)
+    created = await acreate_prediction.fn("emulator/timer", {"seconds": NEVER})
 
     with pytest.raises(ConfigurationError, match=r"rejected the API token.*a retry continues"):
-        wait_for_prediction.fn(running, policy=policy)
+        await await_for_prediction.fn(created)
 
 
 def test_a_token_that_never_was_good_is_said_at_once(still: Emulator, running: Prediction) -> None:
@@ -185,36 +178,35 @@ def test_a_token_that_never_was_good_is_said_at_once(still: Emulator, running: P
         wait_for_prediction.fn(running.id)
 
 
-def test_one_refused_token_does_not_lose_the_prediction(
-    still: Emulator, running: Prediction, quick: PollPolicy
+async def test_one_refused_token_does_not_lose_the_prediction(account: LocalAccount) -> None:
+    account.faults.add("unauthenticated", **POLL)
+    created = await acreate_prediction.fn("emulator/timer", {"seconds": 60})
+
+    assert (await await_for_prediction.fn(created)).is_succeeded
+    assert not account.faults.pending
+
+
+async def test_on_timeout_the_prediction_is_canceled_and_the_error_says_so(
+    account: LocalAccount,
 ) -> None:
-    still.faults.add("unauthenticated", **POLL)
+    created = await acreate_prediction.fn("emulator/timer", {"seconds": NEVER})
 
-    done = wait_for_prediction.fn(
-        running, policy=quick, on_update=lambda _: still.clock.advance(600) and None
-    )
-
-    assert done.is_succeeded
-
-
-def test_on_timeout_the_prediction_is_canceled_and_the_error_says_so(
-    still: Emulator, running: Prediction, quick: PollPolicy
-) -> None:
     with pytest.raises(
-        TimeoutError, match=r"timeout 0.2 s\); canceled, stopped after 0.0 s\."
+        TimeoutError, match=r"timeout 30 s\); canceled, stopped after 30.\d s\."
     ) as timeout:
-        wait_for_prediction.fn(running, timeout=0.2, policy=quick)
+        await await_for_prediction.fn(created, timeout=30)
 
     assert isinstance(timeout.value, PredictionTimeoutError)
     assert timeout.value.prediction.status == "canceled"
-    assert still.predictions.live() == []
+    assert account.predictions.live() == []
 
 
-def test_a_timeout_does_not_wait_for_the_next_look(still: Emulator, running: Prediction) -> None:
-    slow = PollPolicy(min_interval=60, max_interval=60)
+async def test_a_timeout_does_not_wait_for_the_next_look(account: LocalAccount) -> None:
+    slow = PollPolicy(min_interval=600, max_interval=600)
+    created = await acreate_prediction.fn("emulator/timer", {"seconds": NEVER})
 
-    with pytest.raises(PredictionTimeoutError, match=r"timeout 0.2 s"):
-        wait_for_prediction.fn(running, timeout=0.2, policy=slow)
+    with pytest.raises(PredictionTimeoutError, match=r"not done 30 s after .*timeout 30 s"):
+        await await_for_prediction.fn(created, timeout=30, policy=slow)
 
 
 @pytest.mark.parametrize(
@@ -222,34 +214,39 @@ def test_a_timeout_does_not_wait_for_the_next_look(still: Emulator, running: Pre
     [
         (
             {"queue_seconds": NEVER},
-            {"queue_timeout": 0.2},
-            "still queued after .*queue_timeout 0.2",
+            {"queue_timeout": 20},
+            "still queued after 20 s.*queue_timeout 20",
         ),
-        ({"seconds": NEVER}, {"run_timeout": 0.2}, "still running after .*run_timeout 0.2 s"),
+        (
+            {"seconds": NEVER},
+            {"run_timeout": 20},
+            "still running after 20 s.*run_timeout 20 s",
+        ),
     ],
 )
-@pytest.mark.parametrize("interval", [0.01, 60.0])
-def test_queue_and_run_have_their_own_limits(
-    still: Emulator, asked: dict[str, float], limit: dict[str, float], said: str, interval: float
+@pytest.mark.parametrize("interval", [1.0, 600.0])
+async def test_queue_and_run_have_their_own_limits(
+    account: LocalAccount,
+    asked: dict[str, float],
+    limit: dict[str, float],
+    said: str,
+    interval: float,
 ) -> None:
     policy = PollPolicy(min_interval=interval, max_interval=interval, **limit)
-    created = create_prediction.fn("emulator/timer", asked)
+    created = await acreate_prediction.fn("emulator/timer", asked)
 
     with pytest.raises(PredictionTimeoutError, match=said):
-        wait_for_prediction.fn(created, policy=policy)
-    assert still.predictions.live() == []
+        await await_for_prediction.fn(created, policy=policy)
+    assert account.predictions.live() == []
 
 
-def test_a_queue_limit_does_not_count_the_run(still: Emulator) -> None:
-    policy = PollPolicy(min_interval=0.01, max_interval=0.02, queue_timeout=0.1)
-    running = create_prediction.fn("emulator/timer", {"seconds": NEVER})
-    looks = iter(range(1000))
+async def test_a_queue_limit_does_not_count_the_run(account: LocalAccount) -> None:
+    asked = {"queue_seconds": 10, "seconds": 60}
+    created = await acreate_prediction.fn("emulator/timer", asked)
 
-    def note(_: Prediction) -> None:
-        if next(looks) == 20:  # by then the limit has passed
-            still.clock.advance(NEVER)
+    done = await await_for_prediction.fn(created, policy=PollPolicy(queue_timeout=20))
 
-    assert wait_for_prediction.fn(running, policy=policy, on_update=note).is_succeeded
+    assert done.is_succeeded
 
 
 def test_the_time_counts_from_the_creation(still: Emulator, quick: PollPolicy) -> None:
@@ -270,25 +267,24 @@ def test_the_run_limit_counts_from_the_start_that_replicate_states(
         wait_for_prediction.fn(aged, timeout=None, policy=policy)
 
 
-def test_a_result_that_comes_at_the_last_moment_is_kept(
-    still: Emulator, running: Prediction, quick: PollPolicy
-) -> None:
-    still.faults.add("delay", method="POST", path="/cancel$", seconds=0.3)
-    done_meanwhile = threading.Timer(0.25, still.clock.advance, [NEVER])
+async def test_a_result_that_comes_at_the_last_moment_is_kept(account: LocalAccount) -> None:
+    account.faults.add("delay", method="POST", path="/cancel$", seconds=5)
+    created = await acreate_prediction.fn("emulator/timer", {"seconds": 30})
 
-    done_meanwhile.start()
-    done = wait_for_prediction.fn(running, timeout=0.1, policy=quick)
+    done = await await_for_prediction.fn(created, timeout=28)
 
     assert done.is_succeeded
+    assert account.predictions.cancel_requests == 1
 
 
-def test_a_timeout_whose_cancel_fails_says_that_it_may_still_run(
-    still: Emulator, running: Prediction, impatient: None, quick: PollPolicy
+async def test_a_timeout_whose_cancel_fails_says_that_it_may_still_run(
+    account: LocalAccount,
 ) -> None:
-    still.faults.add("error_page", method="POST", path="/cancel$", times=None)
+    account.faults.add("error_page", method="POST", path="/cancel$", times=None)
+    created = await acreate_prediction.fn("emulator/timer", {"seconds": NEVER})
 
     with pytest.raises(PredictionTimeoutError, match="may still run, until its deadline: htt"):
-        wait_for_prediction.fn(running, timeout=0.1, policy=quick)
+        await await_for_prediction.fn(created, timeout=30)
 
 
 def test_each_look_is_told_in_the_callers_thread(
@@ -298,7 +294,7 @@ def test_each_look_is_told_in_the_callers_thread(
 
     def note(prediction: Prediction) -> None:
         seen.append((prediction.status, threading.current_thread()))
-        if len(seen) == 5:
+        if len(seen) == 3:
             still.clock.advance(NEVER)
 
     wait_for_prediction.fn(running, policy=quick, on_update=note)
@@ -329,45 +325,43 @@ def test_on_update_may_call_tasks_itself(
         wait_for_prediction.fn(running, policy=quick, on_update=cancel_prediction.fn)
 
 
-def test_the_models_log_is_forwarded_each_line_once(
-    replicate_emulator: Emulator, quick: PollPolicy, caplog: pytest.LogCaptureFixture
+async def test_the_models_log_is_forwarded_each_line_once(
+    account: LocalAccount, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "prefect_replicate")
-    created = create_prediction.fn("emulator/timer", {"seconds": 0.3, "log_lines": 6})
+    created = await acreate_prediction.fn("emulator/timer", {"seconds": 60, "log_lines": 6})
 
-    wait_for_prediction.fn(created, policy=quick)
+    await await_for_prediction.fn(created)
 
     forwarded = [line for line in caplog.messages if line.startswith("[emulator/timer]")]
     assert forwarded == [f"[emulator/timer] line {number} of 6" for number in range(1, 7)]
 
 
-def test_a_state_is_logged_when_it_changes(
-    replicate_emulator: Emulator, quick: PollPolicy, caplog: pytest.LogCaptureFixture
+async def test_a_state_is_logged_when_it_changes(
+    account: LocalAccount, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "prefect_replicate")
-    created = create_prediction.fn("emulator/timer", {"queue_seconds": 0.1, "seconds": 0.1})
+    asked = {"queue_seconds": 30, "seconds": 30}
+    created = await acreate_prediction.fn("emulator/timer", asked)
 
-    wait_for_prediction.fn(created, policy=quick)
+    await await_for_prediction.fn(created)
 
     states = [line.rpartition(" ")[2] for line in caplog.messages if " is " in line]
     assert states == ["starting", "processing", "succeeded"]
 
 
-def test_looks_get_rarer_and_frequent_again_when_the_state_changes(
-    still: Emulator,
+async def test_looks_get_rarer_and_frequent_again_when_the_state_changes(
+    account: LocalAccount,
 ) -> None:
-    policy = PollPolicy(min_interval=0.01, max_interval=60, factor=3, jitter=0)
-    created = create_prediction.fn("emulator/timer", {"queue_seconds": 10, "seconds": NEVER})
-    looks: list[int] = []
+    policy = PollPolicy(min_interval=1, max_interval=60, factor=3, jitter=0)
+    asked = {"queue_seconds": 10, "seconds": 100}
+    created = await acreate_prediction.fn("emulator/timer", asked)
 
-    def note(prediction: Prediction) -> None:
-        looks.append(1)
-        still.clock.advance({3: 10, 7: NEVER}.get(len(looks), 0))
+    await await_for_prediction.fn(created, policy=policy)
 
-    wait_for_prediction.fn(created, policy=policy, on_update=note)
-
-    # Without the reset, the seventh look would come after 0.01 · 3⁶ = 7 s.
-    assert len(looks) == 8
+    looks = [one.time for one in account.traffic.matching("GET", created.id)]
+    pauses = [round(later - earlier) for earlier, later in pairwise(looks)]
+    assert pauses == [3, 9, 1, 3, 9, 27, 60]
 
 
 async def test_the_async_twin_waits_too(replicate_emulator: Emulator, quick: PollPolicy) -> None:
@@ -385,18 +379,13 @@ async def test_the_async_twin_waits_too(replicate_emulator: Emulator, quick: Pol
 def test_many_waits_share_one_connection_pool(
     replicate_emulator: Emulator, quick: PollPolicy
 ) -> None:
-    ids = [create_prediction.fn("emulator/timer", {"seconds": 0.2}).id for _ in range(20)]
-    results: list[Prediction] = []
-    threads = [
-        threading.Thread(target=lambda one=one: results.append(wait_for_prediction.fn(one)))
-        for one in ids
-    ]
+    def create_and_wait(_: int) -> Prediction:
+        created = create_prediction.fn("emulator/timer", {"seconds": 0.1})
+        return wait_for_prediction.fn(created, policy=quick)
 
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(6) as threads:
+        results = list(threads.map(create_and_wait, range(6)))
 
     engines = [one for one in threading.enumerate() if one.name == "prefect-replicate"]
-    assert {one.id for one in results} == set(ids)
+    assert {one.id for one in results} == {one.id for one in replicate_emulator.predictions}
     assert len(engines) == 1
