@@ -175,6 +175,13 @@ def still(replicate_emulator: Emulator) -> Emulator:
 
 
 @pytest.fixture
+def connects_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prefect's client tries to connect four times, and httpcore sleeps in between."""
+    for one in ("_sync", "_async"):
+        monkeypatch.setattr(f"httpcore.{one}.connection.RETRIES_BACKOFF_FACTOR", 0.0)
+
+
+@pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give up after one attempt, and look for lost creates without a pause."""
     from prefect_replicate.api import connection

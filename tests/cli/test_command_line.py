@@ -86,6 +86,7 @@ def test_a_missing_prefect_server_is_told_in_one_line(command: Command, name: st
     assert "PREFECT_API_URL is not set" in err
 
 
+@pytest.mark.usefixtures("connects_at_once")
 @pytest.mark.parametrize("name", ["orphans", "limits"])
 def test_an_unreachable_prefect_server_is_told_in_one_line(command: Command, name: str) -> None:
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:1/api"}):

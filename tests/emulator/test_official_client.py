@@ -36,6 +36,7 @@ def test_a_video_is_created_awaited_and_downloaded(
     client: replicate.Client, replicate_emulator: Emulator
 ) -> None:
     replicate_emulator.clock.speed = 100
+    client.poll_interval = 0.05
     created = client.models.predictions.create(
         "bytedance/seedance-1-lite", input={"prompt": "a red fox", "duration": 2}
     )

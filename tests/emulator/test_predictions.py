@@ -1,7 +1,10 @@
+from contextlib import closing
 from typing import Any
 
 import httpx
 import pytest
+from benchmarks.local_account import TOKEN, URL, LocalAccount, Network
+from benchmarks.virtual_time import VirtualTimeLoop
 
 from prefect_replicate.emulator import Emulator
 
@@ -102,14 +105,22 @@ def test_waiting_returns_output_while_the_status_lags(api: httpx.Client) -> None
     assert read(api, body)["output"].startswith("http://")
 
 
-def test_waiting_ends_with_whatever_there_is(api: httpx.Client, still: Emulator) -> None:
-    still.behave(pending_create_status=202)
+def test_waiting_ends_with_whatever_there_is() -> None:
     body = {"version": OFFICIAL, "input": {"seconds": 60}}
+    headers = {"authorization": f"Bearer {TOKEN}", "prefer": "wait=20"}
 
-    reply = api.post("/predictions", json=body, headers={"prefer": "wait=1"})
+    async def post(account: LocalAccount) -> httpx.Response:
+        async with httpx.AsyncClient(transport=Network(account, seed=1), timeout=60) as client:
+            return await client.post(f"{URL}/v1/predictions", json=body, headers=headers)
+
+    with closing(VirtualTimeLoop()) as loop, loop.as_the_time_of_day():
+        account = LocalAccount()
+        account.behave(pending_create_status=202)
+        reply = loop.run_until_complete(post(account))
 
     assert reply.status_code == 202
     assert "output" not in reply.json()
+    assert 20 < loop.time() < 21
 
 
 def test_the_deadline_aborts_what_has_not_started(api: httpx.Client, still: Emulator) -> None:

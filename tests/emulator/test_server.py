@@ -1,4 +1,5 @@
 import io
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ import httpx
 import pytest
 
 import prefect_replicate.emulator as emulator_package
-from prefect_replicate.emulator import Behaviour, Emulator
+from prefect_replicate.emulator import Behaviour, Emulator, serve
 from prefect_replicate.emulator.serving import print_greeting
 
 # The package around the emulator imports Prefect, which takes seconds and is not the matter here.
@@ -115,16 +116,30 @@ def run(code: str) -> "subprocess.Popen[str]":
     )
 
 
+def _serve(pipe: int) -> None:
+    os.dup2(pipe, sys.__stderr__.fileno())
+    with open(pipe, "w") as out:
+        serve(0, out=out)
+
+
+# A new interpreter would take a second for its imports.
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_without_a_traceback(number: signal.Signals) -> None:
-    with run("from prefect_replicate.emulator import serve; serve(0)") as process:
-        assert process.stdout is not None
-        while "Ctrl-C" not in process.stdout.readline():
-            assert process.poll() is None
-        process.send_signal(number)
-        _, errors = process.communicate(timeout=10)
+    reading, writing = os.pipe()
+    process = multiprocessing.get_context("fork").Process(
+        target=_serve, args=(writing,), daemon=True
+    )
 
-    assert (process.returncode, errors) == (0, "")
+    process.start()
+    os.close(writing)
+    with open(reading) as said:
+        while "Ctrl-C" not in (line := said.readline()):
+            assert line
+        os.kill(process.pid or 0, number)
+        process.join(10)
+
+        assert (process.exitcode, said.read()) == (0, "")
 
 
 def test_without_its_extra_it_names_the_extra() -> None:

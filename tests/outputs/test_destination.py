@@ -122,6 +122,7 @@ async def test_a_saved_block_is_named_by_its_slug(host, store, prediction, tmp_p
     assert file.location == str(tmp_path / "videos" / "abc123.txt")
 
 
+@pytest.mark.usefixtures("connects_at_once")
 @pytest.mark.parametrize(
     ("api", "reason"), [("", "Unable to find"), ("http://127.0.0.1:1", "ConnectError")]
 )
