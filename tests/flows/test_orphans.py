@@ -478,8 +478,8 @@ async def test_a_running_run_whose_heartbeat_has_stopped_is_dead(still: Emulator
     await emit("prefect.flow-run.heartbeat", run_of(state), datetime.now(timezone.utc))
 
     assert await sweep(dry_run=True) == []
-    await until(lambda: sweep(dry_run=True, silence=1.5))
-    [orphan] = await sweep(silence=1.5)
+    await until(lambda: sweep(dry_run=True, silence=0.9))
+    [orphan] = await sweep(silence=0.9)
 
     assert orphan.why.startswith("its flow run gave its last heartbeat ")
     assert (orphan.outcome, still.predictions.live()) == ("canceled", [])
