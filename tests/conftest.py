@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import random
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,18 +134,48 @@ def prefect_api(prefect_server: PrefectServer) -> Iterator[None]:
     Without heartbeats, whose thread a sync flow waits for at its end, for up to a second.
     """
     from prefect.context import _temporary_global_settings_context, get_settings_context
+    from prefect.logging.handlers import APILogHandler
     from prefect.settings import (
         PREFECT_API_URL,
+        PREFECT_CLIENT_MAX_RETRIES,
         PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
         temporary_settings,
     )
 
-    own = {PREFECT_API_URL: prefect_server.api_url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
+    own = {
+        PREFECT_API_URL: prefect_server.api_url,
+        PREFECT_CLIENT_MAX_RETRIES: 20,  # since they come soon
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+    }
     with (
         temporary_settings(own),
         # As Prefect's test harness does it, for threads that tests start.
         _temporary_global_settings_context(get_settings_context()),
+        _soon_retried(),
     ):
+        yield
+        APILogHandler().flush()  # or the process tries for a minute at its end, without the server
+
+
+@contextmanager
+def _soon_retried() -> Generator[None, None, None]:
+    """Let Prefect's client come again soon where SQLite was locked, instead of after 2, 4, 8 s.
+
+    So it is for several who delete artifacts at once: the server reads in that transaction before
+    it writes, which SQLite refuses at once if another has written meanwhile.
+    """
+    import httpx
+
+    send = httpx.AsyncHTTPTransport.handle_async_request
+
+    async def hurried(self: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
+        response = await send(self, request)
+        if response.status_code == httpx.codes.SERVICE_UNAVAILABLE:
+            response.headers.setdefault("Retry-After", f"{random.uniform(0.02, 0.2):.3f}")
+        return response
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", hurried)
         yield
 
 

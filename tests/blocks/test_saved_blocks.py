@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 from prefect import get_client
-from prefect.settings import PREFECT_API_URL
+from prefect.testing.cli import invoke_and_assert
 
 from prefect_replicate import PollPolicy, ReplicateCredentials, ReplicateModel, create_prediction
 from prefect_replicate.emulator import Emulator
@@ -75,17 +71,11 @@ def test_a_model_is_saved_with_its_credentials_and_limits(replicate_emulator: Em
 
 
 def test_the_blocks_are_registered_with_a_form_that_people_can_fill_in() -> None:
-    command = [str(Path(sys.executable).with_name("prefect")), "block", "register"]
-
-    done = subprocess.run(
-        [*command, "-m", "prefect_replicate"],
-        capture_output=True,
-        text=True,
-        env={"PATH": "", "PREFECT_API_URL": PREFECT_API_URL.value() or ""},
+    invoke_and_assert(
+        ["block", "register", "-m", "prefect_replicate"],
+        expected_output_contains="Successfully registered 2 blocks",
+        expected_code=0,
     )
-
-    assert done.returncode == 0, done.stderr
-    assert "Successfully registered 2 blocks" in " ".join(done.stdout.split())
 
 
 def test_the_forms_key_is_masked_and_asked_for() -> None:

@@ -1,19 +1,20 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
+from held import Hold
 from prefect import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.client.schemas.objects import Artifact
 from prefect.states import State
 
 from prefect_replicate import engine
-
-RECORD = "replicate-prediction"
+from prefect_replicate.emulator import Emulator
+from prefect_replicate.ledger import store
 
 
 @pytest.fixture(autouse=True)
@@ -69,4 +70,40 @@ def ledger_requests(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.fixture
 def records(artifacts: Artifacts) -> Callable[[State[Any]], list[dict[str, Any]]]:
     """The ledger's records of a run."""
-    return lambda state: [one.data for one in artifacts(state, RECORD)]
+    return lambda state: [one.data for one in artifacts(state, store.RECORD_TYPE)]
+
+
+@pytest.fixture
+def own_ledger(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ledger in which nothing is of other tests, on the server that they share."""
+    monkeypatch.setattr(store, "RECORD_TYPE", f"replicate-prediction-{uuid4()}")
+
+
+@pytest.fixture
+def no_prefect_api(monkeypatch: pytest.MonkeyPatch) -> str:
+    """An address where nobody listens, without the 1.5 s in which httpx tries to connect again."""
+    send = httpx.AsyncHTTPTransport.handle_async_request
+
+    async def refuse(self: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
+        if request.url.port == 1:
+            raise httpx.ConnectError("All connection attempts failed", request=request)
+        return await send(self, request)
+
+    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", refuse)
+    return "http://127.0.0.1:1/api"
+
+
+@pytest.fixture
+def hold(replicate_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hold]:
+    hold = Hold()
+    send = httpx.AsyncHTTPTransport.handle_async_request
+
+    async def held(self: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
+        await hold.pass_by("request", request.url.path)
+        response = await send(self, request)
+        await hold.pass_by("reply", request.url.path)
+        return response
+
+    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", held)
+    yield hold
+    hold.let_go.set()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from prefect import flow, get_client
@@ -25,6 +26,7 @@ from prefect.states import Cancelling
 from prefect_replicate import GeneratedVideos, PollPolicy, agenerate_videos, generate_videos
 from prefect_replicate.emulator import Emulator
 from prefect_replicate.exceptions import BatchError
+from prefect_replicate.flows import batch_view
 from prefect_replicate.ledger.boards import BOARD_TYPE
 from prefect_replicate.lifecycle import run_watch
 
@@ -50,6 +52,12 @@ def statuses(emulator: Emulator) -> list[str]:
 @pytest.fixture
 def options(quick: PollPolicy, tmp_path: Path) -> dict[str, Any]:
     return {"model": TIMER, "policy": quick, "destination": tmp_path, "retries": 0}
+
+
+@pytest.fixture(autouse=True)
+def _often_shown(monkeypatch: pytest.MonkeyPatch) -> None:  # pyright: ignore[reportUnusedFunction] pytest calls it
+    """A batch that is interrupted ends with the next look at how it stands."""
+    monkeypatch.setattr(batch_view, "LOOK_SECONDS", 0.1)
 
 
 Attempts = Callable[..., list[GeneratedVideos]]
@@ -200,18 +208,24 @@ def test_batches_that_run_side_by_side_each_have_their_own_videos(
 def test_a_retry_goes_on_with_what_is_running_where_the_limit_of_the_run_is_retried(
     still: Emulator, options: dict[str, Any], eventually: Callable[..., None]
 ) -> None:
+    attempts: list[None] = []
+    limited = generate_videos.with_options(
+        timeout_seconds=2, retries=1, on_running=[lambda *_: attempts.append(None)]
+    )
+
     def let_them_end() -> None:
-        eventually(lambda: [one.run_count for one in runs_named("out-of-time")] == [2])
-        for created in (3, 6):
-            eventually(lambda created=created: still.predictions.create_requests == created)
-            still.clock.advance(2000)
+        eventually(lambda: still.predictions.create_requests == 2)
+        limited.timeout_seconds = 60.0  # that of the second attempt
+        eventually(lambda: len(attempts) == 2)
+        still.clock.advance(2000)
+        eventually(lambda: still.predictions.create_requests == 4)
+        still.clock.advance(2000)
 
-    limits = {"timeout_seconds": 12, "retries": 1, "flow_run_name": "out-of-time"}
     with beside(let_them_end):
-        videos = generate_videos.with_options(**limits)([LONG] * 6, **options, concurrency=3)
+        videos = limited([LONG] * 4, **options, concurrency=2)
 
-    assert len(videos.succeeded) == still.predictions.create_requests == 6
-    assert statuses(still) == ["succeeded"] * 6
+    assert len(videos.succeeded) == still.predictions.create_requests == 4
+    assert statuses(still) == ["succeeded"] * 4
 
 
 @pytest.mark.parametrize("form", ["sync", "async"])
@@ -219,13 +233,13 @@ def test_a_run_that_is_out_of_time_leaves_nothing_running_and_starts_nothing_mor
     still: Emulator, options: dict[str, Any], form: str
 ) -> None:
     limited = generate_videos if form == "sync" else agenerate_videos
-    limited = limited.with_options(timeout_seconds=4)
+    limited = limited.with_options(timeout_seconds=2)
 
-    made: Any = limited([LONG] * 12, **options, concurrency=6, chunk_size=4, return_state=True)
+    made: Any = limited([LONG] * 6, **options, concurrency=3, chunk_size=2, return_state=True)
     state = asyncio.run(made) if asyncio.iscoroutine(made) else made
 
     assert state.name == "TimedOut"
-    assert statuses(still) == ["canceled"] * 6
+    assert statuses(still) == ["canceled"] * 3
 
 
 @pytest.mark.parametrize(("on_crash", "status"), [("cancel", "canceled"), ("keep", "processing")])
@@ -238,13 +252,13 @@ def test_ctrl_c_starts_nothing_more_and_leaves_running_what_is_to_be_kept(
     status: str,
 ) -> None:
     def press() -> None:
-        eventually(lambda: len(still.predictions.live()) == 6)
+        eventually(lambda: len(still.predictions.live()) == 3)
         os.kill(os.getpid(), signal.SIGINT)
 
     with beside(press), pytest.raises(KeyboardInterrupt, match=r"^$"):
-        generate_videos([LONG] * 12, **options, concurrency=6, chunk_size=4, on_crash=on_crash)
+        generate_videos([LONG] * 6, **options, concurrency=3, chunk_size=2, on_crash=on_crash)
 
-    assert statuses(still) == [status] * 6
+    assert statuses(still) == [status] * 3
 
 
 @pytest.fixture
@@ -264,20 +278,20 @@ def test_a_run_that_is_canceled_leaves_nothing_running_and_starts_nothing_more(
     form: Any,
 ) -> None:
     monkeypatch.setattr(run_watch, "INTERVAL", 0.1)
-    name = f"canceled-{form.name}"
+    name = f"canceled-{uuid4()}"
 
     def cancel() -> None:
-        eventually(lambda: len(still.predictions.live()) == 6)
+        eventually(lambda: len(still.predictions.live()) == 3)
         with get_client(sync_client=True) as client:
             client.set_flow_run_state(runs_named(name)[0].id, Cancelling(), force=True)
 
     named = form.with_options(flow_run_name=name)
     with beside(cancel):
-        made: Any = named([LONG] * 12, **options, concurrency=6, chunk_size=4, return_state=True)
+        made: Any = named([LONG] * 6, **options, concurrency=3, chunk_size=2, return_state=True)
         state = asyncio.run(made) if asyncio.iscoroutine(made) else made
 
     assert state.name in ("Cancelling", "Cancelled")
-    assert statuses(still) == ["canceled"] * 6
+    assert statuses(still) == ["canceled"] * 3
 
 
 def runs_named(name: str) -> list[FlowRun]:
@@ -290,7 +304,7 @@ def test_a_retry_after_an_interruption_makes_what_is_missing(
     still: Emulator, options: dict[str, Any]
 ) -> None:
     requests = ["an owl", *[LONG] * 3]
-    limits = iter([4, 60])
+    limits = iter([2, 60])
 
     @flow(retries=1)
     def parent() -> GeneratedVideos:

@@ -139,6 +139,7 @@ async def delete_newest(type: str) -> None:
 
 async def test_a_prefect_api_that_takes_no_updates_costs_no_result(
     replicate_emulator: Emulator,
+    impatient: None,
     options: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,

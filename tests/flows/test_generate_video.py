@@ -84,7 +84,9 @@ async def test_the_link_is_there_while_the_prediction_runs(
 ) -> None:
     running = {"seconds": 60}
 
-    state = await agenerate_video("a fox", TIMER, running, **options, timeout=1, return_state=True)
+    state = await agenerate_video(
+        "a fox", TIMER, running, **options, timeout=0.4, return_state=True
+    )
 
     [link] = await asyncio.to_thread(artifacts, state, "markdown")
     assert next(iter(replicate_emulator.predictions)).id in link.data

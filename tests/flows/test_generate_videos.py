@@ -38,7 +38,7 @@ from prefect_replicate import (
 )
 from prefect_replicate.emulator import Emulator
 from prefect_replicate.exceptions import BatchError, InvalidInputError
-from prefect_replicate.flows import batch_part
+from prefect_replicate.flows import batch_part, batch_view
 from prefect_replicate.ledger.boards import BOARD_TYPE
 
 Artifacts = Callable[[State[Any], str], list[Artifact]]
@@ -314,6 +314,7 @@ async def test_the_table_fills_while_the_run_goes_on(
     still: Emulator, options: dict[str, Any], artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batch_part, "BOARD_SECONDS", 0.1)
+    monkeypatch.setattr(batch_view, "LOOK_SECONDS", 0.1)
     requests = ["a fox", {"prompt": "an owl", "input": {"seconds": 100}}, "a hare"]
 
     work = agenerate_videos(requests, **options, concurrency=2, chunk_size=3, return_state=True)

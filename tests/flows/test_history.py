@@ -70,7 +70,7 @@ def history_reads(monkeypatch: pytest.MonkeyPatch) -> HistoryReads:
 
 
 @pytest.fixture(autouse=True)
-def forget_history(forget: Callable[..., None]) -> Callable[[], None]:
+def forget_history(own_ledger: None, forget: Callable[..., None]) -> Callable[[], None]:
     """Know nothing but what the ledger says, as another process does."""
 
     def forget_history() -> None:
@@ -92,15 +92,15 @@ async def test_three_runs_teach_another_process_when_to_look(
     forget_history: Callable[[], None],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    await flow(several)(1.1)
+    await flow(several)(0.8)
     forget_history()
 
-    done = await flow(generate)(1.1, policy=USUALLY)
+    done = await flow(generate)(0.8, policy=USUALLY)
 
     looks = looks_at(replicate_emulator, done)
-    assert looks[0] > 0.8
+    assert looks[0] > 0.6
     assert len(looks) <= 2
-    assert caplog.text.count(f"{MODEL} usually takes about 1.1 s (nine in ten within 1.") == 1
+    assert caplog.text.count(f"{MODEL} usually takes about 0.8 s (nine in ten within 0.") == 1
 
 
 async def test_outside_of_runs_a_process_learns_from_its_own(
@@ -117,8 +117,8 @@ async def test_outside_of_runs_a_process_learns_from_its_own(
 async def test_the_ledger_is_asked_once_for_all_waits(
     replicate_emulator: Emulator, history_reads: HistoryReads
 ) -> None:
-    await flow(several)(0.3, runs=20)
-    await flow(several)(0.3, runs=20)
+    await flow(several)(0.2, runs=5)
+    await flow(several)(0.2, runs=5)
 
     assert history_reads.count == 1
 
@@ -128,8 +128,8 @@ async def test_a_history_that_cannot_be_read_costs_one_try(
 ) -> None:
     history_reads.fail = True
 
-    await flow(several)(0.3)
-    await flow(several)(0.3)
+    await flow(several)(0.2)
+    await flow(several)(0.2)
 
     assert history_reads.count == 1
     assert all(record.levelname != "WARNING" for record in caplog.records)
@@ -162,7 +162,7 @@ async def test_what_takes_longer_than_nine_of_ten_is_said_to(
     caplog.set_level("INFO", "prefect_replicate")
     await several(0.3, OTHER)
 
-    await generate(1.0, OTHER)
+    await generate(0.6, OTHER)
 
     assert caplog.text.count("is taking longer than usual (usually 0.3 s, at most 0.") == 1
 
@@ -171,19 +171,19 @@ async def test_a_wait_that_begins_late_looks_at_once(
     replicate_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(waiting, "_FRESH_SECONDS", 0.0)
-    await several(1.0)
+    await several(0.8)
 
-    assert looks_at(replicate_emulator, await generate(1.0))[0] < 0.5
+    assert looks_at(replicate_emulator, await generate(0.8))[0] < 0.5
 
 
 async def test_on_update_hears_of_the_time_between_two_looks(
     replicate_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(waiting, "_TELL_AGAIN_SECONDS", 0.1)
-    await several(1.0)
+    monkeypatch.setattr(waiting, "_TELL_AGAIN_SECONDS", 0.05)
+    await several(0.6)
     told: list[Prediction] = []
 
-    made = await acreate_prediction.fn(MODEL, {"seconds": 1.0})
+    made = await acreate_prediction.fn(MODEL, {"seconds": 0.6})
     await await_for_prediction.fn(made, policy=OFTEN, on_update=told.append)
 
     assert len(told) > len(looks_at(replicate_emulator, made)) + 5
@@ -192,10 +192,10 @@ async def test_on_update_hears_of_the_time_between_two_looks(
 async def test_a_limit_that_passes_before_the_first_look_is_kept(
     replicate_emulator: Emulator,
 ) -> None:
-    await several(1.0)
+    await several(0.5)
     impatient = PollPolicy(min_interval=0.02, max_interval=0.1, run_timeout=0.2)
 
-    made = await acreate_prediction.fn(MODEL, {"seconds": 1.0})
+    made = await acreate_prediction.fn(MODEL, {"seconds": 0.5})
     with pytest.raises(PredictionTimeoutError, match="still running after 0 s"):
         await await_for_prediction.fn(made, policy=impatient)
 
@@ -203,11 +203,11 @@ async def test_a_limit_that_passes_before_the_first_look_is_kept(
 async def test_the_progress_bar_says_what_to_expect(
     replicate_emulator: Emulator, artifacts: Callable[..., list[Artifact]]
 ) -> None:
-    await several(1.0, OTHER)
+    await several(0.8, OTHER)
 
     # The timeout leaves the bar as it was while the prediction ran.
-    options: Any = {"timeout": 0.5, "return_state": True}
+    options: Any = {"timeout": 0.4, "return_state": True}
     state = await agenerate_video("a fox", OTHER, {"seconds": 60}, **options)
 
     [progress] = await asyncio.to_thread(artifacts, state, "progress")
-    assert "usually takes about 1.0 s" in progress.description
+    assert "usually takes about 0.8 s" in progress.description

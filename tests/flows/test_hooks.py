@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from held import Hold
 from prefect import flow, get_client, task
 from prefect.client.schemas.objects import StateType
 from prefect.runtime import flow_run
@@ -107,19 +108,22 @@ async def test_a_create_whose_id_was_not_recorded_is_found_and_canceled(
     assert statuses(still) == {"canceled"}
 
 
-@pytest.mark.parametrize("fault", ["late_reply", "delay"])
+@pytest.mark.parametrize("held", ["request", "reply"])
 def test_a_create_that_is_under_way_when_its_run_fails_leaves_nothing_running(
     still: Emulator,
+    hold: Hold,
+    impatient: None,
     eventually: Any,
     records: Callable[[State[Any]], list[dict[str, Any]]],
-    fault: Any,
+    held: Any,
 ) -> None:
-    still.faults.add(fault, method="POST", path="/predictions$", seconds=3)
+    hold.first(held, "/predictions")
 
-    @flow(**HOOKS)
+    # Prefect runs the hooks before it waits for the task.
+    @flow(on_failure=[cancel_predictions, lambda *_: hold.let_go.set()])
     def generation() -> None:
         create_prediction.submit("emulator/timer", INPUT)
-        eventually(lambda: still.requests.matching("POST", "/predictions"))
+        assert hold.is_held.wait(20)
         raise Oops
 
     state = generation(return_state=True)
@@ -237,7 +241,7 @@ async def test_a_timeout_ends_the_prediction(still: Emulator, quick: PollPolicy,
 def test_a_timeout_that_is_retried_keeps_the_prediction(
     still: Emulator, quick: PollPolicy, of: str, form: str
 ) -> None:
-    limit = {"timeout_seconds": 4.0, "retries": 1}
+    limit = {"timeout_seconds": 1.0, "retries": 1}
     of_task, of_flow = (limit, {}) if of == "task" else ({}, limit)
     begun: list[int] = []
 
@@ -429,29 +433,29 @@ def test_what_on_crash_can_be_is_said_before_anything_is_paid(still: Emulator) -
 
 
 def test_a_run_that_was_canceled_while_it_waited_for_its_retry_starts_nothing(
-    still: Emulator,
+    still: Emulator, eventually: Any
 ) -> None:
     attempts: list[str] = []
 
-    @flow(retries=1, retry_delay_seconds=3)
+    @flow(retries=1, retry_delay_seconds=1)
     def generation() -> None:
         attempts.append(flow_run.id)
         if len(attempts) == 1:
-            threading.Timer(1.0, _cancel_waiting_run, [flow_run.id]).start()
+            threading.Thread(target=cancel, args=[flow_run.id]).start()
             raise Oops
         create_prediction("emulator/timer", INPUT)
+
+    def cancel(id: Any) -> None:
+        """As Prefect does it with a run that has no process to its knowledge."""
+        with get_client(sync_client=True) as client:
+            eventually(lambda: client.read_flow_run(id).state_name == "AwaitingRetry")
+            client.set_flow_run_state(id, Cancelled(), force=True)
 
     with pytest.raises(RunEndedError, match="has been ended; nothing more is started"):
         generation()
 
     assert len(attempts) == 2
     assert still.predictions.create_requests == 0
-
-
-def _cancel_waiting_run(id: Any) -> None:
-    """As Prefect does it with a run that has no process to its knowledge."""
-    with get_client(sync_client=True) as client:
-        client.set_flow_run_state(id, Cancelled(), force=True)
 
 
 def test_a_task_that_creates_after_its_run_was_canceled_starts_nothing(
@@ -480,7 +484,7 @@ def _cancel_run(id: Any) -> None:
 
 
 def test_a_hook_without_a_ledger_does_not_raise(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    no_prefect_api: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     from uuid import uuid4
 
@@ -491,7 +495,7 @@ def test_a_hook_without_a_ledger_does_not_raise(
     def generation() -> None: ...
 
     run = FlowRun(id=uuid4(), flow_id=uuid4(), name="lost")
-    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:1/api"}):
+    with temporary_settings({PREFECT_API_URL: no_prefect_api}):
         cancel_predictions(generation, run, State(type=StateType.FAILED))
 
     assert "Predictions of this run may still be running: Prefect's API could not" in caplog.text

@@ -24,6 +24,7 @@ from prefect_replicate import (
 from prefect_replicate.emulator import Emulator
 from prefect_replicate.engine import acall, call
 from prefect_replicate.exceptions import APIError, InvalidInputError, LedgerError
+from prefect_replicate.ledger import artifacts, store
 from prefect_replicate.ledger.artifacts import artifacts_of_type
 from prefect_replicate.ledger.record import Record
 from prefect_replicate.ledger.scope import RunScope, ancestry_of
@@ -142,11 +143,11 @@ async def test_a_create_that_was_refused_leaves_nothing_to_look_for(
 
 
 async def test_nothing_is_paid_where_the_ledger_cannot_be_written(
-    replicate_emulator: Emulator,
+    replicate_emulator: Emulator, no_prefect_api: str
 ) -> None:
     @flow
     async def generation() -> None:
-        with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:1/api"}):
+        with temporary_settings({PREFECT_API_URL: no_prefect_api}):
             await acreate_prediction.fn("emulator/timer", {})
 
     with pytest.raises(LedgerError, match=r"^Prefect's API could not [^\n]*$"):
@@ -233,8 +234,11 @@ async def test_calls_that_are_made_together_are_looked_up_together(
     assert still.predictions.create_requests == 50
 
 
-async def test_each_of_many_keys_gets_its_own_records(ledger_requests: list[str]) -> None:
-    keys = [f"replicate-{uuid4()}" for _ in range(250)]
+async def test_each_of_many_keys_gets_its_own_records(
+    ledger_requests: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "_KEYS_A_READ", 4)
+    keys = [f"replicate-{uuid4()}" for _ in range(10)]
 
     async def read(_: Any) -> list[list[str]]:
         await asyncio.gather(*(add_record(a_record(key), RunScope()) for key in keys[::2]))
@@ -261,11 +265,14 @@ async def test_a_read_that_is_under_way_serves_nobody_who_comes_later(
     assert await acall(read) == 2
 
 
-async def test_no_record_is_missed_where_others_are_deleted_while_they_are_read() -> None:
+async def test_no_record_is_missed_where_others_are_deleted_while_they_are_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(artifacts, "PAGE", 5)
     key = f"replicate-{uuid4()}"
 
     async def read(_: Any) -> set[UUID]:
-        made = await asyncio.gather(*(add_record(a_record(key), RunScope()) for _ in range(202)))
+        made = await asyncio.gather(*(add_record(a_record(key), RunScope()) for _ in range(7)))
         left = {entry.artifact_id for entry in made}
         chosen = ArtifactFilterKey(any_=[key])
         async for artifact in artifacts_of_type("replicate-prediction", key=chosen):
@@ -290,12 +297,12 @@ async def test_who_is_canceled_leaves_the_read_to_the_others() -> None:
     assert await acall(read) == 1
 
 
-async def test_a_read_that_fails_fails_for_all_who_wanted_it() -> None:
+async def test_a_read_that_fails_fails_for_all_who_wanted_it(no_prefect_api: str) -> None:
     async def read(_: Any) -> list[Any]:
         calls = (records_with_key(f"replicate-{one}") for one in range(3))
         return await asyncio.gather(*calls, return_exceptions=True)
 
-    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:1/api"}):
+    with temporary_settings({PREFECT_API_URL: no_prefect_api}):
         errors = await acall(read)
 
     assert [type(error) for error in errors] == [LedgerError] * 3

@@ -12,8 +12,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from held import Hold
 from prefect import flow, get_client
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterType
 from prefect.client.schemas.objects import StateType
 from prefect.events import Event
 from prefect.events.clients import get_events_client
@@ -30,12 +30,12 @@ from prefect_replicate import (
 from prefect_replicate.emulator import Emulator
 from prefect_replicate.engine import acall, process_state
 from prefect_replicate.exceptions import LedgerError, ReplicateError
-from prefect_replicate.flows.sweep import AT_ONCE
+from prefect_replicate.flows import sweep as sweep_of_package
+from prefect_replicate.ledger import artifacts as artifacts_of_ledger
 from prefect_replicate.ledger.flow_runs import FlowRunSeen, last_heartbeats
 from prefect_replicate.ledger.record import Record, digest
 from prefect_replicate.ledger.scope import RunScope
 from prefect_replicate.ledger.store import (
-    RECORD_TYPE,
     Entry,
     add_record,
     records_since,
@@ -52,14 +52,7 @@ Artifacts = Callable[..., list[Any]]
 Records = Callable[[State[Any]], list[dict[str, Any]]]
 
 
-@pytest.fixture(autouse=True)
-async def _an_empty_ledger() -> None:  # pyright: ignore[reportUnusedFunction] pytest calls it
-    """What other tests have left behind is none of ours."""
-    chosen = ArtifactFilter(type=ArtifactFilterType(any_=[RECORD_TYPE]))
-    async with get_client() as client:
-        while left := await client.read_artifacts(artifact_filter=chosen):
-            for one in left:  # together they would lock each other out of SQLite, for minutes
-                await client.delete_artifact(one.id)
+pytestmark = pytest.mark.usefixtures("own_ledger")
 
 
 @pytest.fixture(autouse=True)
@@ -216,25 +209,20 @@ async def test_a_second_run_that_waits_protects_the_prediction_of_the_first(
 
 
 async def test_a_run_that_comes_back_in_the_last_moment_keeps_its_prediction(
-    still: Emulator,
+    still: Emulator, hold: Hold
 ) -> None:
     state = await crashed_generation()
     [prediction] = still.predictions
-    path = f"/predictions/{prediction.id}$"
-    still.faults.add("late_reply", method="GET", path=path, seconds=5)
+    hold.first("reply", f"/predictions/{prediction.id}")
 
     sweeping = asyncio.create_task(sweep())
-    await until(lambda: has_been_asked(still, path))
+    assert await asyncio.to_thread(hold.is_held.wait, 20)
     await set_state(state, Running())
+    hold.let_go.set()
 
     [orphan] = await sweeping
     assert (orphan.outcome, orphan.seconds_saved) == ("left", 0.0)
     assert still.predictions.cancel_requests == 0
-
-
-async def has_been_asked(emulator: Emulator, path: str) -> bool:
-    await asyncio.sleep(0.01)
-    return any(re.search(path, one.path) for one in emulator.requests)
 
 
 async def test_a_record_that_is_behind_is_brought_up_to_date(
@@ -367,32 +355,39 @@ def never_sent(record: Record) -> Record:
     )
 
 
-async def test_orphans_beyond_the_first_page_of_the_ledger_are_found(still: Emulator) -> None:
+async def test_orphans_beyond_the_first_page_of_the_ledger_are_found(
+    still: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(artifacts_of_ledger, "PAGE", 5)
     await crashed_generation()
     [entry] = await ledger()
     ended = entry.record.model_copy(update={"status": "succeeded", "prediction_id": "of another"})
     scope = RunScope(entry.record.flow_runs[0])
-    for _ in range(8):
-        await asyncio.gather(*(acall(lambda _: add_record(ended, scope)) for _ in range(26)))
+    for _ in range(11):
+        await acall(lambda _: add_record(ended, scope))
 
     [orphan] = await sweep()
 
-    assert len(await ledger()) > 200
+    assert len(await ledger()) > 2 * 5
     assert (orphan.outcome, still.predictions.live()) == ("canceled", [])
 
 
-async def test_many_are_canceled_in_groups(still: Emulator) -> None:
+async def test_many_are_canceled_in_groups(
+    still: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep_of_package, "AT_ONCE", 3)
+
     @flow
     async def many() -> None:
-        calls = (acreate_prediction(MODEL, {"seconds": 1000 + one}) for one in range(AT_ONCE + 2))
+        calls = (acreate_prediction.fn(MODEL, {"seconds": 1000 + one}) for one in range(7))
         await asyncio.gather(*calls)
 
     await set_state(await many(return_state=True), Crashed())
 
     found = await sweep()
 
-    assert [one.outcome for one in found] == ["canceled"] * (AT_ONCE + 2)
-    assert still.predictions.cancel_requests == AT_ONCE + 2
+    assert [one.outcome for one in found] == ["canceled"] * 7
+    assert still.predictions.cancel_requests == 7
 
 
 async def test_one_that_cannot_be_handled_does_not_stop_the_others(
@@ -483,8 +478,8 @@ async def test_a_running_run_whose_heartbeat_has_stopped_is_dead(still: Emulator
     await emit("prefect.flow-run.heartbeat", run_of(state), datetime.now(timezone.utc))
 
     assert await sweep(dry_run=True) == []
-    await until(lambda: sweep(dry_run=True, silence=1.5))
-    [orphan] = await sweep(silence=1.5)
+    await until(lambda: sweep(dry_run=True, silence=0.9))
+    [orphan] = await sweep(silence=0.9)
 
     assert orphan.why.startswith("its flow run gave its last heartbeat ")
     assert (orphan.outcome, still.predictions.live()) == ("canceled", [])

@@ -42,7 +42,7 @@ def test_equal_calls_in_threads_each_continue_with_another_prediction(still: Emu
 
     @flow(retries=1)
     def generation() -> None:
-        started = create_prediction.map(MODEL, [INPUT] * 8)
+        started = create_prediction.map(MODEL, [INPUT] * 4)
         seen.append(sorted(future.result().id for future in started))
         if len(seen) == 1:
             raise Oops
@@ -50,7 +50,7 @@ def test_equal_calls_in_threads_each_continue_with_another_prediction(still: Emu
     generation()
 
     assert seen == [ids(still)] * 2
-    assert len(ids(still)) == 8
+    assert len(ids(still)) == 4
 
 
 async def test_a_task_retry_continues_with_the_prediction(still: Emulator) -> None:

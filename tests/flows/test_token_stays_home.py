@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 from prefect import get_client
 from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.client.schemas.objects import Artifact
+from prefect.logging.handlers import APILogHandler
 from prefect.states import State
 
 from prefect_replicate import PollPolicy, ReplicateCredentials, agenerate_video
@@ -38,13 +38,12 @@ async def everything_on_the_server(state: State[Any]) -> str:
     """Logs, artifacts, parameters, states and task runs of a run, as the UI could show them."""
     id = state.state_details.flow_run_id
     assert id is not None
+    await APILogHandler.aflush()  # they are sent in the background
     async with get_client() as client:
         run = await client.read_flow_run(id)
         wanted = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[id]))
         logs = await client.read_logs(wanted, limit=200)
-        while not any("Finished in state" in one.message for one in logs):
-            await asyncio.sleep(0.1)  # they are sent in the background
-            logs = await client.read_logs(wanted, limit=200)
+        assert any("Finished in state" in one.message for one in logs)
         tasks = await client.read_task_runs()
         artifacts = await client.read_artifacts()
     shown = [run, *logs, *tasks, *artifacts]
