@@ -9,7 +9,7 @@ from endings.witness import Witness
 from prefect import flow
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterType
 
-from prefect_replicate import create_prediction
+from prefect_replicate import create_prediction, engine
 from prefect_replicate.cli import main
 from prefect_replicate.demo.prefect_server import PrefectServer
 from prefect_replicate.emulator import Emulator
@@ -87,4 +87,7 @@ def orphan(prefect_server: PrefectServer, account: None) -> str:
         while left := client.read_artifacts(artifact_filter=records):
             for one in left:
                 client.delete_artifact(one.id)
-    return abandoning()
+    prediction = abandoning()
+    for made_here in ("addresses", "entries"):  # whoever looks for it is another process
+        engine._running_engine().state.pop(made_here)
+    return prediction

@@ -58,7 +58,7 @@ def test_one_that_cannot_be_handled_makes_it_exit_with_1(
 ) -> None:
     code, out, err = command("orphans --cancel --grace 0")
 
-    assert (code, err) == (1, "")
+    assert (code, err) == (1, ""), out
     assert "not handled: There is no Replicate API token" in out
     assert out.splitlines()[-1] == "1 orphaned prediction: 1 not handled."
 
