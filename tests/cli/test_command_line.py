@@ -87,10 +87,12 @@ def test_a_missing_prefect_server_is_told_in_one_line(command: Command, name: st
 
 
 @pytest.mark.usefixtures("connects_at_once")
-@pytest.mark.parametrize("name", ["orphans", "limits"])
-def test_an_unreachable_prefect_server_is_told_in_one_line(command: Command, name: str) -> None:
+@pytest.mark.parametrize("line", ["generate a/b --prompt p", "orphans", "limits"])
+def test_an_unreachable_prefect_server_is_told_in_one_line(
+    line: str, command: Command, replicate_emulator: Emulator
+) -> None:
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:1/api"}):
-        code, out, err = command(name)
+        code, out, err = command(line)
 
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert "Prefect's API at http://127.0.0.1:1/api can't be reached" in err

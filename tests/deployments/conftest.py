@@ -1,26 +1,20 @@
-import subprocess
+import logging
+import shlex
 import sys
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import pytest
 from endings.house import House
 from endings.witness import Witness
+from prefect import flow
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterType
 
+from prefect_replicate import create_prediction, engine
+from prefect_replicate.cli import main
 from prefect_replicate.demo.prefect_server import PrefectServer
 from prefect_replicate.emulator import Emulator
 
-ABANDON = """
-from prefect import flow
-from prefect_replicate import create_prediction
-
-@flow
-def abandoning() -> None:
-    create_prediction("emulator/timer", {"seconds": 600})
-
-abandoning()
-"""
+Command = Callable[[str], tuple[object, str, str]]
 
 
 @pytest.fixture(scope="session")
@@ -53,14 +47,47 @@ def house(
 
 
 @pytest.fixture
-def orphan(
-    prefect_server: PrefectServer, replicate: Emulator, run_env: dict[str, str], tmp_path: Path
-) -> str:
+def account(prefect_api: None, replicate: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment of `run_env`, for the flows of this process."""
+    monkeypatch.setenv("REPLICATE_API_TOKEN", replicate.token)
+    monkeypatch.setenv("REPLICATE_BASE_URL", replicate.base_url)
+
+
+@pytest.fixture
+def command(
+    account: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Command]:
+    """Run a command line in this process; gives its exit code and what it wrote."""
+
+    def run(line: str) -> tuple[object, str, str]:
+        monkeypatch.setattr(sys, "argv", ["prefect-replicate", *shlex.split(line)])
+        with pytest.raises(SystemExit) as exit:
+            main()
+        return exit.value.code, *capsys.readouterr()
+
+    # A process that ends with its command may change what is logged, and how, for good.
+    loggers = [logging.getLogger(name) for name in (None, "prefect", "EventsWorker")]
+    before = [(logger, logger.level, logger.handlers[:]) for logger in loggers]
+    yield run
+    for logger, level, handlers in before:
+        logger.setLevel(level)
+        logger.handlers[:] = handlers
+
+
+@flow
+def abandoning() -> str:
+    return create_prediction("emulator/timer", {"seconds": 600}).id
+
+
+@pytest.fixture
+def orphan(prefect_server: PrefectServer, account: None) -> str:
     """A prediction that a flow run has left running, the only one that the ledger tells of."""
     records = ArtifactFilter(type=ArtifactFilterType(any_=["replicate-prediction"]))
     with prefect_server.client() as client:
         while left := client.read_artifacts(artifact_filter=records):
             for one in left:
                 client.delete_artifact(one.id)
-    subprocess.run([sys.executable, "-c", ABANDON], env=run_env, cwd=tmp_path, check=True)
-    return next(iter(replicate.predictions)).id
+    prediction = abandoning()
+    for made_here in ("addresses", "entries"):  # whoever looks for it is another process
+        engine._running_engine().state.pop(made_here)
+    return prediction

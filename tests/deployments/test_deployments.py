@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
+import shlex
+import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
+import leftovers
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound
+from prefect.testing.cli import invoke_and_assert
 
+from prefect_replicate import ReplicateCredentials
 from prefect_replicate.demo.prefect_server import PrefectServer
 from prefect_replicate.demo.processes import running
 from prefect_replicate.emulator import Emulator
@@ -34,35 +37,68 @@ CAMPAIGN = (
     "prefect deployment run generate-videos/on-demand --params"
     """ '{"path": "~/campaign.csv", "fan_out": "deployment", "chunk_size": 50}'"""
 )
+SCHEDULES = [("0 7 * * *", False), (timedelta(minutes=10), True)]
 Env = dict[str, str]
 
 
-@pytest.fixture
-def env(run_env: Env, replicate: Emulator, tmp_path: Path) -> Iterator[Env]:
-    """An environment with a home folder of its own, and models that are quick."""
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home folder of those who run the flows."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def env(run_env: Env, replicate: Emulator, home: Path) -> Iterator[Env]:
+    """The environment of those who run the flows; models are quick for them."""
     replicate.behave(duration_factor=0.1)
-    path = f"{Path(sys.executable).parent}{os.pathsep}{run_env['PATH']}"
-    patience = {"PREFECT_RUNNER_POLL_FREQUENCY": "1", "PREFECT_WORKER_QUERY_SECONDS": "2"}
-    yield run_env | patience | {"HOME": str(tmp_path), "PATH": path}
+    own = {
+        "HOME": str(home),
+        "PREFECT_RUNNER_POLL_FREQUENCY": "1",
+        "PREFECT_WORKER_QUERY_SECONDS": "0.2",
+        leftovers.KEPT: "until the last test of the module",
+    }
+    yield run_env | own
     replicate.behave(duration_factor=1.0)
 
 
-@pytest.fixture
-def api(prefect_server: PrefectServer) -> Iterator[SyncPrefectClient]:
-    """The server, without deployments and work pools of other tests."""
+@pytest.fixture(scope="module")
+def api(prefect_api: None, prefect_server: PrefectServer) -> Iterator[SyncPrefectClient]:
     with prefect_server.client() as client:
         yield client
-        for deployment in client.read_deployments():
-            client.delete_deployment(deployment.id)
-        for pool in client.read_work_pools():
-            client.delete_work_pool(pool.name)
 
 
-def shell(command: str, env: Env) -> None:
-    done = subprocess.run(
-        ["bash", "-euc", command], env=env, cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+@pytest.fixture(scope="module")
+def on_a_worker(env: Env, api: SyncPrefectClient) -> Iterator[None]:
+    """What the README says to do once, and a worker."""
+    prefect(MAKE_POOL)
+    prefect(DEPLOY)
+    with running(["-m", *START_WORKER.split()], env, stdout=subprocess.DEVNULL):
+        yield
+    remove_all(api)
+
+
+@pytest.fixture(scope="module")
+def served(env: Env, api: SyncPrefectClient) -> Iterator[None]:
+    """By a process that has no account."""
+    no_account = {name: text for name, text in env.items() if not name.startswith("REPLICATE_")}
+    with running([str(ROOT / "deployments" / "serve.py")], no_account, stdout=subprocess.DEVNULL):
+        deployment(api, "cancel-orphaned-predictions/cancel-orphans")  # the last of them
+        yield
+    remove_all(api)
+
+
+def remove_all(api: SyncPrefectClient) -> None:
+    for deployment in api.read_deployments():
+        api.delete_deployment(deployment.id)
+    for pool in api.read_work_pools():
+        api.delete_work_pool(pool.name)
+
+
+def prefect(command: str) -> None:
+    """Run a command of Prefect's as a shell does, in this process, which has it imported."""
+    name, *arguments = shlex.split(command)
+    assert name == "prefect"
+    invoke_and_assert(arguments, expected_code=0, temp_dir=str(ROOT))
 
 
 def deployment(api: SyncPrefectClient, name: str) -> DeploymentResponse:
@@ -74,8 +110,25 @@ def deployment(api: SyncPrefectClient, name: str) -> DeploymentResponse:
     raise AssertionError(f"{name} was not deployed")
 
 
-def videos(home: Path) -> list[Path]:
-    return [file for file in (home / "videos").iterdir() if b"ftyp" in file.read_bytes()[:12]]
+def schedules(api: SyncPrefectClient) -> list[tuple[object, bool]]:
+    [daily] = deployment(api, "generate-video/daily").schedules
+    [sweep] = deployment(api, "cancel-orphaned-predictions/cancel-orphans").schedules
+    assert daily.schedule.timezone == "UTC"
+    return [(daily.schedule.cron, daily.active), (sweep.schedule.interval, sweep.active)]
+
+
+@pytest.fixture
+def videos(home: Path) -> Path:
+    """Where the videos of a test come to be."""
+    folder = home / "videos"
+    shutil.rmtree(folder, ignore_errors=True)
+    return folder
+
+
+def assert_videos(folder: Path, count: int) -> None:
+    files = list(folder.iterdir())
+    assert [file.suffix for file in files] == [".mp4"] * count
+    assert all(b"ftyp" in file.read_bytes()[:12] for file in files)
 
 
 def test_the_readme_gives_the_commands_that_are_tried_here() -> None:
@@ -86,94 +139,46 @@ def test_the_readme_gives_the_commands_that_are_tried_here() -> None:
     assert missing == set()
 
 
-def test_a_worker_runs_what_prefect_yaml_deploys(
-    env: Env, api: SyncPrefectClient, tmp_path: Path
-) -> None:
-    shell(MAKE_POOL, env)
-    shell(DEPLOY, env)
+def test_a_worker_runs_what_prefect_yaml_deploys(on_a_worker: None, videos: Path) -> None:
+    prefect(RUN)
 
-    with running(["-m", *START_WORKER.split()], env, stdout=subprocess.DEVNULL):
-        shell(RUN, env)
-
-    assert [file.suffix for file in videos(tmp_path)] == [".mp4"]
+    assert_videos(videos, 1)
 
 
 def test_a_campaign_is_shared_by_runs_of_its_own_deployment(
-    env: Env, api: SyncPrefectClient, tmp_path: Path
+    on_a_worker: None, home: Path, videos: Path
 ) -> None:
-    (tmp_path / "campaign.csv").write_text("prompt\na red fox\na blue heron\na green frog\n")
-    shell(MAKE_POOL, env)
-    shell(DEPLOY, env)
+    (home / "campaign.csv").write_text("prompt\na red fox\na blue heron\na green frog\n")
 
-    with running(["-m", *START_WORKER.split()], env, stdout=subprocess.DEVNULL):
-        shell(f"{CAMPAIGN.replace('50', '2')} --watch", env)
+    prefect(f"{CAMPAIGN.replace('50', '2')} --watch")
 
-    assert len(videos(tmp_path)) == 3
-
-
-def test_a_served_deployment_runs(env: Env, api: SyncPrefectClient, tmp_path: Path) -> None:
-    with running([str(ROOT / "deployments" / "serve.py")], env, stdout=subprocess.DEVNULL):
-        deployment(api, "generate-video/on-demand")
-        shell(RUN, env)
-
-    assert [file.suffix for file in videos(tmp_path)] == [".mp4"]
+    assert_videos(videos, 3)
 
 
 def test_of_the_schedules_of_prefect_yaml_only_the_one_that_costs_nothing_is_switched_on(
-    env: Env, api: SyncPrefectClient
+    on_a_worker: None, api: SyncPrefectClient
 ) -> None:
-    shell(MAKE_POOL, env)
-
-    shell(DEPLOY, env)
-
     assert schedules(api) == SCHEDULES
 
 
-def test_of_the_schedules_of_serve_py_only_the_one_that_costs_nothing_is_switched_on(
-    env: Env, api: SyncPrefectClient
-) -> None:
-    with running([str(ROOT / "deployments" / "serve.py")], env, stdout=subprocess.DEVNULL):
-        deployment(api, "cancel-orphaned-predictions/cancel-orphans")
-
-        assert schedules(api) == SCHEDULES
-
-
-SCHEDULES = [("0 7 * * *", False), (timedelta(minutes=10), True)]
-
-
-def schedules(api: SyncPrefectClient) -> list[tuple[object, bool]]:
-    [daily] = deployment(api, "generate-video/daily").schedules
-    [sweep] = deployment(api, "cancel-orphaned-predictions/cancel-orphans").schedules
-    assert daily.schedule.timezone == "UTC"
-    return [(daily.schedule.cron, daily.active), (sweep.schedule.interval, sweep.active)]
-
-
-def test_a_worker_runs_the_sweep(
-    env: Env, api: SyncPrefectClient, orphan: str, replicate: Emulator
-) -> None:
-    shell(MAKE_POOL, env)
-    shell(DEPLOY, env)
-
-    with running(["-m", *START_WORKER.split()], env, stdout=subprocess.DEVNULL):
-        shell(f"{SWEEP} --param grace=0", env)
+def test_a_worker_runs_the_sweep(on_a_worker: None, orphan: str, replicate: Emulator) -> None:
+    prefect(f"{SWEEP} --param grace=0")
 
     assert replicate.predictions[orphan].status == "canceled"
 
 
-def test_a_deployment_takes_a_saved_block_as_its_account(
-    env: Env, api: SyncPrefectClient, tmp_path: Path, replicate: Emulator
+def test_of_the_schedules_of_serve_py_only_the_one_that_costs_nothing_is_switched_on(
+    served: None, api: SyncPrefectClient
 ) -> None:
-    save = f"""
-from prefect_replicate import ReplicateCredentials
-ReplicateCredentials(api_token={replicate.token!r}, base_url={replicate.base_url!r}).save("mine")
-"""
-    subprocess.run([sys.executable, "-c", save], env=env, check=True, cwd=tmp_path)
-    block = api.read_block_document_by_name("mine", "replicate-credentials")
-    no_account = {name: text for name, text in env.items() if not name.startswith("REPLICATE_")}
-    reference = json.dumps({"$ref": {"block_document_id": str(block.id)}})
+    assert schedules(api) == SCHEDULES
 
-    with running([str(ROOT / "deployments" / "serve.py")], no_account, stdout=subprocess.DEVNULL):
-        deployment(api, "generate-video/on-demand")
-        shell(f"{RUN} --param credentials='{reference}'", no_account)
 
-    assert [file.suffix for file in videos(tmp_path)] == [".mp4"]
+def test_a_served_deployment_runs_and_takes_a_saved_block_as_its_account(
+    served: None, api: SyncPrefectClient, replicate: Emulator, videos: Path
+) -> None:
+    account = ReplicateCredentials(api_token=replicate.token, base_url=replicate.base_url)
+    reference = json.dumps({"$ref": {"block_document_id": str(account.save("mine"))}})
+
+    prefect(f"{RUN} --param credentials='{reference}'")
+
+    assert_videos(videos, 1)

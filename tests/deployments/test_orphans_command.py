@@ -1,35 +1,27 @@
-"""`prefect-replicate orphans`, as a process of its own, as users run it."""
+"""`prefect-replicate orphans`, on a real Prefect server."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+from prefect_replicate import ReplicateCredentials
 from prefect_replicate.emulator import Emulator
 
-COMMAND = [sys.executable, "-m", "prefect_replicate.cli", "orphans"]
-Env = dict[str, str]
-
-
-def run(env: Env, folder: Path, *options: str, grace: int = 0) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *options, "--grace", str(grace)],
-        env=env,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+Command = Callable[[str], tuple[object, str, str]]
 
 
 def test_without_being_told_to_cancel_it_only_lists(
-    run_env: Env, tmp_path: Path, replicate: Emulator, orphan: str
+    command: Command, replicate: Emulator, orphan: str
 ) -> None:
-    done = run(run_env, tmp_path)
+    code, out, err = command("orphans --grace 0")
 
-    assert (done.returncode, done.stderr) == (0, "")
-    titles, row, total = done.stdout.splitlines()
+    assert (code, err) == (0, "")
+    titles, row, total = out.splitlines()
     assert titles.split() == ["PREDICTION", "MODEL", "FLOW", "RUN", "WHY", "RAN", "DONE"]
     assert row.startswith(f"{orphan}  emulator/timer")
     assert row.rstrip().endswith("would be canceled")
@@ -37,48 +29,54 @@ def test_without_being_told_to_cancel_it_only_lists(
     assert replicate.predictions[orphan].cancel_requests == 0
 
 
-def test_told_to_cancel_it_does(
-    run_env: Env, tmp_path: Path, replicate: Emulator, orphan: str
+def test_told_to_cancel_it_does_and_says_nothing_else_not_even_at_its_end(
+    command: Command, run_env: dict[str, str], tmp_path: Path, replicate: Emulator, orphan: str
 ) -> None:
-    done = run(run_env, tmp_path, "--cancel")
+    done = subprocess.run(
+        [sys.executable, "-m", "prefect_replicate.cli", "orphans", "--cancel", "--grace", "0"],
+        env=run_env,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
     assert (done.returncode, done.stderr) == (0, "")
     assert "1 orphaned prediction: 1 canceled. At most 3," in done.stdout
     assert replicate.predictions[orphan].status == "canceled"
-    assert run(run_env, tmp_path).stdout == "No orphaned predictions.\n"
+    assert command("orphans --grace 0") == (0, "No orphaned predictions.\n", "")
 
 
-def test_a_run_that_has_just_ended_is_given_its_time(
-    run_env: Env, tmp_path: Path, orphan: str
-) -> None:
-    done = run(run_env, tmp_path, "--cancel", grace=3600)
+def test_a_run_that_has_just_ended_is_given_its_time(command: Command, orphan: str) -> None:
+    code, out, _ = command("orphans --cancel --grace 3600")
 
-    assert (done.returncode, done.stdout) == (0, "No orphaned predictions.\n")
+    assert (code, out) == (0, "No orphaned predictions.\n")
 
 
 def test_one_that_cannot_be_handled_makes_it_exit_with_1(
-    run_env: Env, tmp_path: Path, orphan: str
+    command: Command, orphan: str, no_account: None
 ) -> None:
-    no_account = {name: text for name, text in run_env.items() if "REPLICATE_" not in name}
+    code, out, err = command("orphans --cancel --grace 0")
 
-    done = run(no_account, tmp_path, "--cancel")
-
-    assert (done.returncode, done.stderr) == (1, "")
-    assert "not handled: There is no Replicate API token" in done.stdout
-    assert done.stdout.splitlines()[-1] == "1 orphaned prediction: 1 not handled."
+    assert (code, err) == (1, ""), out
+    assert "not handled: There is no Replicate API token" in out
+    assert out.splitlines()[-1] == "1 orphaned prediction: 1 not handled."
 
 
 def test_a_saved_block_is_the_account(
-    run_env: Env, tmp_path: Path, replicate: Emulator, orphan: str
+    command: Command, replicate: Emulator, orphan: str, no_account: None
 ) -> None:
-    save = f"""
-from prefect_replicate import ReplicateCredentials
-ReplicateCredentials(api_token={replicate.token!r}, base_url={replicate.base_url!r}).save("sweeper")
-"""
-    subprocess.run([sys.executable, "-c", save], env=run_env, check=True, cwd=tmp_path)
-    no_account = {name: text for name, text in run_env.items() if "REPLICATE_" not in name}
+    account = ReplicateCredentials(api_token=replicate.token, base_url=replicate.base_url)
+    account.save("sweeper")
 
-    done = run(no_account, tmp_path, "--cancel", "--block", "sweeper")
+    code, out, _ = command("orphans --cancel --grace 0 --block sweeper")
 
-    assert done.returncode == 0, done.stdout
+    assert code == 0, out
     assert replicate.predictions[orphan].status == "canceled"
+
+
+@pytest.fixture
+def no_account(orphan: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From when there is an orphan."""
+    monkeypatch.delenv("REPLICATE_API_TOKEN")
+    monkeypatch.delenv("REPLICATE_BASE_URL")
