@@ -5,9 +5,9 @@ from benchmarks.scale_run import outcome_of
 
 
 def test_of_many_at_a_time_none_is_lost_or_paid_twice_when_things_go_wrong() -> None:
-    outcome = outcome_of("ours", 30, seed=1, with_faults=True)
+    outcome = outcome_of("ours", 20, seed=1, with_faults=True)
 
-    assert (outcome.results, outcome.made) == (30, 30)
+    assert (outcome.results, outcome.made) == (20, 20)
 
 
 def test_a_run_says_the_same_each_time() -> None:
