@@ -54,6 +54,7 @@ def test_a_saved_account_is_used(replicate_emulator: Emulator) -> None:
     assert replicate_emulator.predictions.create_requests == 1
 
 
+@pytest.mark.smoke
 def test_a_model_is_saved_with_its_credentials_and_limits(replicate_emulator: Emulator) -> None:
     account = ReplicateCredentials(
         api_token=replicate_emulator.token, base_url=replicate_emulator.base_url

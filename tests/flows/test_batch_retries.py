@@ -120,6 +120,7 @@ def test_a_retry_pays_anew_for_what_failed_for_a_reason_that_may_pass_and_for_no
     assert [one.state for one in second.outcomes] == ["failed"] * 3
 
 
+@pytest.mark.smoke
 def test_a_retry_of_the_run_itself_redoes_only_what_has_not_succeeded(
     replicate_emulator: Emulator, options: dict[str, Any]
 ) -> None:

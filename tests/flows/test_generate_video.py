@@ -43,6 +43,7 @@ def options(quick: PollPolicy, tmp_path: Path) -> dict[str, Any]:
     return {"policy": quick, "destination": tmp_path}
 
 
+@pytest.mark.smoke
 def test_a_prompt_becomes_a_stored_video(
     replicate_emulator: Emulator, options: dict[str, Any], artifacts: Artifacts
 ) -> None:
@@ -146,6 +147,7 @@ async def test_a_video_is_kept_when_its_parent_is_retried(
     assert seen == [one.id for one in replicate_emulator.predictions] * 2
 
 
+@pytest.mark.smoke
 async def test_a_timeout_cancels_and_says_so(
     replicate_emulator: Emulator, options: dict[str, Any]
 ) -> None:

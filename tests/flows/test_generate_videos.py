@@ -65,6 +65,7 @@ async def table_now() -> list[dict[str, Any]]:
     return json.loads(found[0].data) if found else []
 
 
+@pytest.mark.smoke
 def test_outcomes_are_in_the_order_of_the_requests_whatever_ends_first(
     replicate_emulator: Emulator, options: dict[str, Any]
 ) -> None:

@@ -29,9 +29,7 @@ def _afresh(forget: Callable[..., None]) -> Iterator[None]:  # pyright: ignore[r
     """This process has not asked for the limit yet, and leaves none."""
     forget("global limits")
     yield
-    forget(
-        "global limits"
-    )  # a process that was refused would keep later tests waiting for a minute
+    forget("global limits")  # or what it was refused keeps later tests waiting for a minute
     call(lambda _: remove_limit())
 
 
@@ -56,6 +54,8 @@ async def campaign(count: int) -> None:
     await asyncio.gather(*(acreate_prediction.fn(MODEL, {**INPUT, "n": n}) for n in range(count)))
 
 
+@pytest.mark.smoke
+@pytest.mark.contract
 def test_a_create_takes_a_slot_of_a_limit_that_there_is(still: Emulator) -> None:
     limited(60, slot_decay_per_second=0.001)
 
@@ -64,6 +64,7 @@ def test_a_create_takes_a_slot_of_a_limit_that_there_is(still: Emulator) -> None
     assert used() == 1
 
 
+@pytest.mark.contract
 def test_creates_at_once_take_their_slots_in_blocks(
     still: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,6 +111,7 @@ def test_outside_of_runs_no_limit_of_prefect_holds(still: Emulator) -> None:
     assert still.predictions.create_requests == 1
 
 
+@pytest.mark.contract
 def test_a_call_that_is_continued_gives_its_slot_back(still: Emulator) -> None:
     limited(60, slot_decay_per_second=0.001)
     attempts: list[None] = []
@@ -128,6 +130,7 @@ def test_a_call_that_is_continued_gives_its_slot_back(still: Emulator) -> None:
     assert still.predictions.create_requests == 3
 
 
+@pytest.mark.contract
 def test_two_processes_share_what_comes_back(still: Emulator) -> None:
     limited(40, slot_decay_per_second=100.0)
 
@@ -140,6 +143,7 @@ def test_two_processes_share_what_comes_back(still: Emulator) -> None:
     assert call(work) >= (100 - 40) / 100 - 0.05
 
 
+@pytest.mark.contract
 def test_a_run_that_is_canceled_while_it_waits_starts_nothing(
     still: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

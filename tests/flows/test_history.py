@@ -87,6 +87,7 @@ def looks_at(emulator: Emulator, prediction: Prediction) -> list[float]:
     return [one.time - born for one in emulator.requests.matching("GET", prediction.id)]
 
 
+@pytest.mark.smoke
 async def test_three_runs_teach_another_process_when_to_look(
     replicate_emulator: Emulator,
     forget_history: Callable[[], None],
@@ -114,6 +115,7 @@ async def test_outside_of_runs_a_process_learns_from_its_own(
     assert history_reads.count == 0
 
 
+@pytest.mark.contract
 async def test_the_ledger_is_asked_once_for_all_waits(
     replicate_emulator: Emulator, history_reads: HistoryReads
 ) -> None:
@@ -144,6 +146,7 @@ async def a_record_of_another_form() -> AsyncIterator[None]:
         await client.delete_artifact(made.id)
 
 
+@pytest.mark.contract
 async def test_records_of_another_form_are_passed_over(
     replicate_emulator: Emulator, forget_history: Callable[[], None]
 ) -> None:

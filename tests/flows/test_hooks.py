@@ -44,6 +44,7 @@ def statuses(emulator: Emulator) -> set[str]:
     return {one.status for one in emulator.predictions}
 
 
+@pytest.mark.smoke
 async def test_a_flow_that_fails_leaves_nothing_running(still: Emulator) -> None:
     @flow(**HOOKS)
     async def generation() -> None:
@@ -77,6 +78,7 @@ async def test_a_flow_that_succeeds_is_left_alone(still: Emulator) -> None:
     assert statuses(still) == {"processing"}
 
 
+@pytest.mark.contract
 async def test_predictions_of_subflows_are_canceled_too(still: Emulator) -> None:
     @flow
     async def child() -> None:
@@ -109,6 +111,7 @@ async def test_a_create_whose_id_was_not_recorded_is_found_and_canceled(
 
 
 @pytest.mark.parametrize("held", ["request", "reply"])
+@pytest.mark.contract
 def test_a_create_that_is_under_way_when_its_run_fails_leaves_nothing_running(
     still: Emulator,
     hold: Hold,
@@ -288,6 +291,7 @@ def test_a_timeout_ends_the_prediction_of_a_sync_flow(still: Emulator, quick: Po
     assert statuses(still) == {"canceled"}
 
 
+@pytest.mark.contract
 def test_a_script_that_is_canceled_through_the_api_stops(
     still: Emulator, quick: PollPolicy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -305,6 +309,7 @@ def test_a_script_that_is_canceled_through_the_api_stops(
     assert statuses(still) == {"canceled"}
 
 
+@pytest.mark.contract
 def test_a_prediction_of_another_run_belongs_to_the_run_that_waits_for_it(
     still: Emulator,
     quick: PollPolicy,
@@ -432,6 +437,7 @@ def test_what_on_crash_can_be_is_said_before_anything_is_paid(still: Emulator) -
     assert still.predictions.create_requests == 0
 
 
+@pytest.mark.contract
 def test_a_run_that_was_canceled_while_it_waited_for_its_retry_starts_nothing(
     still: Emulator, eventually: Any
 ) -> None:

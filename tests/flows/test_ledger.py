@@ -30,6 +30,7 @@ from prefect_replicate.ledger.record import Record
 from prefect_replicate.ledger.scope import RunScope, ancestry_of
 from prefect_replicate.ledger.store import add_record, delete_record, records_with_key
 
+pytestmark = pytest.mark.contract
 Records = Callable[[State[Any]], list[dict[str, Any]]]
 CREATE = {"method": "POST", "path": "/predictions$"}
 
@@ -38,6 +39,7 @@ class Oops(Exception):
     pass
 
 
+@pytest.mark.smoke
 async def test_a_prediction_is_recorded_from_its_intent_to_its_end(
     replicate_emulator: Emulator, records: Records, quick: PollPolicy
 ) -> None:
@@ -169,6 +171,7 @@ async def test_a_task_without_a_flow_is_recorded_too(still: Emulator) -> None:
     assert seen == [one.id for one in still.predictions] * 2
 
 
+@pytest.mark.smoke
 def test_a_cancel_is_recorded(still: Emulator, records: Records) -> None:
     @flow
     def generation() -> None:

@@ -87,6 +87,7 @@ async def sweep(**options: Any) -> list[Orphan]:
     return await acancel_orphaned_predictions(**{"grace": 0.0, **options})
 
 
+@pytest.mark.contract
 async def test_what_a_crashed_run_has_left_is_canceled_and_recorded(
     still: Emulator, records: Records
 ) -> None:
@@ -102,6 +103,7 @@ async def test_what_a_crashed_run_has_left_is_canceled_and_recorded(
     assert record["status"] == "canceled"
 
 
+@pytest.mark.smoke
 async def test_the_sync_flow_does_the_same(still: Emulator) -> None:
     await crashed_generation()
 
@@ -123,6 +125,7 @@ async def test_how_long_it_ran_and_how_much_that_saved_is_said(still: Emulator) 
     assert orphan.seconds_saved == pytest.approx(prediction.deadline - time.time(), abs=60)
 
 
+@pytest.mark.contract
 async def test_what_a_deleted_run_has_left_is_canceled(still: Emulator) -> None:
     state = await generation(return_state=True)
     async with get_client() as client:
@@ -173,6 +176,7 @@ async def test_other_predictions_of_the_account_are_left_alone(still: Emulator) 
     assert left.cancel_requests == 0
 
 
+@pytest.mark.contract
 async def test_a_subflow_of_a_run_that_has_crashed_is_no_protection(still: Emulator) -> None:
     children: list[State[Any]] = []
 
@@ -355,6 +359,7 @@ def never_sent(record: Record) -> Record:
     )
 
 
+@pytest.mark.contract
 async def test_orphans_beyond_the_first_page_of_the_ledger_are_found(
     still: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -472,6 +477,7 @@ async def forget_accounts() -> None:
     await acall(forget)
 
 
+@pytest.mark.contract
 async def test_a_running_run_whose_heartbeat_has_stopped_is_dead(still: Emulator) -> None:
     state = await generation(return_state=True)
     await set_state(state, Running())
@@ -485,6 +491,7 @@ async def test_a_running_run_whose_heartbeat_has_stopped_is_dead(still: Emulator
     assert (orphan.outcome, still.predictions.live()) == ("canceled", [])
 
 
+@pytest.mark.contract
 async def test_silence_is_no_sign_of_death_while_the_server_was_away(still: Emulator) -> None:
     day = datetime.now(timezone.utc) - timedelta(hours=20)
     flow_run_id, silence = uuid4(), timedelta(hours=9).total_seconds()

@@ -23,6 +23,7 @@ def ids(emulator: Emulator) -> list[str]:
     return sorted(one.id for one in emulator.predictions)
 
 
+@pytest.mark.smoke
 async def test_a_flow_retry_continues_with_the_prediction(still: Emulator) -> None:
     seen: list[str] = []
 
@@ -37,6 +38,7 @@ async def test_a_flow_retry_continues_with_the_prediction(still: Emulator) -> No
     assert seen == ids(still) * 2
 
 
+@pytest.mark.contract
 def test_equal_calls_in_threads_each_continue_with_another_prediction(still: Emulator) -> None:
     seen: list[list[str]] = []
 
@@ -135,6 +137,7 @@ async def test_equal_calls_in_one_task_are_separate_and_kept_by_its_retry(still:
     assert seen[:2] == seen[2:]
 
 
+@pytest.mark.contract
 async def test_equal_subflows_are_separate_and_kept_by_a_retry_of_the_parent(
     still: Emulator,
 ) -> None:

@@ -20,6 +20,7 @@ from prefect_replicate.ledger.record import INTENT, VOID
 from prefect_replicate.ledger.store import delete_record, records_of_runs, update_record
 from prefect_replicate.lifecycle import claiming, intent, resumption
 
+pytestmark = pytest.mark.contract
 MODEL, INPUT = "emulator/timer", {"seconds": 60}
 CREATE = {"method": "POST", "path": "/predictions$"}
 Records = Callable[[State[Any]], list[dict[str, Any]]]
