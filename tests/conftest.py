@@ -30,7 +30,7 @@ for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, lambda number, frame: None)
 
-pytest_plugins = ["prefect_replicate.emulator.fixtures"]
+pytest_plugins = ["prefect_replicate.emulator.fixtures", "pytester"]
 
 
 def pytest_configure() -> None:
