@@ -28,7 +28,7 @@ os.environ["PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW"] = "ignore"
 
 pass_on_no_ignored_signal()
 
-pytest_plugins = ["prefect_replicate.emulator.fixtures"]
+pytest_plugins = ["prefect_replicate.emulator.fixtures", "pytester"]
 
 
 def pytest_configure() -> None:

@@ -1,6 +1,8 @@
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from signal import SIGHUP, SIGINT, SIGTERM
 
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
@@ -64,6 +66,18 @@ def test_a_failure_is_told_in_one_line_and_exits_1(
 
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert complaint in err
+
+
+def test_the_demo_on_the_real_replicate_needs_a_token(command: Command) -> None:
+    before = {number: signal.getsignal(number) for number in (SIGINT, SIGTERM, SIGHUP)}
+    try:
+        code, out, err = command("demo --real")
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert err.startswith("prefect-replicate: --real needs REPLICATE_API_TOKEN")
 
 
 def test_a_port_that_is_taken_is_told_in_one_line(

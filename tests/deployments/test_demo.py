@@ -11,18 +11,21 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
 
+README = Path(__file__).parents[2] / "README.md"
 DEMO = [sys.executable, "-m", "prefect_replicate.cli", "demo"]
 _MARK = "PART_OF_THE_DEMO"
 Env = dict[str, str]
 
+needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
 
-@pytest.fixture
-def env() -> Env:
+
+def new_env() -> Env:
     """An environment that all processes of one demo, and no others, have."""
     return {**os.environ, _MARK: uuid.uuid4().hex}
 
@@ -47,8 +50,9 @@ def environment_of(folder: Path) -> bytes:
 class Demo:
     """A demo that runs, and what it has said so far."""
 
-    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], log: Path, env: Env) -> None:
         self.process = process
+        self.env = env
         self._log = log
 
     @property
@@ -64,40 +68,66 @@ class Demo:
         return found[1]
 
 
+class Done(NamedTuple):
+    """A demo that was run to its end in `folder`."""
+
+    process: subprocess.CompletedProcess[str]
+    folder: Path
+    env: Env
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
+    """`demo`."""
+    folder, env = tmp_path_factory.mktemp("demo"), new_env()
+    process = subprocess.run(DEMO, env=env, cwd=folder, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stdout + process.stderr
+    return Done(process, folder, env)
+
+
 @pytest.fixture
-def kept(env: Env, tmp_path: Path) -> Iterator[Demo]:
+def kept(tmp_path: Path) -> Iterator[Demo]:
     """`demo --keep`."""
-    log = tmp_path / "log"
+    log, env = tmp_path / "log", new_env()
     with (
         log.open("wb") as output,
         subprocess.Popen(
             [*DEMO, "--keep"], env=env, cwd=tmp_path, stdout=output, stderr=output
         ) as process,
     ):
-        yield Demo(process, log)
+        yield Demo(process, log, env)
         process.kill()
 
 
-needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
-
-
 @needs_proc
-def test_the_demo_makes_a_video_says_where_it_is_and_leaves_nothing_running(
-    env: Env, tmp_path: Path
-) -> None:
-    done = subprocess.run(DEMO, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
-
-    assert done.returncode == 0, done.stdout + done.stderr
-    (video,) = (tmp_path / "videos").iterdir()
+def test_the_demo_makes_a_video_says_where_it_is_and_leaves_nothing_running(done: Done) -> None:
+    (video,) = (done.folder / "videos").iterdir()
     assert b"ftyp" in video.read_bytes()[:12]
-    assert f"Video            {video}\n" in done.stdout
-    assert "/runs/flow-run/" in done.stderr
-    assert processes_with(env) == []
+    assert f"Video            {video}\n" in done.process.stdout
+    assert "/runs/flow-run/" in done.process.stderr
+    assert processes_with(done.env) == []
+
+
+def test_the_demo_says_what_the_readme_shows(done: Done) -> None:
+    [transcript] = re.findall(r"^```console\n(.*?)^```", README.read_text(), re.M | re.S)
+    command, *shown = transcript.splitlines()
+    said = done.process.stdout + done.process.stderr
+
+    missing = [line for line in shown if not re.search(shape_of(line), said, re.M)]
+
+    assert (command, missing) == ("$ scripts/demo", [])
+
+
+def shape_of(line: str) -> str:
+    """The line with its ids, ports and folder left open."""
+    pattern = re.escape(line).replace("/home/you", "/.*")
+    pattern = re.sub(r"\b\w{8}(\\-\w{4}){3}\\-\w{12}\b|\b\w{26}\b", r"[\\w-]+", pattern)
+    return "^" + re.sub(r":\d+", r":\\d+", pattern) + "$"
 
 
 @needs_proc
 def test_a_kept_demo_can_be_run_again_and_ctrl_c_cancels_and_stops_all_of_it(
-    env: Env, kept: Demo, tmp_path: Path
+    kept: Demo, tmp_path: Path
 ) -> None:
     api = kept.wait_for(r"export PREFECT_API_URL=(\S+)")
     deployment = kept.wait_for(r"/deployments/deployment/(\S+)")
@@ -110,7 +140,7 @@ def test_a_kept_demo_can_be_run_again_and_ctrl_c_cancels_and_stops_all_of_it(
 
     assert kept.process.wait(60) == 0
     assert "stopped after" in kept.said
-    assert processes_with(env) == []
+    assert processes_with(kept.env) == []
 
 
 def run(api: str, deployment: str, parameters: dict[str, object]) -> None:
@@ -126,22 +156,13 @@ def wait_for_videos(count: int, folder: Path) -> None:
 
 
 @needs_proc
-def test_a_demo_that_is_killed_takes_its_processes_with_it(env: Env, kept: Demo) -> None:
+@pytest.mark.full
+def test_a_demo_that_is_killed_takes_its_processes_with_it(kept: Demo) -> None:
     kept.wait_for(r"Prefect server +(http)")
 
     kept.process.kill()
 
     give_up = time.monotonic() + 60
-    while left := processes_with(env):
+    while left := processes_with(kept.env):
         assert time.monotonic() < give_up, left
         time.sleep(0.2)
-
-
-def test_on_the_real_replicate_it_needs_a_token(env: Env) -> None:
-    env.pop("REPLICATE_API_TOKEN", None)
-
-    done = subprocess.run([*DEMO, "--real"], env=env, capture_output=True, text=True, check=False)
-
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("prefect-replicate: --real needs REPLICATE_API_TOKEN")
-    assert done.stderr.count("\n") == 1
