@@ -22,6 +22,7 @@ DEMO = [sys.executable, "-m", "prefect_replicate.cli", "demo"]
 _MARK = "PART_OF_THE_DEMO"
 Env = dict[str, str]
 
+pytestmark = pytest.mark.timeout(300)  # a Prefect server and four processes, one after the other
 needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
 
 

@@ -46,7 +46,7 @@ def test_a_block_of_the_readme_that_is_a_test_passes(code: str, pytester: pytest
     pytester.makeconftest('pytest_plugins = ["prefect_replicate.emulator.fixtures"]')
     pytester.makepyfile(code)
 
-    result = pytester.runpytest_inprocess("-p", "no:cacheprovider")
+    result = pytester.runpytest_inprocess("-o", "asyncio_default_fixture_loop_scope=function")
 
     result.assert_outcomes(passed=1)
 
