@@ -187,7 +187,6 @@ CELLS = (*_CANCELED, *_INTERRUPTED, *_KILLED, *_TIMED_OUT, *_FAILED)
 EVERY_TIME = frozenset({
     "canceled-script-awaited",
     "canceled-serve-submitted",
-    "canceled-worker-agenerate_video",
     "canceled from the command line-worker-generate_video",
     "canceled in the middle of the create-script-called",
     "canceled while suspended-serve-called",
