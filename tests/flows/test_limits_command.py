@@ -1,3 +1,5 @@
+"""`prefect-replicate limits`, which keeps a limit on Prefect's server."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
