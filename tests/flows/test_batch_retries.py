@@ -207,11 +207,11 @@ def test_batches_that_run_side_by_side_each_have_their_own_videos(
 
 
 def test_a_retry_goes_on_with_what_is_running_where_the_limit_of_the_run_is_retried(
-    still: Emulator, options: dict[str, Any], eventually: Callable[..., None]
+    still: Emulator, options: dict[str, Any], eventually: Callable[..., None], unhurried: float
 ) -> None:
     attempts: list[None] = []
     limited = generate_videos.with_options(
-        timeout_seconds=2, retries=1, on_running=[lambda *_: attempts.append(None)]
+        timeout_seconds=1.5 * unhurried, retries=1, on_running=[lambda *_: attempts.append(None)]
     )
 
     def let_them_end() -> None:
@@ -231,10 +231,10 @@ def test_a_retry_goes_on_with_what_is_running_where_the_limit_of_the_run_is_retr
 
 @pytest.mark.parametrize("form", ["sync", "async"])
 def test_a_run_that_is_out_of_time_leaves_nothing_running_and_starts_nothing_more(
-    still: Emulator, options: dict[str, Any], form: str
+    still: Emulator, options: dict[str, Any], unhurried: float, form: str
 ) -> None:
     limited = generate_videos if form == "sync" else agenerate_videos
-    limited = limited.with_options(timeout_seconds=2)
+    limited = limited.with_options(timeout_seconds=1.5 * unhurried)
 
     made: Any = limited([LONG] * 6, **options, concurrency=3, chunk_size=2, return_state=True)
     state = asyncio.run(made) if asyncio.iscoroutine(made) else made
@@ -302,10 +302,11 @@ def runs_named(name: str) -> list[FlowRun]:
 
 
 def test_a_retry_after_an_interruption_makes_what_is_missing(
-    still: Emulator, options: dict[str, Any]
+    still: Emulator, options: dict[str, Any], unhurried: float
 ) -> None:
     requests = ["an owl", *[LONG] * 3]
-    limits = iter([2, 60])
+    still.behave(retention=1e9)
+    limits = iter([1.5 * unhurried, 60])
 
     @flow(retries=1)
     def parent() -> GeneratedVideos:

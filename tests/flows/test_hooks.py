@@ -222,8 +222,10 @@ async def test_a_hook_that_cannot_cancel_says_so_and_does_not_raise(
 
 
 @pytest.mark.parametrize("of", ["flow", "task"])
-async def test_a_timeout_ends_the_prediction(still: Emulator, quick: PollPolicy, of: str) -> None:
-    limit = {"timeout_seconds": 1.0}
+async def test_a_timeout_ends_the_prediction(
+    still: Emulator, quick: PollPolicy, unhurried: float, of: str
+) -> None:
+    limit = {"timeout_seconds": unhurried}
 
     @task(**(limit if of == "task" else {}))
     async def wait(prediction: Any) -> None:
@@ -242,9 +244,9 @@ async def test_a_timeout_ends_the_prediction(still: Emulator, quick: PollPolicy,
 @pytest.mark.parametrize("of", ["flow", "task"])
 @pytest.mark.parametrize("form", ["sync", "async"])
 def test_a_timeout_that_is_retried_keeps_the_prediction(
-    still: Emulator, quick: PollPolicy, of: str, form: str
+    still: Emulator, quick: PollPolicy, unhurried: float, of: str, form: str
 ) -> None:
-    limit = {"timeout_seconds": 1.0, "retries": 1}
+    limit = {"timeout_seconds": unhurried, "retries": 1}
     of_task, of_flow = (limit, {}) if of == "task" else ({}, limit)
     begun: list[int] = []
 
@@ -280,8 +282,10 @@ def test_a_timeout_that_is_retried_keeps_the_prediction(
     assert still.predictions.create_requests == 1
 
 
-def test_a_timeout_ends_the_prediction_of_a_sync_flow(still: Emulator, quick: PollPolicy) -> None:
-    @flow(timeout_seconds=1)
+def test_a_timeout_ends_the_prediction_of_a_sync_flow(
+    still: Emulator, quick: PollPolicy, unhurried: float
+) -> None:
+    @flow(timeout_seconds=unhurried)
     def generation() -> None:
         wait_for_prediction(create_prediction("emulator/timer", INPUT), policy=quick)
 
