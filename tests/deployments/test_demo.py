@@ -11,7 +11,6 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 from uuid import UUID
 
 import pytest
@@ -69,23 +68,6 @@ class Demo:
         return found[1]
 
 
-class Done(NamedTuple):
-    """A demo that was run to its end in `folder`."""
-
-    process: subprocess.CompletedProcess[str]
-    folder: Path
-    env: Env
-
-
-@pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
-    """`demo`."""
-    folder, env = tmp_path_factory.mktemp("demo"), new_env()
-    process = subprocess.run(DEMO, env=env, cwd=folder, capture_output=True, text=True, check=False)
-    assert process.returncode == 0, process.stdout + process.stderr
-    return Done(process, folder, env)
-
-
 @pytest.fixture
 def kept(tmp_path: Path) -> Iterator[Demo]:
     """`demo --keep`."""
@@ -101,22 +83,26 @@ def kept(tmp_path: Path) -> Iterator[Demo]:
 
 
 @needs_proc
-def test_the_demo_makes_a_video_says_where_it_is_and_leaves_nothing_running(done: Done) -> None:
-    (video,) = (done.folder / "videos").iterdir()
+@pytest.mark.full
+def test_the_demo_makes_a_video_says_where_it_is_and_leaves_nothing_running(tmp_path: Path) -> None:
+    env = new_env()
+
+    done = subprocess.run(DEMO, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    (video,) = (tmp_path / "videos").iterdir()
     assert b"ftyp" in video.read_bytes()[:12]
-    assert f"Video            {video}\n" in done.process.stdout
-    assert "/runs/flow-run/" in done.process.stderr
-    assert processes_with(done.env) == []
+    assert f"Video            {video}\n" in done.stdout
+    assert missing_from(done.stdout + done.stderr) == []
+    assert processes_with(env) == []
 
 
-def test_the_demo_says_what_the_readme_shows(done: Done) -> None:
+def missing_from(said: str) -> list[str]:
+    """What the README shows of the demo's output, and the demo has not said."""
     [transcript] = re.findall(r"^```console\n(.*?)^```", README.read_text(), re.M | re.S)
     command, *shown = transcript.splitlines()
-    said = done.process.stdout + done.process.stderr
-
-    missing = [line for line in shown if not re.search(shape_of(line), said, re.M)]
-
-    assert (command, missing) == ("$ scripts/demo", [])
+    assert command == "$ scripts/demo"
+    return [line for line in shown if not re.search(shape_of(line), said, re.M)]
 
 
 def shape_of(line: str) -> str:
@@ -140,6 +126,7 @@ def test_a_kept_demo_can_be_run_again_and_ctrl_c_cancels_and_stops_all_of_it(
     kept.process.send_signal(signal.SIGINT)
 
     assert kept.process.wait(60) == 0
+    assert missing_from(kept.said) == []
     assert "stopped after" in kept.said
     assert processes_with(kept.env) == []
 

@@ -145,6 +145,7 @@ def test_a_worker_runs_what_prefect_yaml_deploys(on_a_worker: None, videos: Path
     assert_videos(videos, 1)
 
 
+@pytest.mark.full
 def test_a_campaign_is_shared_by_runs_of_its_own_deployment(
     on_a_worker: None, home: Path, videos: Path
 ) -> None:

@@ -54,6 +54,24 @@ def assert_each_was_paid_once(campaign: Campaign) -> None:
     assert len(campaign.videos()) == campaign.count
 
 
+def test_a_killed_run_is_replaced_unpaid_and_a_cancel_of_its_parent_ends_all(
+    house: House, manned: str
+) -> None:
+    campaign = Campaign(house, 4, 600.0, **handed_to(manned, 2))
+
+    script = campaign.start_script()
+    until(lambda: len(campaign.processing()) == 4)
+    os.kill(process_of(campaign.running_child()), signal.SIGKILL)
+    until(lambda: campaign.child_states() == {StateType.RUNNING: 2, StateType.CRASHED: 1})
+    campaign.api.set_flow_run_state(campaign.flow_run().id, Cancelling())
+    script.process.wait(60)
+    until(lambda: campaign.child_states() == {StateType.CANCELLED: 2, StateType.CRASHED: 1})
+
+    assert campaign.live() == []
+    assert campaign.prompts(campaign.predictions()) == campaign.once_each
+
+
+@pytest.mark.full
 def test_a_flow_process_that_is_killed_is_replaced_and_nothing_is_paid_twice(
     house: House, manned: str
 ) -> None:
@@ -121,6 +139,7 @@ def test_without_a_worker_the_batch_ends_and_a_retry_makes_it(house: House, pool
     assert_each_was_paid_once(campaign)
 
 
+@pytest.mark.full
 def test_the_cancel_of_the_parent_ends_all_that_it_has_started(house: House, manned: str) -> None:
     campaign = Campaign(house, 6, 600.0, **handed_to(manned, 2))
 

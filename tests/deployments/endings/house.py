@@ -26,6 +26,7 @@ from .witness import Witness, processes_with
 
 T = TypeVar("T")
 PROGRAMS = Path(__file__).parents[1] / "programs"
+LATE_SECONDS = 12.0
 RENDER, SERVED = str(PROGRAMS / "render.py"), str(PROGRAMS / "served.py")
 
 
@@ -153,10 +154,13 @@ class House:
                 pull_steps=[],
             )
 
-    def keep_reply_back(self, seconds: float) -> None:
-        """Let a create of programs/render.py that asks for `SLOW_TO_REPLY` wait for its reply."""
+    def keep_reply_back(self) -> None:
+        """Let a create of programs/render.py that asks for `SLOW_TO_REPLY` wait for its reply.
+
+        Whose that is, if several do so at once, is left to chance.
+        """
         self.replicate.faults.add(
-            "late_reply", method="POST", path="^/v1/predictions$", seconds=seconds
+            "late_reply", method="POST", path="^/v1/predictions$", seconds=LATE_SECONDS
         )
 
     def shared(self, place: str) -> Started:

@@ -16,7 +16,6 @@ from .run import Billed, Run
 from .witness import Process
 
 _MODEL = "emulator/timer"
-_LATE_SECONDS = 8.0
 
 
 class Scene(Run):
@@ -67,7 +66,7 @@ class Scene(Run):
     def _start(self) -> Started:
         cell, house = self.cell, self.house
         if cell.way == "canceled in the middle of the create":
-            house.keep_reply_back(_LATE_SECONDS)
+            house.keep_reply_back()
         if cell.place == "script":
             env = None if cell.reaches_prefect else self.env_with_own_way()
             return self.start_script(cell.flow, self._parameters(""), env)

@@ -18,7 +18,6 @@ BY_HAND = "by-hand"
 """A work pool without a worker: the tests start the processes of its runs."""
 
 _PATCH = "PATCH /api/artifacts/"
-_LATE_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -180,7 +179,7 @@ def _prepare(teller: Teller, moment: _Moment) -> None:
     if moment == "before":
         teller.house.witness.keep_back(f'"{teller.prompt}"')
     if moment == "during":
-        teller.house.keep_reply_back(_LATE_SECONDS)
+        teller.house.keep_reply_back()
     if moment == "after":
         teller.way_to_prefect.keep_back(_PATCH)
 
@@ -230,7 +229,7 @@ def _executed_twice_at_once(teller: Teller) -> None:
 
 
 def _executed_again_during_the_create(teller: Teller) -> None:
-    teller.house.keep_reply_back(_LATE_SECONDS)
+    teller.house.keep_reply_back()
     teller.start(BY_HAND)
     first = teller.execute()
     until(teller.predictions, what="a create is processed")
