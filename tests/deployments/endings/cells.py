@@ -196,7 +196,6 @@ EVERY_TIME = frozenset({
     "Ctrl-C, Prefect server gone-script-awaited",
     "SIGTERM to the flow's process-script-submitted",
     "SIGTERM to what started it-worker-generate_video",
-    "SIGKILL of the flow's process-script-called",
     "SIGKILL of the flow's process-worker-generate_video",
     "SIGKILL of it and what started it-serve-short_deadline",
     "flow timeout-script-called",
@@ -215,4 +214,4 @@ CONTRACT = frozenset({
     "SIGKILL of the flow's process-worker-generate_video",
     "flow timeout-script-called",
 })  # fmt: skip
-"""Of these, what another Prefect, or another database of its, might end otherwise."""
+"""Of these, what might end otherwise with another Prefect, or another database of its."""

@@ -35,7 +35,7 @@ def until(condition: Callable[[], T], seconds: float = 90.0, what: str = "it is 
     give_up = time.monotonic() + seconds
     while not (result := condition()):
         assert time.monotonic() < give_up, f"not within {seconds:.0f} s: {what}"
-        time.sleep(0.1)
+        time.sleep(0.3)  # each costs Prefect's server some requests
     return result
 
 

@@ -314,18 +314,14 @@ STORIES = (
 
 EVERY_TIME = frozenset({
     f"SIGKILL during the create-{BY_HAND}-{_AGAIN}",
-    f"SIGKILL before the id is recorded-{BY_HAND}-{_AGAIN}",
     f'SIGKILL during the wait, `on_crash="keep"`-worker-{_RETRY}',
     f"two processes execute it at once-{BY_HAND}-both",
     "suspended-serve-it is resumed",
-    "timeout of a task with a retry-script-the task's retry",
-    "one HTTP 500 at a look, task with a retry-script-itself, to its end",
-    "timeout of the flow, before a task in a thread comes to its create-script-the task goes on",
 })  # fmt: skip
-"""One for each moment of a create, and each way to go on; the others are played with `--all`."""
+"""One for each way in which a process goes on; the others are played with `--all`."""
 
 CONTRACT = frozenset({
-    f"SIGKILL before the id is recorded-{BY_HAND}-{_AGAIN}",
+    f"SIGKILL during the create-{BY_HAND}-{_AGAIN}",
     f"two processes execute it at once-{BY_HAND}-both",
 })  # fmt: skip
-"""Of these, what another Prefect, or another database of its, might have go on otherwise."""
+"""Of these, what might go on otherwise with another Prefect, or another database of its."""
