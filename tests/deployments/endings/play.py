@@ -14,7 +14,7 @@ from .scene import Outcome, Scene, outcome_of
 from .stories import Account, Story, told
 from .ways import end
 
-_AT_ONCE = 6
+_AT_ONCE = 4
 _SILENCE = 6.0
 """Seconds after which a run without a heartbeat is given up for dead. Prefect's come every 30 s at
 the least, but no run that is to live is left when the orphan flow is run."""
