@@ -54,12 +54,6 @@ def pytest_runtest_call() -> Generator[None, object, object]:
         raise
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Nor does anything outlive the tests of a process."""
-    if session.config.getoption("dist", "no") == "no":  # else it is the one that starts the others
-        leftovers.end(leftovers.started_since(with_kept=True))
-
-
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--database", choices=["sqlite", "postgresql"], default="sqlite",
                      help="What the Prefect servers of the tests keep their data in.")  # fmt: skip

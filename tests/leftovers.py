@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 import time
 import uuid
 from pathlib import Path
@@ -17,8 +20,17 @@ KEPT = "PREFECT_REPLICATE_TESTS_KEPT"
 
 
 def mark_what_is_started() -> None:
-    """Have the processes that this one starts known from now on."""
-    os.environ[_MARK] = uuid.uuid4().hex
+    """Have the processes that this one starts known from now on, and ended at its own end.
+
+    That is seen to by a process of its own, which a kill of this one leaves alone.
+    """
+    os.environ.pop(_MARK, None)
+    mark = uuid.uuid4().hex
+    reaper = subprocess.Popen(
+        [sys.executable, __file__, mark], stdin=subprocess.PIPE, start_new_session=True
+    )
+    atexit.register(reaper.communicate)
+    os.environ[_MARK] = mark
 
 
 def now() -> float:
@@ -26,15 +38,23 @@ def now() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else 0.0
 
 
-def started_since(moment: float = 0.0, *, with_kept: bool = False) -> set[int]:
-    """The living processes that were started after `moment`; none where there is no /proc."""
-    mark, kept = f"{_MARK}={os.environ[_MARK]}\0".encode(), f"{KEPT}=".encode()
-    found: set[int] = set()
+def started_since(moment: float) -> set[int]:
+    """The living processes that were started after `moment`, without those that are kept."""
+    environs = _marked(os.environ[_MARK])
+    return {
+        int(folder.name)
+        for folder, environ in environs.items()
+        if f"{KEPT}=".encode() not in environ and _start(folder) > moment
+    }
+
+
+def _marked(mark: str) -> dict[Path, bytes]:
+    """The living processes with a mark, and their environments; none where there is no /proc."""
+    setting, found = f"{_MARK}={mark}\0".encode(), dict[Path, bytes]()
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it is gone by now, or another user's
-            environ = (folder / "environ").read_bytes()
-            if mark in environ and (with_kept or kept not in environ) and _start(folder) > moment:
-                found.add(int(folder.name))
+            if setting in (environ := (folder / "environ").read_bytes()):
+                found[folder] = environ
     return found
 
 
@@ -46,6 +66,14 @@ def end(pids: set[int]) -> None:
 
 
 def _start(folder: Path) -> float:
-    # The name, in parentheses, may have spaces; the field is the 22nd, in ticks.
-    fields = (folder / "stat").read_text().rpartition(")")[2].split()
-    return int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    try:
+        # The name, in parentheses, may have spaces; the field is the 22nd, in ticks.
+        fields = (folder / "stat").read_text().rpartition(")")[2].split()
+        return int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    except OSError:
+        return 0.0
+
+
+if __name__ == "__main__":
+    sys.stdin.read()  # until whoever has started us is gone
+    end({int(folder.name) for folder in _marked(sys.argv[1])})
