@@ -143,6 +143,10 @@ class Campaign:
             self.api.set_flow_run_state(run.id, Scheduled())
         return run.run_count > 1
 
+    def let_predictions_end(self) -> None:
+        """Have as much time pass at Replicate as they take."""
+        self.house.replicate.clock.advance(self.parameters["input"]["seconds"])
+
     def predictions(self) -> list[Snapshot]:
         all_of_them = self.house.replicate.predictions
         return [one for one in all_of_them if str(one.input.get("prompt")).startswith(self.tag)]

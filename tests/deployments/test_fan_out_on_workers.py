@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.skipif(
         not Path("/proc/net/tcp").exists(), reason="asks Linux whose process has a connection"
     ),
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(400),
 ]
 
 
@@ -88,7 +88,7 @@ def test_a_flow_process_that_is_killed_is_replaced_and_nothing_is_paid_twice(
 
 @pytest.mark.full
 def test_a_worker_that_dies_with_its_run_is_made_up_for_by_another(house: House, pool: str) -> None:
-    campaign = Campaign(house, 12, 8.0, **handed_to(deploy(house, pool), 6))
+    campaign = Campaign(house, 12, 60.0, **handed_to(deploy(house, pool), 6))
     workers = [start_worker(house, pool, f"{pool}-{number}") for number in (1, 2)]
 
     script = campaign.start_script()
@@ -99,6 +99,7 @@ def test_a_worker_that_dies_with_its_run_is_made_up_for_by_another(house: House,
     os.kill(its_worker.pid, signal.SIGKILL)
     os.kill(process.pid, signal.SIGKILL)
     campaign.declare_crashed(victim)
+    campaign.let_predictions_end()
     complete(campaign, script)
 
     assert_each_was_paid_once(campaign)
@@ -182,10 +183,11 @@ def kill_the_parent(campaign: Campaign, pool: str) -> None:
 def test_a_retry_of_a_parent_goes_on_with_runs_that_still_run(
     house: House, manned: str, pool: str
 ) -> None:
-    campaign = Campaign(house, 8, 12.0, **handed_to(manned, 4), on_crash="keep")
+    campaign = Campaign(house, 8, 60.0, **handed_to(manned, 4), on_crash="keep")
 
     kill_the_parent(campaign, pool)
     campaign.retry()
+    campaign.let_predictions_end()
     until(lambda: campaign.state() is StateType.COMPLETED)
 
     assert_each_was_paid_once(campaign)
@@ -195,12 +197,13 @@ def test_a_retry_of_a_parent_goes_on_with_runs_that_still_run(
 def test_what_is_to_be_kept_in_a_crash_outlives_the_runs_that_notice_it(
     house: House, manned: str, pool: str
 ) -> None:
-    campaign = Campaign(house, 4, 30.0, **handed_to(manned, 2), on_crash="keep")
+    campaign = Campaign(house, 4, 600.0, **handed_to(manned, 2), on_crash="keep")
 
     kill_the_parent(campaign, pool)
     until(lambda: campaign.child_states() == {StateType.FAILED: 2})
     assert len(campaign.processing()) == 4
     campaign.retry()
+    campaign.let_predictions_end()
     until(lambda: campaign.state() is StateType.COMPLETED)
 
     assert_each_was_paid_once(campaign)
@@ -210,12 +213,14 @@ def test_what_is_to_be_kept_in_a_crash_outlives_the_runs_that_notice_it(
 def test_what_is_not_to_be_kept_is_canceled_before_a_retry_makes_it_anew(
     house: House, manned: str, pool: str
 ) -> None:
-    campaign = Campaign(house, 4, 12.0, **handed_to(manned, 2))
+    campaign = Campaign(house, 4, 60.0, **handed_to(manned, 2))
 
     kill_the_parent(campaign, pool)
     until(lambda: not campaign.live())
     canceled = [one for one in campaign.predictions() if one.status == "canceled"]
     campaign.retry()
+    until(lambda: len(campaign.processing()) == 4)
+    campaign.let_predictions_end()
     until(lambda: campaign.state() is StateType.COMPLETED)
 
     assert len(canceled) == 4

@@ -17,7 +17,7 @@ pytestmark = [
     pytest.mark.skipif(
         not Path("/proc/net/tcp").exists(), reason="asks Linux whose process has a connection"
     ),
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(400),
 ]
 
 
