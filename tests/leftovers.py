@@ -40,21 +40,21 @@ def now() -> float:
 
 def started_since(moment: float) -> set[int]:
     """The living processes that were started after `moment`, without those that are kept."""
-    environs = _marked(os.environ[_MARK])
-    return {
-        int(folder.name)
-        for folder, environ in environs.items()
-        if f"{KEPT}=".encode() not in environ and _start(folder) > moment
-    }
+    ours = processes_with(_MARK, os.environ[_MARK]) - processes_with(KEPT)
+    return {pid for pid in ours if _start(pid) > moment}
 
 
-def _marked(mark: str) -> dict[Path, bytes]:
-    """The living processes with a mark, and their environments; none where there is no /proc."""
-    setting, found = f"{_MARK}={mark}\0".encode(), dict[Path, bytes]()
+def processes_with(variable: str, value: str | None = None) -> set[int]:
+    """Those with this in their environment, which processes have from those that started them.
+
+    None where there is no /proc.
+    """
+    setting = f"{variable}=".encode() if value is None else f"{variable}={value}\0".encode()
+    found: set[int] = set()
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it is gone by now, or another user's
-            if setting in (environ := (folder / "environ").read_bytes()):
-                found[folder] = environ
+            if setting in (folder / "environ").read_bytes():
+                found.add(int(folder.name))
     return found
 
 
@@ -65,10 +65,10 @@ def end(pids: set[int]) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def _start(folder: Path) -> float:
+def _start(pid: int) -> float:
     try:
         # The name, in parentheses, may have spaces; the field is the 22nd, in ticks.
-        fields = (folder / "stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return int(fields[19]) / os.sysconf("SC_CLK_TCK")
     except OSError:
         return 0.0
@@ -76,4 +76,4 @@ def _start(folder: Path) -> float:
 
 if __name__ == "__main__":
     sys.stdin.read()  # until whoever has started us is gone
-    end({int(folder.name) for folder in _marked(sys.argv[1])})
+    end(processes_with(_MARK, sys.argv[1]))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from endings.house import PROGRAMS, House, Started, until
-from endings.witness import processes_with
+from leftovers import processes_with
 from prefect import Flow
 from prefect.client.schemas.filters import (
     ArtifactFilter,

@@ -14,6 +14,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+from leftovers import processes_with
 from prefect.client.orchestration import SyncPrefectClient
 
 README = Path(__file__).parents[2] / "README.md"
@@ -30,21 +31,9 @@ def new_env() -> Env:
     return {**os.environ, _MARK: uuid.uuid4().hex}
 
 
-def processes_with(env: Env) -> list[str]:
-    """The ids of the living processes that have inherited an environment."""
-    mark = f"{_MARK}={env[_MARK]}".encode()
-    return [
-        folder.name
-        for folder in Path("/proc").glob("[0-9]*")
-        if mark in environment_of(folder).split(b"\0")
-    ]
-
-
-def environment_of(folder: Path) -> bytes:
-    try:
-        return (folder / "environ").read_bytes()
-    except OSError:  # it is gone by now, or another user's
-        return b""
+def processes_of(env: Env) -> set[int]:
+    """The living processes of a demo."""
+    return processes_with(_MARK, env[_MARK])
 
 
 class Demo:
@@ -94,7 +83,7 @@ def test_the_demo_makes_a_video_says_where_it_is_and_leaves_nothing_running(tmp_
     assert b"ftyp" in video.read_bytes()[:12]
     assert f"Video            {video}\n" in done.stdout
     assert missing_from(done.stdout + done.stderr) == []
-    assert processes_with(env) == []
+    assert processes_of(env) == set()
 
 
 def missing_from(said: str) -> list[str]:
@@ -128,7 +117,7 @@ def test_a_kept_demo_can_be_run_again_and_ctrl_c_cancels_and_stops_all_of_it(
     assert kept.process.wait(120) == 0
     assert missing_from(kept.said) == []
     assert "stopped after" in kept.said
-    assert processes_with(kept.env) == []
+    assert processes_of(kept.env) == set()
 
 
 def run(api: str, deployment: str, parameters: dict[str, object]) -> None:
@@ -151,6 +140,6 @@ def test_a_demo_that_is_killed_takes_its_processes_with_it(kept: Demo) -> None:
     kept.process.kill()
 
     give_up = time.monotonic() + 60
-    while left := processes_with(kept.env):
+    while left := processes_of(kept.env):
         assert time.monotonic() < give_up, left
         time.sleep(0.2)

@@ -95,16 +95,8 @@ def own_ledger(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def no_prefect_api(monkeypatch: pytest.MonkeyPatch) -> str:
-    """An address where nobody listens, without the 1.5 s in which httpx tries to connect again."""
-    send = httpx.AsyncHTTPTransport.handle_async_request
-
-    async def refuse(self: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
-        if request.url.port == 1:
-            raise httpx.ConnectError("All connection attempts failed", request=request)
-        return await send(self, request)
-
-    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", refuse)
+def no_prefect_api(connects_at_once: None) -> str:
+    """An address where nobody listens."""
     return "http://127.0.0.1:1/api"
 
 

@@ -22,7 +22,7 @@ from prefect.exceptions import ObjectAlreadyExists
 from prefect_replicate.demo.prefect_server import PrefectServer
 from prefect_replicate.emulator import Emulator
 
-from .witness import Witness, processes_with
+from .witness import Witness
 
 T = TypeVar("T")
 PROGRAMS = Path(__file__).parents[1] / "programs"
@@ -176,7 +176,7 @@ class House:
 
     def has_processes_of(self, name: str) -> bool:
         """Whether any process lives that was started under this name, directly or not."""
-        return bool(processes_with("RENDER_PROCESS", name))
+        return bool(leftovers.processes_with("RENDER_PROCESS", name))
 
     def prefect(self, *arguments: str) -> None:
         """Run Prefect's command line."""
@@ -193,7 +193,7 @@ class House:
 
     def stop(self) -> None:
         """Kill whatever still runs. The flow processes of a worker have sessions of their own."""
-        for pid in processes_with("RENDER_FOLDER", str(self.folder)):
+        for pid in leftovers.processes_with("RENDER_FOLDER", str(self.folder)):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         for started in self._started:

@@ -162,17 +162,6 @@ def _holder(socket: str) -> int:
     raise ProcessLookupError(f"nobody has {socket}")
 
 
-def processes_with(variable: str, value: str) -> list[int]:
-    """Those with this in their environment, which processes have from those that started them."""
-    setting = f"{variable}={value}\0".encode()
-    found: list[int] = []
-    for pid in pids():
-        with contextlib.suppress(OSError):
-            if setting in Path(f"/proc/{pid}/environ").read_bytes():
-                found.append(pid)
-    return found
-
-
 def pids() -> list[int]:
     """All processes."""
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
