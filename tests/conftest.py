@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
+import shlex
 import sys
 import tempfile
 import time
@@ -205,6 +207,29 @@ def still(replicate_emulator: Emulator) -> Emulator:
     """The emulator with its time standing still, so that nothing ends by itself."""
     replicate_emulator.clock.speed = 0
     return replicate_emulator
+
+
+@pytest.fixture
+def command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Callable[[str], tuple[object, str, str]]]:
+    """Run a command line in this process; gives its exit code and what it wrote."""
+
+    from prefect_replicate.cli import main
+
+    def run(line: str) -> tuple[object, str, str]:
+        monkeypatch.setattr(sys, "argv", ["prefect-replicate", *shlex.split(line)])
+        with pytest.raises(SystemExit) as exit:
+            main()
+        return exit.value.code, *capsys.readouterr()
+
+    # A process that ends with its command may change what is logged, and how, for good.
+    loggers = [logging.getLogger(name) for name in (None, "prefect", "EventsWorker")]
+    before = [(logger, logger.level, logger.handlers[:]) for logger in loggers]
+    yield run
+    for logger, level, handlers in before:
+        logger.setLevel(level)
+        logger.handlers[:] = handlers
 
 
 @pytest.fixture

@@ -1,5 +1,4 @@
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from signal import SIGHUP, SIGINT, SIGTERM
@@ -7,23 +6,10 @@ from signal import SIGHUP, SIGINT, SIGTERM
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from prefect_replicate.cli import UsageError, input_from, main
+from prefect_replicate.cli import UsageError, input_from
 from prefect_replicate.emulator import Emulator
 
 Command = Callable[[str], tuple[object, str, str]]
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Run a command line; gives its exit code and what it wrote to either stream."""
-
-    def run(line: str) -> tuple[object, str, str]:
-        monkeypatch.setattr(sys, "argv", ["prefect-replicate", *line.split()])
-        with pytest.raises(SystemExit) as exit:
-            main()
-        return exit.value.code, *capsys.readouterr()
-
-    return run
 
 
 @pytest.mark.parametrize(

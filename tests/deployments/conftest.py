@@ -1,6 +1,3 @@
-import logging
-import shlex
-import sys
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -10,7 +7,6 @@ from prefect import flow
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterType
 
 from prefect_replicate import create_prediction, engine
-from prefect_replicate.cli import main
 from prefect_replicate.demo.prefect_server import PrefectServer
 from prefect_replicate.emulator import Emulator
 
@@ -54,24 +50,9 @@ def account(prefect_api: None, replicate: Emulator, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.fixture
-def command(
-    account: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Command]:
-    """Run a command line in this process; gives its exit code and what it wrote."""
-
-    def run(line: str) -> tuple[object, str, str]:
-        monkeypatch.setattr(sys, "argv", ["prefect-replicate", *shlex.split(line)])
-        with pytest.raises(SystemExit) as exit:
-            main()
-        return exit.value.code, *capsys.readouterr()
-
-    # A process that ends with its command may change what is logged, and how, for good.
-    loggers = [logging.getLogger(name) for name in (None, "prefect", "EventsWorker")]
-    before = [(logger, logger.level, logger.handlers[:]) for logger in loggers]
-    yield run
-    for logger, level, handlers in before:
-        logger.setLevel(level)
-        logger.handlers[:] = handlers
+def command(account: None, command: Command) -> Command:
+    """Run a command line in this process, on that account."""
+    return command
 
 
 @flow
