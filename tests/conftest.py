@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="prefect-replicate-tests-")
 os.environ["PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW"] = "ignore"
 
+# Images of containers often set this, and each of a hundred processes then compiles Prefect anew,
+# which takes it 4 s.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # No test reaches a host by TLS, and to read all authorities takes 20 ms, in each client.
 _one_authority = Path(os.environ["PREFECT_HOME"]) / "authority.pem"
 _end = "-----END CERTIFICATE-----\n"

@@ -224,7 +224,7 @@ async def create(connection: Connection, number: int) -> None:
     await connection.write(f"/v1/predictions?n={number}", permit, json={})
 
 
-@pytest.mark.parametrize(("processes", "left"), [(1, 600.0), (3, 600.0), (10, 600.0), (3, 0.0)])
+@pytest.mark.parametrize(("processes", "left"), [(1, 600.0), (10, 600.0), (3, 0.0)])
 def test_creates_use_the_limit_up_and_share_it_with_hardly_a_refusal(
     processes: int, left: float
 ) -> None:
