@@ -96,7 +96,7 @@ class Scene(Run):
         return {
             "model": _MODEL,
             "prompt": self.prompt,
-            "input": {"queue_seconds": 0.2, "seconds": 600},
+            "input": {"queue_seconds": 0.2, "seconds": 3000},
             "destination": str(self.house.folder),
         }
 

@@ -39,7 +39,7 @@ HOOKS: dict[str, Any] = {
 
 
 def asked(prompt: str) -> dict[str, Any]:
-    return {"prompt": prompt, "queue_seconds": 0.2, "seconds": 600}
+    return {"prompt": prompt, "queue_seconds": 0.2, "seconds": 3000}
 
 
 def video(prompt: str) -> dict[str, Any]:
