@@ -22,7 +22,7 @@ DEMO = [sys.executable, "-m", "prefect_replicate.cli", "demo"]
 _MARK = "PART_OF_THE_DEMO"
 Env = dict[str, str]
 
-pytestmark = pytest.mark.timeout(300)  # a Prefect server and four processes, one after the other
+pytestmark = pytest.mark.timeout(600)  # a Prefect server and four processes, one after the other
 needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
 
 
@@ -49,7 +49,7 @@ class Demo:
         return self._log.read_text()
 
     def wait_for(self, pattern: str) -> str:
-        give_up = time.monotonic() + 120
+        give_up = time.monotonic() + 280
         while (found := re.search(pattern, self.said)) is None:
             assert self.process.poll() is None, self.said
             assert time.monotonic() < give_up, self.said

@@ -30,8 +30,12 @@ LATE_SECONDS = 12.0
 RENDER, SERVED = str(PROGRAMS / "render.py"), str(PROGRAMS / "served.py")
 
 
-def until(condition: Callable[[], T], seconds: float = 90.0, what: str = "it is so") -> T:
-    """What `condition` returns once that is true."""
+def until(condition: Callable[[], T], seconds: float = 240.0, what: str = "it is so") -> T:
+    """What `condition` returns once that is true.
+
+    The time is there for what hangs: a worker takes 15 s of CPU to start a run, and much else may
+    be going on.
+    """
     give_up = time.monotonic() + seconds
     while not (result := condition()):
         assert time.monotonic() < give_up, f"not within {seconds:.0f} s: {what}"

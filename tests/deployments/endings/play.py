@@ -15,6 +15,7 @@ from .stories import Account, Story, told
 from .ways import end
 
 _AT_ONCE = 4
+_LOG = "the end of what was printed is"
 _SILENCE = 6.0
 """Seconds after which a run without a heartbeat is given up for dead. Prefect's come every 30 s at
 the least, but no run that is to live is left when the orphan flow is run."""
@@ -83,7 +84,10 @@ class Matrix:
 
     def _play_cell(self, cell: Cell) -> Scene | None:
         scene = Scene(cell, self._house)
-        scene.ended_at = end(scene)
+        try:
+            scene.ended_at = end(scene)
+        except AssertionError as exc:
+            raise AssertionError(f"{exc}; {_LOG}:\n{scene.group.text()[-4000:]}") from exc
         if cell.is_swept and not scene.has_ended_by_itself():
             return scene
         self._futures[cell].set_result(outcome_of(scene, scene.ended_at))

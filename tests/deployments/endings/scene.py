@@ -10,7 +10,7 @@ from typing import Any
 
 from prefect_replicate.emulator.history import Snapshot
 
-from .cells import DEADLINE, Cell
+from .cells import DEADLINE, HOOK, IN_RUN, Cell
 from .house import House, Started, until
 from .run import Billed, Run
 from .witness import Process
@@ -160,8 +160,12 @@ def mechanisms(scene: Scene, prediction: Snapshot) -> set[str]:
         return {"hook"}
     if "multiprocessing" in first.command:
         return {"in-run cleanup"}  # a Dask worker, which runs no hooks
-    said = _by_log(scene.group.text(), prediction.id)
-    return said or {f"process {first.pid}, which does not say why: {first.command}"}
+    if said := _by_log(scene.group.text(), prediction.id):
+        return said
+    if scene.group.pid == first.pid and set(IN_RUN + HOOK) <= set(scene.cell.by):
+        # An event loop that is closed meanwhile takes the last lines with it.
+        return {*IN_RUN, *HOOK}
+    return {f"process {first.pid}, which does not say why: {first.command}"}
 
 
 def _has_reached_deadline(prediction: Snapshot) -> bool:
