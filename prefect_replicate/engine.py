@@ -19,11 +19,12 @@ from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
 
 from prefect.exceptions import Abort, Pause
+from prefect.utilities.asyncutils import run_coro_as_sync
 
 from prefect_replicate.exceptions import ReplicateError
 
 T = TypeVar("T")
-Notice = Callable[[], None]
+Notice = Callable[[], "Coroutine[Any, Any, None] | None"]
 Work = Callable[["Caller"], Coroutine[Any, Any, T]]
 
 CLEANUP_SECONDS = 15.0
@@ -47,7 +48,10 @@ class Caller:
         """Set when the interruption is one that the run comes back from, such as a suspension."""
 
     def tell(self, notice: Notice) -> None:
-        """Run `notice` in the caller's thread, in its Prefect context, soon."""
+        """Run `notice` in the caller's thread, in its Prefect context, soon.
+
+        What it returns is awaited there; while the caller cleans up, it is not.
+        """
         self._post(notice)
 
 
@@ -99,6 +103,11 @@ def process_state(key: Any, make: Callable[[], T]) -> T:
     return state[key]
 
 
+def known_state() -> dict[Any, Any] | None:
+    """All that is kept so, for tests to forget; `None` where nothing is."""
+    return _engine.state if _engine is not None else None
+
+
 class _Call(Generic[T]):
     """One piece of work on the engine's loop."""
 
@@ -141,7 +150,8 @@ def call(work: Work[T]) -> T:
     running.future.add_done_callback(lambda _: inbox.put(None))
     try:
         while (notice := _next(inbox)) is not None:
-            notice()
+            if (rest := notice()) is not None:
+                run_coro_as_sync(rest)
     except BaseException as interruption:
         running.interrupt(interruption)
         _wait_for_cleanup(inbox)
@@ -191,7 +201,8 @@ async def acall(work: Work[T]) -> T:
     running.future.add_done_callback(lambda _: post(None))
     try:
         while (notice := await inbox.get()) is not None:
-            notice()
+            if (rest := notice()) is not None:
+                await rest
     except BaseException as interruption:
         running.interrupt(interruption)
         await _await_cleanup(inbox, running.future)
@@ -221,4 +232,5 @@ def _run_quietly(notice: Notice) -> None:
     # Prefect's console handler exits the process when nobody reads its output any more, as after
     # the death of a worker. While we clean up, that must not happen.
     with contextlib.suppress(Exception, SystemExit):
-        notice()
+        if (rest := notice()) is not None:
+            rest.close()

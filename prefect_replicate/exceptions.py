@@ -69,6 +69,14 @@ class APIError(ReplicateError):
         super().__init__(message)
         self.status = status
 
+    @property
+    def is_refusal(self) -> bool:
+        """Whether the API has understood the request, and would not do it.
+
+        Of a prediction that is known, that can pass: 404 is on record for some that were running.
+        """
+        return self.status is not None and 400 <= self.status < 500
+
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (str(self), self.status)
 

@@ -85,26 +85,12 @@ def _no_account_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:  # pyright: ig
 
 
 @pytest.fixture(autouse=True)
-def _no_limits_of_earlier_tests() -> Iterator[None]:  # pyright: ignore[reportUnusedFunction] pytest calls it
-    """A 429 keeps all later requests of the process waiting, which is shared by the tests."""
-    yield
+def _nothing_learnt_in_earlier_tests() -> None:  # pyright: ignore[reportUnusedFunction] pytest calls it
+    """Limits, times and durations of an account, which other tests use too."""
     if "prefect_replicate.api.connection" in sys.modules:
-        from prefect_replicate import engine
-        from prefect_replicate.api.connection import Connection
-        from prefect_replicate.api.throttle import Gates
+        from prefect_replicate.api.connection import forget_what_was_learnt
 
-        for one in list(engine._running_engine().state.values()):
-            if isinstance(one, Connection):
-                one.gates = Gates()
-
-
-@pytest.fixture(autouse=True)
-def _no_history() -> None:  # pyright: ignore[reportUnusedFunction] pytest calls it
-    """No test's waits look by how long the predictions of another took."""
-    from prefect_replicate import engine
-
-    if engine._engine is not None:
-        engine._engine.state.pop("history", None)
+        forget_what_was_learnt()
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import ssl
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -15,9 +17,17 @@ from replicate.client import Client
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 from tenacity.wait import wait_random_exponential
 
-from prefect_replicate.api.replies import allowance, error_in, reduced_limit, retry_after
+from prefect_replicate.api.clock import Clock
+from prefect_replicate.api.replies import (
+    allowance,
+    created_at,
+    error_in,
+    reduced_limit,
+    retry_after,
+)
+from prefect_replicate.api.route import Route
 from prefect_replicate.api.throttle import Gates, Turn
-from prefect_replicate.engine import process_state
+from prefect_replicate.engine import known_state, process_state
 from prefect_replicate.exceptions import (
     APIError,
     APIUnreachableError,
@@ -32,6 +42,9 @@ _TIMEOUT = httpx.Timeout(60.0, connect=10.0, pool=60.0)
 _RETRY_SECONDS = 30.0
 _THROTTLED_SECONDS = 600.0  # a 429 is a queue, not a fault: nothing is lost by standing in it
 _LONGEST_PAUSE = 60.0  # all of Replicate's limits are full again after a minute
+
+# An edge may answer so although it has passed a request on.
+_PERHAPS_ACCEPTED = {408, 409, 425}
 
 # Raised before a byte of the request has gone out.
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
@@ -77,13 +90,26 @@ def new_client(address: Address) -> Client:
     Those sleep for as long as `Retry-After` says, without a cap, and know nothing of ours.
     """
     return Client(
-        api_token=address.token.get_secret_value(), base_url=address.base_url, timeout=_TIMEOUT
+        api_token=address.token.get_secret_value(),
+        base_url=address.base_url,
+        timeout=_TIMEOUT,
+        transport=Route(address.base_url),
     )
 
 
 def connection_to(address: Address) -> Connection:
     """The connection of this process to `address`; to be called on the engine's loop."""
     return process_state(("connection", address), lambda: Connection(address))
+
+
+def forget_what_was_learnt() -> None:
+    """Know no more of any account than a new process does; for tests, which reset the accounts."""
+    state = known_state() or {}
+    for key in ("history", "uploads"):
+        state.pop(key, None)
+    for one in list(state.values()):
+        if isinstance(one, Connection):
+            one.gates, one.clock = Gates(), Clock()
 
 
 class Connection:
@@ -95,6 +121,7 @@ class Connection:
         http._transport.max_attempts = 1  # pyright: ignore  # see `new_client`
         self._http = http
         self.gates = Gates()
+        self.clock = Clock()
 
     async def read(self, method: str, path: str, **kwargs: Any) -> Any:
         """Send a request that may be repeated, and return the JSON of its reply.
@@ -146,6 +173,12 @@ class Connection:
         except Refused as refusal:
             raise refusal.error from refusal.__cause__
 
+    async def learn_time(self) -> None:
+        """Ask what time it is at Replicate, if no reply has said it yet; once, whatever comes."""
+        if not self.clock.is_known:
+            with contextlib.suppress(Refused, APIError):
+                await self.read_once("/v1/account")
+
     def _at_home(self, url: str) -> str:
         """Keep only path and query, so that no reply can send the token to another origin."""
         path = httpx.URL(url).raw_path.decode()
@@ -158,15 +191,23 @@ class Connection:
         repeatable = permit is None
         turn = permit.turn if permit else self.gates.turn(method, path)
         await (_come(permit, f"{method} {path}") if permit else turn.come())
+        sent_at = time.monotonic()
         try:
             reply = await self._reply(turn, method, path, kwargs)
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as exc:
             raise self._bad_address(exc) from exc
         except httpx.TransportError as exc:
+            if _is_untrusted(exc):
+                raise self._untrusted(exc) from exc
             if not repeatable and not isinstance(exc, _NEVER_SENT):
                 raise LostReplyError(f"{method} {path}: {_described(exc)}") from exc
             raise Refused(self._unreachable(exc), None) from exc
-        return self._content_of(reply, method, path, repeatable)
+        received_at = time.monotonic()
+        self.clock.heard(reply.headers.get("date"), sent_at, received_at)
+        content = self._content_of(reply, method, path, repeatable)
+        if not repeatable:
+            self.clock.saw_create(created_at(content), sent_at, received_at)
+        return content
 
     async def _reply(
         self, turn: Turn, method: str, path: str, kwargs: dict[str, Any]
@@ -194,6 +235,8 @@ class Connection:
             raise _rejected_key(reply, self.address)
         if reply.status_code == 429:
             raise Refused(error_in(reply, what), retry_after(reply))
+        if not repeatable and reply.status_code in _PERHAPS_ACCEPTED:
+            raise LostReplyError(f"{what}: HTTP {reply.status_code}")
         if reply.status_code >= 500:
             if not repeatable and reply.status_code != 503:
                 raise LostReplyError(f"{what}: HTTP {reply.status_code}")
@@ -213,6 +256,13 @@ class Connection:
         return ConfigurationError(
             f"base_url {self.address.base_url!r} is not usable: {exc}. It should be like"
             f" {DEFAULT_BASE_URL}, without /v1."
+        )
+
+    def _untrusted(self, exc: Exception) -> ConfigurationError:
+        host = urlsplit(self.address.base_url).netloc
+        return ConfigurationError(
+            f"The certificate of {host} is not trusted ({exc}). If it is right, name its authority"
+            " in SSL_CERT_FILE."
         )
 
     def _unreachable(self, exc: httpx.TransportError) -> APIUnreachableError:
@@ -263,6 +313,12 @@ def _last_refusal(state: RetryCallState) -> Refused:
     failure = state.outcome.exception() if state.outcome else None
     assert isinstance(failure, Refused)
     return failure
+
+
+def _is_untrusted(exc: BaseException | None) -> bool:
+    while exc is not None and not isinstance(exc, ssl.SSLCertVerificationError):
+        exc = exc.__cause__ or exc.__context__
+    return exc is not None
 
 
 def _described(exc: Exception) -> str:

@@ -1,15 +1,18 @@
-"""Local files in a prediction's input: inline when small, through the files API when not.
+"""Files in a prediction's input, which go through the files API.
 
-Limits: https://replicate.com/docs/topics/predictions/input-files (256 kB inline as the OpenAPI
-document has it, 100 MB through `POST /files`).
+None is sent within the create: Replicate's replies leave out what was, so that a create whose reply
+is lost could not be told from one with another picture; and large ones are on record as failing.
+
+Limit: 100 MB (https://replicate.com/docs/topics/predictions/input-files).
 """
 
 from __future__ import annotations
 
-import base64
+import asyncio
 import hashlib
 import json
 import mimetypes
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +23,14 @@ from pydantic import BaseModel
 
 from prefect_replicate.api.connection import Connection
 from prefect_replicate.api.replies import parsed
-from prefect_replicate.exceptions import InvalidInputError
+from prefect_replicate.engine import process_state
+from prefect_replicate.exceptions import APIError, InvalidInputError
+from prefect_replicate.values.data_uri import read_data_uri
 
-INLINE_BYTES = 256 * 1024
 UPLOAD_BYTES = 100 * 1024 * 1024
+
+_FRESH_SECONDS = 60.0
+"""How long an upload that is used again is not asked for."""
 
 
 class _FileURLs(BaseModel):
@@ -39,21 +46,15 @@ class LocalFile:
     """A file's content, read once."""
 
     name: str
+    media_type: str
     content: bytes
     sha256: str
 
-    @property
-    def media_type(self) -> str:
-        return mimetypes.guess_type(self.name)[0] or "application/octet-stream"
-
-    @property
-    def is_inline(self) -> bool:
-        """Whether it travels in the create itself."""
-        return len(self.content) <= INLINE_BYTES
-
 
 async def read_files(input: Mapping[str, Any]) -> dict[str, Any]:
-    """Replace each `Path` and open binary file in `input`, at any depth, by a `LocalFile`.
+    """Replace each `Path`, open binary file and `data:` URI, at any depth, by a `LocalFile`.
+
+    An input that is `None` is left out, as one that was not given.
 
     Raises:
         InvalidInputError: A file is missing, not readable, or larger than 100 MB, or what is not a
@@ -70,9 +71,13 @@ async def read_files(input: Mapping[str, Any]) -> dict[str, Any]:
             return await anyio.to_thread.run_sync(_read_path, leaf)
         if hasattr(leaf, "read"):
             return await anyio.to_thread.run_sync(_read_open_file, leaf)
+        if isinstance(leaf, str) and (inline := read_data_uri(leaf)):
+            name = f"file{mimetypes.guess_extension(inline.media_type) or ''}"
+            return _local_file(name, inline.content, inline.media_type)
         return leaf
 
-    files = await _map_leaves(input, read)
+    given = {name: value for name, value in input.items() if value is not None}
+    files = await _map_leaves(given, read)
     _check_json(files)
     return files
 
@@ -92,46 +97,73 @@ def needs_upload(value: Any) -> bool:
         return any(map(needs_upload, cast("Mapping[str, Any]", value).values()))
     if isinstance(value, list):
         return any(map(needs_upload, cast("list[Any]", value)))
-    return isinstance(value, LocalFile) and not value.is_inline
+    return isinstance(value, LocalFile)
 
 
 async def send_files(connection: Connection, value: Any) -> Any:
-    """Replace each `LocalFile` by a data URI or by the URL it was uploaded to."""
+    """Replace each `LocalFile` by the URL that it was uploaded to, now or for an earlier call."""
 
     async def send(leaf: Any) -> Any:
-        if not isinstance(leaf, LocalFile):
-            return leaf
-        return _inline(leaf) if leaf.is_inline else await _upload(leaf)
-
-    async def _upload(file: LocalFile) -> str:
-        parts = {
-            "content": (file.name, file.content, file.media_type),
-            "filename": (None, file.name),
-            "type": (None, file.media_type),
-        }
-        return parsed(_File, await connection.read("POST", "/v1/files", files=parts)).urls.get
+        return await _url_of(connection, leaf) if isinstance(leaf, LocalFile) else leaf
 
     return await _map_leaves(value, send)
 
 
-def inlined(value: Any) -> Any:
-    """Replace each `LocalFile` by a data URI, as `send_files` does where none needs an upload."""
-    return _with_files(value, _inline)
+class _Uploads(dict[Any, "_Upload"]):
+    """By account and file."""
+
+
+@dataclass
+class _Upload:
+    url: asyncio.Task[str]
+    seen_at: float
+    """When it was last known to be there; by the monotonic clock."""
+
+
+async def _url_of(connection: Connection, file: LocalFile) -> str:
+    uploads = process_state("uploads", _Uploads)
+    key = (connection.address, file.name, file.media_type, file.sha256)
+    known = uploads.get(key)
+    if known is None or not await _is_there(connection, known):
+        known = _Upload(asyncio.create_task(_upload(connection, file)), time.monotonic())
+        uploads[key] = known
+    return await asyncio.shield(known.url)  # others may wait for it too
+
+
+async def _is_there(connection: Connection, upload: _Upload) -> bool:
+    """Whether a file can be used again: Replicate deletes it after a day, or its owner does."""
+    if not upload.url.done():
+        return True
+    if upload.url.cancelled() or upload.url.exception() is not None:
+        return False
+    if time.monotonic() - upload.seen_at < _FRESH_SECONDS:
+        return True
+    try:
+        await connection.read("GET", upload.url.result())
+    except APIError:
+        return False
+    upload.seen_at = time.monotonic()
+    return True
+
+
+async def _upload(connection: Connection, file: LocalFile) -> str:
+    parts = {
+        "content": (file.name, file.content, file.media_type),
+        "filename": (None, file.name),
+        "type": (None, file.media_type),
+    }
+    return parsed(_File, await connection.read("POST", "/v1/files", files=parts)).urls.get
 
 
 def without_content(value: Any) -> Any:
     """Put the SHA-256 in place of each `LocalFile`, for telling equal inputs."""
-    return _with_files(value, lambda file: f"sha256:{file.sha256}")
-
-
-def _with_files(value: Any, change: Callable[[LocalFile], str]) -> Any:
     if isinstance(value, LocalFile):
-        return change(value)
+        return f"sha256:{value.sha256}"
     if isinstance(value, dict):
         items = cast("dict[str, Any]", value).items()
-        return {key: _with_files(item, change) for key, item in items}
+        return {key: without_content(item) for key, item in items}
     if isinstance(value, list):
-        return [_with_files(item, change) for item in cast("list[Any]", value)]
+        return [without_content(item) for item in cast("list[Any]", value)]
     return value
 
 
@@ -177,9 +209,6 @@ def _check_size(name: str, size: int) -> None:
         )
 
 
-def _local_file(name: str, content: bytes) -> LocalFile:
-    return LocalFile(name, content, hashlib.sha256(content).hexdigest())
-
-
-def _inline(file: LocalFile) -> str:
-    return f"data:{file.media_type};base64,{base64.b64encode(file.content).decode()}"
+def _local_file(name: str, content: bytes, media_type: str | None = None) -> LocalFile:
+    guessed = mimetypes.guess_type(name)[0] or "application/octet-stream"
+    return LocalFile(name, media_type or guessed, content, hashlib.sha256(content).hexdigest())

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel
 
@@ -18,6 +19,7 @@ from prefect_replicate.values import ModelReference
 from prefect_replicate.values.model_schema import ModelSchema
 
 _FRESH_SECONDS = 300.0
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -42,18 +44,23 @@ class _Known(dict[Any, tuple[float, "asyncio.Task[ResolvedModel] | None"]]):
 
 
 class _Version(BaseModel):
-    id: str
-    openapi_schema: dict[str, Any] | None = None
+    id: str | None = None
+    openapi_schema: Any = None
+
+    @property
+    def schema_document(self) -> dict[str, Any] | None:
+        document = self.openapi_schema
+        return cast("dict[str, Any]", document) if isinstance(document, dict) else None
 
 
 class _Model(BaseModel):
-    is_official: bool = False
+    is_official: bool | None = None
     latest_version: _Version | None = None
 
 
 class _Release(BaseModel):
-    model: str
-    version: str
+    model: str | None = None
+    version: str | None = None
 
 
 class _Deployment(BaseModel):
@@ -108,7 +115,9 @@ def _kind(reference: ModelReference) -> str:
 async def _deployment(connection: Connection, reference: ModelReference) -> ResolvedModel:
     path = f"/v1/deployments/{reference.full_name}"
     release = parsed(_Deployment, await connection.read("GET", path)).current_release
-    schema = await _schema_of(connection, release.model, release.version) if release else None
+    schema = None
+    if release is not None and release.model and release.version:
+        schema = await _schema_of(connection, release.model, release.version)
     return ResolvedModel(reference, f"{path}/predictions", None, schema)
 
 
@@ -120,8 +129,20 @@ async def _version(connection: Connection, reference: ModelReference) -> Resolve
 
 
 async def _schema_of(connection: Connection, model: str, version: str) -> dict[str, Any] | None:
-    reply = await connection.read("GET", f"/v1/models/{model}/versions/{version}")
-    return parsed(_Version, reply).openapi_schema
+    """The schema of a version; `None` for one whose page is hidden, although it may be run."""
+    try:
+        reply = await connection.read("GET", f"/v1/models/{model}/versions/{version}")
+    except APIError as exc:
+        if not exc.is_refusal:
+            raise
+        _warn_of_no_check(f"{model}:{version}", exc)
+        return None
+    return parsed(_Version, reply).schema_document
+
+
+def _warn_of_no_check(what: object, why: object) -> None:
+    message = "The schema of %s can't be read, so that its input is sent unchecked: %s"
+    _logger.warning(message, what, why)
 
 
 async def _latest(connection: Connection, reference: ModelReference) -> ResolvedModel:
@@ -129,8 +150,10 @@ async def _latest(connection: Connection, reference: ModelReference) -> Resolved
     model = parsed(_Model, await connection.read("GET", path))
     latest = model.latest_version
     if model.is_official:
-        schema = latest.openapi_schema if latest else None
+        schema = latest.schema_document if latest else None
         return ResolvedModel(reference, f"{path}/predictions", None, schema)
-    if latest is None:
-        raise InvalidInputError(f"{reference} has no version that could be run. Nothing was sent.")
-    return ResolvedModel(reference, "/v1/predictions", latest.id, latest.openapi_schema)
+    if latest is None or latest.id is None:
+        # Official models show no version, and not every page says that its model is one.
+        _warn_of_no_check(reference, "its page names no version")
+        return ResolvedModel(reference, "/v1/predictions", reference.full_name, None)
+    return ResolvedModel(reference, "/v1/predictions", latest.id, latest.schema_document)

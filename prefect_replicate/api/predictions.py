@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from prefect_replicate.api.connection import Connection, LostReplyError, Permit
 from prefect_replicate.api.models import ResolvedModel
-from prefect_replicate.api.replies import parsed
+from prefect_replicate.api.replies import created_at, parsed
 from prefect_replicate.engine import process_state
 from prefect_replicate.exceptions import APIError, InvalidInputError
 from prefect_replicate.values import Prediction
@@ -24,7 +24,7 @@ _logger = logging.getLogger(__name__)
 
 class _Page(BaseModel):
     results: list[Any]
-    next: str | None = None
+    next: Any = None
 
 
 class ListPage(NamedTuple):
@@ -71,6 +71,11 @@ async def post_prediction(
     try:
         reply = await connection.write(model.create_path, permit, json=body, headers=headers)
     except APIError as exc:
+        if exc.status == 404:
+            raise InvalidInputError(
+                f"{model.reference} was not started: Replicate has no such model for this account,"
+                f" or it can't be run. Check the spelling. Nothing was paid. ({exc})"
+            ) from exc
         if exc.status != 422:
             raise
         raise InvalidInputError(f"{model.reference} was not started: {exc}") from exc
@@ -104,8 +109,8 @@ async def look_at_page(
     ours = [item for item in page.results if _id_of(item) in wanted]
     return ListPage(
         rows=len(page.results),
-        oldest=_created_at(page.results[-1]) if page.results else None,
-        is_last=page.next is None,
+        oldest=created_at(page.results[-1]) if page.results else None,
+        is_last=not page.next,
         characters=sum(map(_characters_of, page.results)),
         predictions=[one for one in map(_read_or_none, ours) if one is not None],
     )
@@ -119,14 +124,19 @@ async def post_cancel(connection: Connection, prediction_id: str) -> Prediction:
 async def list_predictions(
     connection: Connection, created_after: datetime
 ) -> AsyncIterator[Prediction]:
-    """The account's predictions since a time, newest first, 100 a request."""
+    """The account's predictions since a time, newest first, 100 a request.
+
+    One that can't be read is left out: what it is the create of, nobody could tell.
+    """
     path: str | None = "/v1/predictions"
     params: dict[str, str] | None = {"created_after": created_after.isoformat()}
     while path:
         page = parsed(_Page, await connection.read("GET", path, params=params))
-        for item in page.results:
-            yield _read(item)
-        path, params = page.next, None  # `next` is a whole URL, with its query
+        for prediction in map(_read_or_none, page.results):
+            if prediction is not None:
+                yield prediction
+        # `next` is a whole URL, with its query.
+        path, params = page.next if isinstance(page.next, str) else None, None
 
 
 def _path(prediction_id: str) -> str:
@@ -153,11 +163,6 @@ def _characters_of(item: Any) -> int:
     given = fields.get("input")
     values = cast("dict[str, Any]", given).values() if isinstance(given, dict) else ()
     return sum(len(value) for value in values if isinstance(value, str))
-
-
-def _created_at(item: Any) -> datetime | None:
-    prediction = _read_or_none(item)
-    return prediction and prediction.created_at
 
 
 def _read_or_none(item: Any) -> Prediction | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import datetime
 from typing import Any, TypeVar, cast
 
 import httpx
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from prefect_replicate.api.throttle import Limit
 from prefect_replicate.exceptions import APIError
+from prefect_replicate.values import Prediction
 
 _SECONDS = re.compile(r"\d+(\.\d+)?")
 _IN_TEXT = re.compile(r"resets in ~(\d+(?:\.\d+)?)\s*s")
@@ -32,6 +34,14 @@ def parsed(kind: type[M], reply: Any) -> M:
         where = ".".join(str(part) for part in first["loc"]) or "the whole"
         what = kind.__name__.strip("_").lower()
         raise APIError(f"Replicate's reply is not a {what}: {where}: {first['msg']}") from exc
+
+
+def created_at(reply: Any) -> datetime | None:
+    """When a prediction was created, if the reply is one and says so."""
+    try:
+        return Prediction.model_validate(reply).created_at
+    except ValidationError:
+        return None
 
 
 def error_in(reply: httpx.Response, what: str) -> APIError:

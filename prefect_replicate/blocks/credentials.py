@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field, SecretStr, WithJsonSchema, field_validat
 from replicate.client import Client
 
 from prefect_replicate.api.connection import DEFAULT_BASE_URL, Address
+from prefect_replicate.api.route import Route
 from prefect_replicate.engine import Work
 from prefect_replicate.exceptions import ConfigurationError
 from prefect_replicate.lifecycle.run import Run, on_behalf
@@ -67,8 +68,10 @@ class ReplicateCredentials(CredentialsBlock):
         default=None,
         title="Base URL",
         description=(
-            "Address of the API without /v1, for a proxy or a local server. When empty, the"
-            " environment variable REPLICATE_BASE_URL or else https://api.replicate.com is used."
+            "Address of the API: of a local server, as https://api.replicate.com without /v1, or of"
+            " a gateway, whose address with its path stands for https://api.replicate.com/v1. When"
+            " empty, the environment variable REPLICATE_BASE_URL or else https://api.replicate.com"
+            " is used."
         ),
     )
 
@@ -111,7 +114,7 @@ class ReplicateCredentials(CredentialsBlock):
 
 
 def _normalized(url: str) -> str:
-    url = url.strip().rstrip("/").removesuffix("/v1")
+    url = url.strip().rstrip("/")
     if not _is_web_address(url):
         raise ValueError(
             f"base_url {url!r} is not a web address; it should be like {DEFAULT_BASE_URL},"
@@ -119,7 +122,7 @@ def _normalized(url: str) -> str:
         )
     if "@" in urlsplit(url).netloc:
         raise ValueError("base_url must not hold a user or password: it is shown and recorded.")
-    return url
+    return url.removesuffix("/v1") if urlsplit(url).path == "/v1" else url
 
 
 def _is_web_address(url: str) -> bool:
@@ -134,7 +137,9 @@ def _is_web_address(url: str) -> bool:
 def _client_of_process(address: Address, pid: int) -> Client:
     # Not the engine's client: that one lives on the engine's loop, and the official client keeps
     # one async pool, which breaks on a second loop.
-    return Client(api_token=address.token.get_secret_value(), base_url=address.base_url)
+    route = Route(address.base_url)
+    token = address.token.get_secret_value()
+    return Client(api_token=token, base_url=address.base_url, transport=route)
 
 
 def acting_as(

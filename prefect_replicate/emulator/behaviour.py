@@ -33,6 +33,7 @@ class Behaviour:
         archived_after: Seconds after completion until GET reads the database form, whose
             `created_at` is some milliseconds later.
         version_substitution: Run the latest version of a community model whichever was asked for.
+        hidden_versions: Answer 404 for the pages of all versions, as for some that can be run.
         omit_model: Leave `model` out of predictions, as one recorded reply does.
         duplicate_webhooks: Send every webhook twice.
     """
@@ -51,6 +52,7 @@ class Behaviour:
     sync_data_uri_limit: int = 256_000
     archived_after: float = 60.0
     version_substitution: bool = False
+    hidden_versions: bool = False
     omit_model: bool = False
     duplicate_webhooks: bool = False
 

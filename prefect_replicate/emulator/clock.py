@@ -14,13 +14,14 @@ class Clock:
     Args:
         speed: Seconds that pass on this clock in one real second. `0` stops it, so that time
             moves by `advance` alone.
+        ahead: Seconds that it is ahead of this machine's clock at first.
     """
 
-    def __init__(self, speed: float = 1.0) -> None:
+    def __init__(self, speed: float = 1.0, ahead: float = 0.0) -> None:
         self._lock = threading.Lock()
         self._sleepers: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
         self._speed = _checked_speed(speed)
-        self._base = time.time()
+        self._base = time.time() + ahead
         self._started = time.monotonic()
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -21,10 +22,20 @@ def replicate_emulator(
 ) -> Emulator:
     """A fresh local Replicate that the environment points to.
 
-    One server runs for the whole session and is reset before each test.
+    One server runs for the whole session and is reset before each test, and so is what this process
+    has learnt of it.
     """
     emulator = _replicate_emulator_server
     emulator.reset()
+    _forget_what_was_learnt()
     monkeypatch.setenv("REPLICATE_API_TOKEN", emulator.token)
     monkeypatch.setenv("REPLICATE_BASE_URL", emulator.base_url)
     return emulator
+
+
+def _forget_what_was_learnt() -> None:
+    """Its limits, its time, what was uploaded, and how long predictions took."""
+    if "prefect_replicate.api.connection" in sys.modules:
+        from prefect_replicate.api.connection import forget_what_was_learnt
+
+        forget_what_was_learnt()

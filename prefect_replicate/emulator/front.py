@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Mapping
+from email.utils import formatdate
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -43,13 +44,24 @@ class Front:
             await self._app(scope, receive, send)
             return
         request = self._recorded(scope)
-        exchange = _Exchange(request, receive, send)
+        exchange = _Exchange(request, receive, self._dated(send))
         fault = self._platform.faults.pick(request.method, request.path)
         if fault is None:
             await self._process(scope, exchange.receive, exchange.send)
         else:
             request.fault = fault.kind
             await self._spoil(fault, scope, exchange)
+
+    def _dated(self, send: Send) -> Send:
+        """Have the replies say what time it is here."""
+
+        async def dated(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                now = formatdate(self._platform.clock.now(), usegmt=True)
+                MutableHeaders(scope=message)["date"] = now
+            await send(message)
+
+        return dated
 
     def _recorded(self, scope: Scope) -> Request:
         request = Request(

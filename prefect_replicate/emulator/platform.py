@@ -19,6 +19,7 @@ from prefect_replicate.emulator.history import History
 from prefect_replicate.emulator.limits import Meter
 from prefect_replicate.emulator.models.catalogue import Catalogue, default_catalogue
 from prefect_replicate.emulator.models.cog import defaults
+from prefect_replicate.emulator.models.cog import secrets as secrets_of
 from prefect_replicate.emulator.models.model import Job, Model, Version
 from prefect_replicate.emulator.orders import Order
 from prefect_replicate.emulator.plans import Plan
@@ -90,6 +91,7 @@ class Platform:
             deadline=None if order.lifetime is None else now + order.lifetime,
             webhook=order.webhook,
             webhook_events=order.webhook_events,
+            secrets=secrets_of(version.openapi_schema),
         )
         self.history.add(record)
         self.courier.follow(record)

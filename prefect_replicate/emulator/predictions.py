@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any, Literal, cast
 
 from prefect_replicate.emulator.plans import Plan
 
 Status = Literal["starting", "processing", "succeeded", "failed", "canceled", "aborted"]
 WebhookEvent = Literal["start", "output", "logs", "completed"]
+
+_DATA_URI = re.compile(r"data:([\w.+-]+/[\w.+-]+)[^,]*;base64,")
+_GO_WRITES_AN_EXPONENT_FROM = 1e21
 
 # A prediction that was canceled before it ran was recorded with this `predict_time`.
 _NEVER_RAN = 3e-06
@@ -21,6 +26,7 @@ class Record:
 
     Args:
         version: The version as replies name it: `hidden` for official models.
+        secrets: The names of the inputs that replies don't show.
         deadline: When `Cancel-After` ends it, in seconds since the epoch.
         stop_at: When a cancel takes hold.
     """
@@ -37,6 +43,20 @@ class Record:
     webhook_events: tuple[WebhookEvent, ...] | None = None
     stop_at: float | None = None
     cancel_requests: int = 0
+    secrets: frozenset[str] = frozenset()
+
+    @cached_property
+    def shown_input(self) -> Mapping[str, Any]:
+        """The input as replies show it: without secrets and the content of inline files.
+
+        Recorded replies have the keys in order, as Go writes JSON; so numbers are taken to be
+        written as Go does it, too, and what is null to be left out.
+        """
+        given = {name: value for name, value in sorted(self.input.items()) if value is not None}
+        return {
+            name: "[REDACTED]" if name in self.secrets else _shown(value)
+            for name, value in given.items()
+        }
 
 
 @dataclass(frozen=True)
@@ -115,3 +135,16 @@ def _stop(record: Record) -> tuple[float | None, bool]:
     if record.stop_at is None or record.deadline < record.stop_at:
         return record.deadline, True
     return record.stop_at, False
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, dict):
+        fields = cast("dict[str, Any]", value).items()
+        return {name: _shown(one) for name, one in sorted(fields)}
+    if isinstance(value, list):
+        return [_shown(one) for one in cast("list[Any]", value)]
+    if isinstance(value, str) and (inline := _DATA_URI.match(value)):
+        return f"data:{inline[1]};base64,..."
+    if isinstance(value, float) and abs(value) < _GO_WRITES_AN_EXPONENT_FROM:
+        return int(value) if value.is_integer() else value
+    return value

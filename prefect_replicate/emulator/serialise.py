@@ -86,7 +86,7 @@ class Writer:
             "id": record.id,
             "model": record.model,
             "version": record.version,
-            "input": {} if removed else record.input,
+            "input": {} if removed else record.shown_input,
             "logs": "" if removed else logs_at(record, state),
             "output": None if removed else self._output(record, state),
             "data_removed": removed,

@@ -67,9 +67,11 @@ def shared_by(part: Part) -> Shared:
 
 
 def _is_obstacle(error: Exception) -> bool:
-    """Whether all items would meet it: no usable token or storage, or no credit."""
-    unpaid = isinstance(error, APIError) and error.status == 402
-    return unpaid or isinstance(error, ConfigurationError)
+    """Whether all items would meet it: no usable token or storage, no credit, or no
+    right to create.
+    """
+    barred = isinstance(error, APIError) and error.status in (402, 403)
+    return barred or isinstance(error, ConfigurationError)
 
 
 class _ItemLog:

@@ -32,6 +32,7 @@ from prefect_replicate.flows.part_run import (
     are_without_worker,
     next_step,
 )
+from prefect_replicate.ledger.flow_runs import PART_TAG
 from prefect_replicate.ledger.prefect_api import as_ledger_error, prefect_client
 from prefect_replicate.ledger.scope import RunScope, ancestry_of
 from prefect_replicate.lifecycle.limits import keeps
@@ -174,6 +175,7 @@ class _HandingOut:
                     timeout=0,
                     idempotency_key=f"{errand.part.key}-{len(errand.runs) + 1}",
                     flow_run_name=errand.name,
+                    tags=[PART_TAG],
                 )
         except LedgerError as exc:
             if isinstance(exc.__cause__, httpx.HTTPStatusError):

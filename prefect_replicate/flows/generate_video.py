@@ -18,6 +18,7 @@ from prefect_replicate.flows.hooks import cancel_predictions
 from prefect_replicate.flows.presentation import Presentation
 from prefect_replicate.flows.transient_failures import attempts
 from prefect_replicate.flows.video_wish import Wish
+from prefect_replicate.ledger.scope import keep_no_result_of_subflow
 from prefect_replicate.lifecycle.bookkeeping import expectation_of
 from prefect_replicate.lifecycle.limits import DEFAULT_TIMEOUT, OnCrash, deadline_for
 from prefect_replicate.tasks import (
@@ -115,6 +116,7 @@ def generate_video(
         print(video.files[0].location, video.seconds_billed)
         ```
     """
+    keep_no_result_of_subflow()
     wish = Wish(
         prompt, model, input, image, duration, aspect_ratio, resolution, seed, negative_prompt
     )
@@ -159,6 +161,7 @@ async def agenerate_video(
     regenerate_expired: bool = False,
 ) -> GeneratedVideo:
     """Async version of `generate_video`."""
+    keep_no_result_of_subflow()
     wish = Wish(
         prompt, model, input, image, duration, aspect_ratio, resolution, seed, negative_prompt
     )

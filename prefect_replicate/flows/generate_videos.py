@@ -26,6 +26,7 @@ from prefect_replicate.flows.batch_view import LOOK_SECONDS
 from prefect_replicate.flows.fan_out import handing_out
 from prefect_replicate.flows.generate_video import DEFAULT_DESTINATION, DEFAULT_MODEL, HOOKS
 from prefect_replicate.flows.other_processes import Sealed, for_task_runner
+from prefect_replicate.ledger.scope import keep_no_result_of_subflow
 from prefect_replicate.lifecycle.limits import DEFAULT_TIMEOUT, OnCrash
 from prefect_replicate.values import GeneratedVideos, PollPolicy, VideoOutcome, VideoRequest
 
@@ -176,6 +177,7 @@ def generate_videos(
         print(videos.summary)
         ```
     """
+    keep_no_result_of_subflow()
     batch = call(Order(**locals()).prepared())
     if fan_out == "deployment":
         call(handing_out(batch))
@@ -219,6 +221,7 @@ async def agenerate_videos(
     part: str = "",
 ) -> GeneratedVideos:
     """Async version of `generate_videos`."""
+    keep_no_result_of_subflow()
     batch = await acall(Order(**locals()).prepared())
     if fan_out == "deployment":
         await acall(handing_out(batch))

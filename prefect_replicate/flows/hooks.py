@@ -17,16 +17,15 @@ from prefect_replicate.api.connection import connection_to
 from prefect_replicate.engine import Caller, call
 from prefect_replicate.exceptions import ReplicateError
 from prefect_replicate.flows.account import address_for
-from prefect_replicate.ledger.record import Record
 from prefect_replicate.ledger.scope import RunScope
 from prefect_replicate.ledger.store import Entry, records_of_runs, with_descendants
-from prefect_replicate.lifecycle.adoption import look_for_lost
+from prefect_replicate.lifecycle.adoption import look_for_recorded
 from prefect_replicate.lifecycle.bookkeeping import remember
 from prefect_replicate.lifecycle.cancellation import stop
 from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.lifecycle.run_watch import crashed_around, note_end
-from prefect_replicate.values import ModelReference
 
+_CANCELED = {StateType.CANCELLING, StateType.CANCELLED}
 _SECONDS = 25.0
 """A runner kills what still runs 30 s after a cancel."""
 
@@ -64,11 +63,19 @@ async def _cancel_after(caller: Caller, flow_run_id: UUID, state: StateType, log
     if state is StateType.FAILED:
         # So ends a run that has noticed that it, or one around it, counts as crashed.
         crashed = await crashed_around(flow_run_id)
-    await cancel_all(caller, flow_run_id, logger, crashed=crashed)
+    # The runs of deployments that it has started go on after a failure, but not after a cancel.
+    await cancel_all(
+        caller, flow_run_id, logger, crashed=crashed, of_deployments=state in _CANCELED
+    )
 
 
 async def cancel_all(
-    caller: Caller, flow_run_id: UUID, logger: Any, *, crashed: Collection[UUID] = ()
+    caller: Caller,
+    flow_run_id: UUID,
+    logger: Any,
+    *,
+    crashed: Collection[UUID] = (),
+    of_deployments: bool = True,
 ) -> None:
     """Cancel what a flow run and its subflows have left running, but what outlives a crash.
 
@@ -77,10 +84,14 @@ async def cancel_all(
         flow_run_id: The run.
         logger: Of the run.
         crashed: It and the runs around it, as far as they have crashed.
+        of_deployments: Whether runs of deployments count as subflows.
     """
-    runs = await with_descendants(flow_run_id)
+    runs = await with_descendants(flow_run_id, of_deployments=of_deployments)
     note_end(runs)
-    records = [one for one in await records_of_runs(runs) if one.record.is_open]
+    found = await records_of_runs(runs)
+    if found.unreadable:
+        caller.tell(lambda: logger.warning("%s", found.what_is_skipped))
+    records = [one for one in found.entries if one.record.is_open]
     left = [one for one in records if not any(map(one.record.outlives_crash_of, crashed))]
     if not left:
         return
@@ -96,7 +107,7 @@ async def _cancel_one(caller: Caller, flow_run_id: UUID, logger: Any, entry: Ent
     try:
         connection = connection_to(await address_for(record))
         run = Run(connection, None, RunScope(flow_run_id), caller, logger)
-        prediction_id = record.prediction_id or await _lost_id(run, record)
+        prediction_id = record.prediction_id or await _lost_id(run, entry)
     except ReplicateError as exc:
         message = "Prediction %s of %s was not canceled: %s"
         reason = str(exc)
@@ -107,10 +118,7 @@ async def _cancel_one(caller: Caller, flow_run_id: UUID, logger: Any, entry: Ent
         await stop(run, prediction_id)
 
 
-async def _lost_id(run: Run, record: Record) -> str | None:
+async def _lost_id(run: Run, entry: Entry) -> str | None:
     """The prediction of a create that was interrupted before its id was recorded."""
-    if record.input_digest is None:
-        return None  # its files were still being sent
-    reference = ModelReference.parse(record.model)
-    found = await look_for_lost(run, reference, record.input_digest, record.intent_at, looks=4)
+    found = await look_for_recorded(run, entry, looks=4)
     return found.id if found else None

@@ -18,7 +18,7 @@ from prefect_replicate.exceptions import ReplicateError
 from prefect_replicate.flows.orphan_table import rows, summary
 from prefect_replicate.flows.sweep import Sweep
 from prefect_replicate.ledger.prefect_api import as_ledger_error, prefect_client
-from prefect_replicate.ledger.scope import RunScope
+from prefect_replicate.ledger.scope import RunScope, keep_no_result_of_subflow
 from prefect_replicate.lifecycle.heartbeats import SILENT_HEARTBEATS
 from prefect_replicate.values import Orphan
 
@@ -122,6 +122,7 @@ def cancel_orphaned_predictions(
         cancel_orphaned_predictions.serve(interval=600)
         ```
     """
+    keep_no_result_of_subflow()
     return call(_sweep_and_show(credentials, dry_run, grace, silence))
 
 
@@ -134,4 +135,5 @@ async def acancel_orphaned_predictions(
     silence: float | None = None,
 ) -> list[Orphan]:
     """Async version of `cancel_orphaned_predictions`."""
+    keep_no_result_of_subflow()
     return await acall(_sweep_and_show(credentials, dry_run, grace, silence))

@@ -22,8 +22,14 @@ from prefect_replicate.flows.account import address_for
 from prefect_replicate.ledger.flow_runs import FlowRunSeen, flow_runs_seen
 from prefect_replicate.ledger.record import INTENT, Record
 from prefect_replicate.ledger.scope import RunScope
-from prefect_replicate.ledger.store import Entry, records_since, update_record, void_record
-from prefect_replicate.lifecycle.adoption import CLOCK_SLACK, match
+from prefect_replicate.ledger.store import (
+    Entry,
+    Found,
+    records_since,
+    update_record,
+    void_record,
+)
+from prefect_replicate.lifecycle.adoption import CLOCK_SLACK, made_by, match
 from prefect_replicate.lifecycle.bookkeeping import record_outcome, remember
 from prefect_replicate.lifecycle.cancellation import cancel
 from prefect_replicate.lifecycle.claiming import ABANDONED_SECONDS
@@ -31,6 +37,7 @@ from prefect_replicate.lifecycle.heartbeats import silent_runs
 from prefect_replicate.lifecycle.orphans import Orphaned, Patience, orphaned
 from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.values import ModelReference, Orphan, Prediction
+from prefect_replicate.values.moments import as_utc
 from prefect_replicate.values.orphan import Outcome
 
 AT_ONCE = 20
@@ -89,6 +96,8 @@ class Sweep:
     grace: float
     silence: float
     _adopted: set[str] = field(default_factory=set[str])
+    _strange: set[UUID] = field(default_factory=set[UUID])
+    """Records that it has told of."""
 
     async def orphans(self) -> list[Orphan]:
         """Find the orphans, and end them unless it is a dry run.
@@ -111,10 +120,21 @@ class Sweep:
     async def _look(self) -> _View:
         now = datetime.now(timezone.utc)
         patience = Patience(now, self.grace, self.silence)
-        entries = [one for one in await records_since(now - _LOOK_BACK) if one.record.is_open]
+        found = await records_since(now - _LOOK_BACK)
+        self._tell_of_strange(found)
+        entries = [one for one in found.entries if one.record.is_open]
         runs = await flow_runs_seen({run for one in entries for run in one.record.flow_runs})
         runs |= await self._silent(runs, patience)
-        return _View(orphaned(entries, runs, patience), runs)
+        strange = found.strange_ids  # somebody may wait for those
+        orphans = orphaned(entries, runs, patience)
+        return _View([one for one in orphans if one.record.prediction_id not in strange], runs)
+
+    def _tell_of_strange(self, found: Found) -> None:
+        new = {one.id for one in found.unreadable} - self._strange
+        if new:
+            self._strange.update(new)
+            message = found.what_is_skipped
+            self.caller.tell(lambda: self.logger.warning("%s", message))
 
     async def _silent(
         self, runs: dict[UUID, FlowRunSeen], patience: Patience
@@ -143,19 +163,20 @@ class Sweep:
         if record.input_digest is None:
             return _Case(one, run, None)  # its files were still being sent
         since = record.intent_at - CLOCK_SLACK
-        until = entry.updated + timedelta(seconds=ABANDONED_SECONDS) + CLOCK_SLACK
+        held_up = entry.updated - entry.created
+        last = record.intent_at + held_up + timedelta(seconds=ABANDONED_SECONDS) + CLOCK_SLACK
         listed = [
             prediction
             async for prediction in list_predictions(run.connection, since)
-            if prediction.created_at is None or prediction.created_at < until
+            if prediction.created_at is None or as_utc(prediction.created_at) < last
         ]
         # Read after the listing: whatever is listed was announced in the ledger before it was made.
-        entries = await records_since(since)
-        owned = self._adopted | {str(other.record.prediction_id) for other in entries}
-        found = match(listed, ModelReference.parse(record.model), record.input_digest, owned)
+        recorded = await records_since(entry.created - CLOCK_SLACK)
+        owned = self._adopted | recorded.ids
+        found = match(listed, ModelReference.parse(record.model), made_by(record), owned)
         if found is not None:
             self._adopted.add(found.id)
-        is_contested = found is not None and view.has_rival(one, entries)
+        is_contested = found is not None and view.has_rival(one, recorded.entries)
         return _Case(one, run, found, is_contested)
 
     async def _handled(self, one: Orphaned, case: _Case | ReplicateError, view: _View) -> Orphan:
@@ -163,9 +184,9 @@ class Sweep:
             if isinstance(case, ReplicateError):
                 raise case
             outcome, prediction = await self._outcome(case, view)
-            return _shown(one, view, outcome, prediction)
+            return _shown(one, view, outcome, prediction, case.run.connection.clock.now())
         except ReplicateError as exc:
-            return _shown(one, view, "failed", None, str(exc))
+            return _shown(one, view, "failed", error=str(exc))
 
     async def _outcome(self, case: _Case, view: _View) -> tuple[Outcome, Prediction | None]:
         entries, prediction = case.orphaned.entries, case.prediction
@@ -198,7 +219,8 @@ def _shown(
     one: Orphaned,
     view: _View,
     outcome: Outcome,
-    prediction: Prediction | None,
+    prediction: Prediction | None = None,
+    now: datetime | None = None,
     error: str | None = None,
 ) -> Orphan:
     record, flow_run_id = one.record, one.record.flow_runs[0]
@@ -212,19 +234,19 @@ def _shown(
         why=one.why,
         outcome=outcome,
         error=error,
-        seconds_run=_seconds_run(prediction) if prediction else None,
-        seconds_saved=_seconds_left(prediction, record) if prediction and saves else 0.0,
+        seconds_run=_seconds_run(prediction, now) if prediction and now else None,
+        seconds_saved=_seconds_left(prediction, record, now) if prediction and now and saves else 0,
     )
 
 
-def _seconds_run(prediction: Prediction) -> float | None:
+def _seconds_run(prediction: Prediction, now: datetime) -> float | None:
     if prediction.is_terminal or prediction.started_at is None:
         return prediction.predict_time
-    return (datetime.now(timezone.utc) - prediction.started_at).total_seconds()
+    return (now - as_utc(prediction.started_at)).total_seconds()
 
 
-def _seconds_left(prediction: Prediction, record: Record) -> float:
+def _seconds_left(prediction: Prediction, record: Record, now: datetime) -> float:
     """Until the deadline that would have ended it."""
     created = prediction.created_at or record.intent_at
     deadline = prediction.deadline or created + timedelta(seconds=record.cancel_after)
-    return max(0.0, (deadline - datetime.now(timezone.utc)).total_seconds())
+    return max(0.0, (as_utc(deadline) - now).total_seconds())

@@ -29,6 +29,18 @@ _HEARTBEAT = "prefect.flow-run.heartbeat"
 _RESOURCE = "prefect.flow-run."
 
 
+PART_TAG = "replicate-batch-part"
+"""Of a deployment's run that does a part of a batch, for the flow run that has started it."""
+
+
+def lives_by_itself(run: FlowRun) -> bool:
+    """Whether a flow run goes on whatever becomes of the runs around it, unless they are canceled.
+
+    So it is for a deployment's run, which has a process of its own.
+    """
+    return run.deployment_id is not None and PART_TAG not in run.tags
+
+
 class FlowRunSeen(NamedTuple):
     """A flow run as Prefect's server showed it."""
 
@@ -38,6 +50,7 @@ class FlowRunSeen(NamedTuple):
     """When it came into that state."""
     last_heartbeat: datetime | None = None
     """`None` where none is known."""
+    lives_by_itself: bool = False
 
 
 async def flow_runs_seen(ids: Collection[UUID]) -> dict[UUID, FlowRunSeen]:
@@ -60,8 +73,8 @@ def _seen(run: FlowRun) -> FlowRunSeen:
     state = run.state
     if state is None or state.timestamp is None:  # pyright: ignore[reportUnnecessaryComparison] a run that is being made has none
         assert run.created is not None
-        return FlowRunSeen(run.name, StateType.PENDING, run.created)
-    return FlowRunSeen(run.name, state.type, state.timestamp)
+        return FlowRunSeen(run.name, StateType.PENDING, run.created, None, lives_by_itself(run))
+    return FlowRunSeen(run.name, state.type, state.timestamp, None, lives_by_itself(run))
 
 
 async def last_heartbeats(ids: Collection[UUID], since: datetime) -> dict[UUID, datetime]:

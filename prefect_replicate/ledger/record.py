@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta, timezone
+from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime
 from typing import Any, NamedTuple, cast
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from prefect_replicate.values import Prediction
+from prefect_replicate.values.data_uri import elided
 from prefect_replicate.values.moments import as_utc
 from prefect_replicate.values.prediction import TERMINAL_STATUSES
 
@@ -31,11 +32,11 @@ class Claim(NamedTuple):
     call: str
 
 
-_CLOCK_SKEW = timedelta(seconds=2)
-
 _CHOICE = re.compile(r"[\w.:+-]{0,16}")
 _SAYS_WHAT = re.compile(r"prompt|text|seed")
 _PRESENT = "…"
+_LARGEST = 10**300
+"""Larger integers are no floating-point numbers."""
 
 
 class Timing(BaseModel):
@@ -55,7 +56,7 @@ class Timing(BaseModel):
         if not prediction.is_succeeded or prediction.data_removed:
             return None
         seconds = _seconds(prediction.created_at, prediction.completed_at)
-        if seconds is None or seconds < 0 or _is_ahead(prediction.completed_at):
+        if seconds is None or seconds < 0:
             return None
         return cls(
             model=timed_model(prediction),
@@ -73,11 +74,6 @@ def _seconds(since: datetime | None, until: datetime | None) -> float | None:
     return (as_utc(until) - as_utc(since)).total_seconds() if since and until else None
 
 
-def _is_ahead(moment: datetime | None) -> bool:
-    """Whether it is none of our clock's, as those of a local Replicate with its time sped up."""
-    return moment is not None and as_utc(moment) > datetime.now(timezone.utc) + _CLOCK_SKEW
-
-
 class Record(BaseModel):
     """What is known of one paid call."""
 
@@ -86,7 +82,7 @@ class Record(BaseModel):
     key: str
     model: str
     input_digest: str | None
-    """SHA-256 of the input's canonical JSON as it is sent; `None` while its files are uploaded."""
+    """Of the input as it is sent, by `input_digest`; `None` while its files are uploaded."""
     intent_at: datetime
     cancel_after: float
     base_url: str
@@ -177,6 +173,37 @@ def digest(value: Any) -> str:
     """SHA-256 of canonical JSON, which is the same whatever the order of keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+REDACTED = "[REDACTED]"
+"""What Replicate shows in the place of a secret input."""
+
+
+def input_digest(input: Mapping[str, Any], without: Collection[str] = ()) -> str:
+    """SHA-256 of an input, the same for one that is sent and for what Replicate shows of it.
+
+    Replicate writes whole numbers without a fraction, secrets as `[REDACTED]`, and no content of
+    `data:` URIs.
+
+    Args:
+        input: As it is sent, or as a reply shows it.
+        without: The names of its secrets, as far as they are known.
+    """
+    left = {name: value for name, value in input.items() if name not in without}
+    return digest({name: _shown(one) for name, one in left.items() if one not in (None, REDACTED)})
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        fields = cast("Mapping[str, Any]", value).items()
+        return {name: _shown(one) for name, one in fields}
+    if isinstance(value, list | tuple):
+        return [_shown(one) for one in cast("list[Any]", value)]
+    if isinstance(value, str):
+        return elided(value)
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST:
+        return float(value)
+    return value
 
 
 def record_key(root: UUID, account: str, model: str, input_digest: str, place: str = "") -> str:

@@ -89,6 +89,17 @@ class RunScope:
         return self.flow_run_id or self.task_run_id
 
 
+def keep_no_result_of_subflow() -> None:
+    """Have the flow run that we are in not persist its result, if it runs inside another one.
+
+    A retry of that one would take the result for the flow that it calls first, second and so on,
+    whatever it calls it with. The ledger tells the calls apart.
+    """
+    context = FlowRunContext.get()
+    if context is not None and len(list(_enclosing(context))) > 1:
+        context.persist_result = False
+
+
 class Ancestry(NamedTuple):
     """The flow runs around a call, from its own to the one at the top, and that one's attempt."""
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from uuid import UUID
 
 from prefect.client.orchestration import PrefectClient
@@ -18,7 +18,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterParentFlowRunId,
 )
-from prefect.client.schemas.objects import Artifact
+from prefect.client.schemas.objects import Artifact, FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL
@@ -32,6 +32,7 @@ from prefect_replicate.ledger.artifacts import (
     create_artifact,
     update_artifact,
 )
+from prefect_replicate.ledger.flow_runs import lives_by_itself
 from prefect_replicate.ledger.prefect_api import as_ledger_error, prefect_client
 from prefect_replicate.ledger.record import VOID, Record
 from prefect_replicate.ledger.scope import RunScope
@@ -139,50 +140,95 @@ def _take_note(read: asyncio.Task[list[Artifact]]) -> None:
         read.exception()  # or asyncio complains where all who wanted it have gone
 
 
-async def records_of_runs(flow_run_ids: Sequence[UUID]) -> list[Entry]:
-    """All records of these flow runs, newest first."""
+async def records_of_runs(flow_run_ids: Sequence[UUID]) -> Found:
+    """All records of these flow runs."""
     runs = ArtifactFilterFlowRunId(any_=list(flow_run_ids))
-    return [entry async for entry in _read(flow_run_id=runs)]
+    found = Found([], [])
+    async for artifact in artifacts_of_type(RECORD_TYPE, flow_run_id=runs):
+        found.add(artifact)
+    return found
 
 
-async def records_since(moment: datetime) -> list[Entry]:
-    """Everyone's records with an intent at or after `moment`."""
-    found: list[Entry] = []
-    async for entry in _read():
-        if entry.record.intent_at < moment:
+class Found(NamedTuple):
+    """What a read of many records has found."""
+
+    entries: list[Entry]
+    """Newest first."""
+    unreadable: list[Artifact]
+    """Those of another version, or of somebody else's making."""
+
+    def add(self, artifact: Artifact) -> None:
+        entry = _understood(artifact)
+        if entry is None:
+            self.unreadable.append(artifact)
+        else:
+            self.entries.append(entry)
+
+    @property
+    def strange_ids(self) -> set[str]:
+        """The predictions that those are of, as far as they name one."""
+        named = (_prediction_named_in(artifact.data) for artifact in self.unreadable)
+        return {one for one in named if one is not None}
+
+    @property
+    def what_is_skipped(self) -> str:
+        """One line for the log."""
+        count, first = len(self.unreadable), self.unreadable[0].id
+        return (
+            f"{count} records of the type {RECORD_TYPE} can't be understood and are skipped, with"
+            f" the predictions that they are of: the first is artifact {first}."
+        )
+
+    @property
+    def ids(self) -> set[str]:
+        """The predictions that any of them is of."""
+        known = {entry.record.prediction_id for entry in self.entries}
+        return {one for one in known if one} | self.strange_ids
+
+
+async def records_since(moment: datetime) -> Found:
+    """Everyone's records that were first written at or after a time of the server's."""
+    found = Found([], [])
+    async for artifact in artifacts_of_type(RECORD_TYPE):
+        if artifact.created is not None and artifact.created < moment:
             break
-        found.append(entry)
+        found.add(artifact)
     return found
 
 
 async def newest_records() -> list[Record]:
     """Everyone's records, as far back as one request goes, without those of other versions."""
     return [
-        record
+        entry.record
         async for artifact in artifacts_of_type(RECORD_TYPE, pages=1)
-        if (record := _understood(artifact))
+        if (entry := _understood(artifact))
     ]
 
 
-def _understood(artifact: Artifact) -> Record | None:
+def _understood(artifact: Artifact) -> Entry | None:
     with suppress(LedgerError):
-        return _entry(artifact).record
+        return _entry(artifact)
     return None
 
 
-async def with_descendants(flow_run_id: UUID) -> list[UUID]:
-    """A flow run and everything that it has started, at any depth."""
+async def with_descendants(flow_run_id: UUID, *, of_deployments: bool) -> list[UUID]:
+    """A flow run and everything that it has started, at any depth.
+
+    Args:
+        flow_run_id: The run.
+        of_deployments: Whether runs count that live by themselves, and what they have started.
+    """
     client = await prefect_client()
     found, frontier = [flow_run_id], [flow_run_id]
     while frontier:
-        children = await _children(client, frontier)
+        children = await _children(client, frontier, of_deployments)
         frontier = [child for child in children if child not in found]
         found += frontier
     return found
 
 
-async def _children(client: PrefectClient, parents: list[UUID]) -> list[UUID]:
-    children: list[UUID] = []
+async def _children(client: PrefectClient, parents: list[UUID], of_deployments: bool) -> list[UUID]:
+    children: list[FlowRun] = []
     of_parents = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=parents))
     while True:
         with as_ledger_error("read subflow runs"):
@@ -192,9 +238,9 @@ async def _children(client: PrefectClient, parents: list[UUID]) -> list[UUID]:
                 limit=PAGE,
                 offset=len(children),
             )
-        children += [run.id for run in page]
+        children += page
         if len(page) < PAGE:
-            return children
+            return [run.id for run in children if of_deployments or not lives_by_itself(run)]
 
 
 async def _read(**conditions: Any) -> AsyncIterator[Entry]:
@@ -213,6 +259,12 @@ def _entry(artifact: Artifact) -> Entry:
             f"artifact {artifact.id} of type {RECORD_TYPE} is not a record of this package;"
             " delete it if nothing of yours depends on it. Nothing was started."
         ) from exc
+
+
+def _prediction_named_in(data: object) -> str | None:
+    fields = cast("dict[str, Any]", data) if isinstance(data, dict) else {}
+    named = fields.get("prediction_id")
+    return named if isinstance(named, str) else None
 
 
 def _content(record: Record) -> dict[str, Any]:

@@ -7,22 +7,26 @@ differ from what was sent and from one route to another.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
 from tenacity import AsyncRetrying, retry_if_result, stop_after_attempt, wait_exponential
 
 from prefect_replicate.api.connection import LostReplyError
 from prefect_replicate.api.predictions import list_predictions
 from prefect_replicate.engine import process_state
-from prefect_replicate.ledger.record import digest
-from prefect_replicate.ledger.store import records_since
+from prefect_replicate.ledger.record import Record, input_digest
+from prefect_replicate.ledger.store import Entry, records_since
 from prefect_replicate.lifecycle.bookkeeping import known_ids
 from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.values import ModelReference, Prediction
 
 CLOCK_SLACK = timedelta(seconds=60)
-"""How far our clock may be ahead of Replicate's."""
+"""How far a time of Replicate's may be off that a process has written down."""
+
+IsOurs = Callable[[Mapping[str, Any]], bool]
+"""Whether an input, as Replicate shows it, is that of a lost create."""
 
 LOOKS = 5
 FIRST_PAUSE = 1.0
@@ -47,7 +51,7 @@ def take(prediction: Prediction) -> Prediction:
 
 
 def match(
-    candidates: Iterable[Prediction], reference: ModelReference, input_digest: str, owned: set[str]
+    candidates: Iterable[Prediction], reference: ModelReference, is_ours: IsOurs, owned: set[str]
 ) -> Prediction | None:
     """Choose the prediction that a lost create has made, if one fits.
 
@@ -57,7 +61,7 @@ def match(
     Args:
         candidates: Newest first, as the API lists them.
         reference: The model that was asked for.
-        input_digest: Of the input that was sent.
+        is_ours: Compares a candidate's input with the one that was sent.
         owned: Ids that belong to other calls.
     """
     fitting = [
@@ -66,7 +70,7 @@ def match(
         if prediction.id not in owned
         and prediction.source != "web"
         and _fits(prediction, reference)
-        and digest(prediction.input) == input_digest
+        and is_ours(prediction.input)
     ]
     useful = [one for one in fitting if one.is_succeeded or not one.is_terminal]
     return next(iter(useful or fitting), None)
@@ -83,11 +87,21 @@ def _fits(prediction: Prediction, reference: ModelReference) -> bool:
 async def look_for_lost(
     run: Run,
     reference: ModelReference,
-    input_digest: str,
+    is_ours: IsOurs,
     since: datetime,
+    intent: Entry | None,
     looks: int = LOOKS,
 ) -> Prediction | None:
-    """Look for a lost create's prediction, several times; `None` when there is none."""
+    """Look for a lost create's prediction, several times; `None` when there is none.
+
+    Args:
+        run: Who looks.
+        reference: The model that was asked for.
+        is_ours: Tells its input.
+        since: When the create was about to be sent, by Replicate's clock.
+        intent: What was recorded then; `None` outside of runs.
+        looks: How often to look.
+    """
     attempts = AsyncRetrying(
         retry=retry_if_result(lambda found: found is None),
         stop=stop_after_attempt(looks),
@@ -95,25 +109,38 @@ async def look_for_lost(
         retry_error_callback=lambda _: None,
     )
     found: Prediction | None = await attempts(
-        _look, run, reference, input_digest, since - CLOCK_SLACK
+        _look, run, reference, is_ours, since - CLOCK_SLACK, intent
     )
     return found
 
 
+async def look_for_recorded(run: Run, entry: Entry, looks: int = LOOKS) -> Prediction | None:
+    """Look for the prediction of a create whose intent another process has recorded."""
+    record = entry.record
+    if record.input_digest is None:
+        return None  # its files were still being sent
+    reference = ModelReference.parse(record.model)
+    return await look_for_lost(run, reference, made_by(record), record.intent_at, entry, looks)
+
+
+def made_by(record: Record) -> IsOurs:
+    """Tell the input that a record's create was to send."""
+    return lambda shown: input_digest(shown) == record.input_digest
+
+
 async def _look(
-    run: Run, reference: ModelReference, input_digest: str, since: datetime
+    run: Run,
+    reference: ModelReference,
+    is_ours: IsOurs,
+    since: datetime,
+    intent: Entry | None,
 ) -> Prediction | None:
     candidates = [one async for one in list_predictions(run.connection, since)]
-    recorded = await _recorded_ids(run, since)
+    recorded = set[str]()
+    if intent is not None:
+        recorded = (await records_since(intent.created - CLOCK_SLACK)).ids
     # Nothing is awaited between this and `take`, or two equal calls whose replies are lost together
     # would adopt the same one.
     owned = known_ids() | process_state("taken", _Taken) | recorded
-    found = match(candidates, reference, input_digest, owned)
+    found = match(candidates, reference, is_ours, owned)
     return take(found) if found else None
-
-
-async def _recorded_ids(run: Run, since: datetime) -> set[str]:
-    if not run.scope.is_recorded:
-        return set()
-    entries = await records_since(since)
-    return {entry.record.prediction_id for entry in entries if entry.record.prediction_id}

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-from datetime import datetime, timezone
 from uuid import UUID
 
 from prefect_replicate.api.connection import Address
 from prefect_replicate.engine import process_state
 from prefect_replicate.exceptions import LedgerError
 from prefect_replicate.ledger.history import expectation_for, note_timing
-from prefect_replicate.ledger.record import Record, digest, record_key
+from prefect_replicate.ledger.record import Record, input_digest, record_key
 from prefect_replicate.ledger.scope import ancestry_of
 from prefect_replicate.ledger.store import Entry, add_record, records_of_runs, update_record
 from prefect_replicate.lifecycle.limits import UNWATCHED_SECONDS
@@ -82,7 +81,7 @@ async def record_outcome(run: Run, prediction: Prediction) -> None:
 
 async def _entries_of(run: Run, prediction_id: str) -> list[Entry]:
     ancestry = None if _known(prediction_id) else await ancestry_of(run.scope)
-    for entry in await records_of_runs(ancestry.flow_runs) if ancestry else ():
+    for entry in (await records_of_runs(ancestry.flow_runs)).entries if ancestry else ():
         if entry.record.prediction_id == prediction_id:
             remember(run, prediction_id, entry)
     return _known(prediction_id)
@@ -104,8 +103,8 @@ async def record_interest(run: Run, prediction: Prediction) -> None:
         record = Record(
             key=record_key(ancestry.root, "", prediction.id, ""),
             model=prediction.model or "unknown model",
-            input_digest=digest(prediction.input),
-            intent_at=prediction.created_at or datetime.now(timezone.utc),
+            input_digest=input_digest(prediction.input),
+            intent_at=prediction.created_at or run.connection.clock.now(),
             cancel_after=UNWATCHED_SECONDS,
             base_url=run.connection.address.base_url,
             credentials_block=run.credentials_block,

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 import time
+
+from tenacity import AsyncRetrying, retry_if_result
 
 from prefect_replicate.api.predictions import get_prediction, post_cancel
 from prefect_replicate.exceptions import APIError, PredictionError, ReplicateError
@@ -21,6 +24,12 @@ from prefect_replicate.values import PollPolicy, Prediction
 _CONFIRMATION = PollPolicy(min_interval=0.2, max_interval=2.0, factor=1.3)
 _CONFIRMATION_SECONDS = 120.0
 
+_ASK_AGAIN_SECONDS = 10.0
+"""After this, a cancel that was accepted and has had no effect is asked for again."""
+
+_UNKNOWN_SECONDS = 5.0
+"""How long Replicate may say that there is no such prediction before it is believed."""
+
 
 async def cancel(run: Run, prediction_id: str) -> Prediction:
     """Cancel a prediction unless it has ended, and return it as it ended.
@@ -29,20 +38,12 @@ async def cancel(run: Run, prediction_id: str) -> Prediction:
         APIError: There is no such prediction, or Replicate could not be asked.
         PredictionError: It has not ended within two minutes after the cancel.
     """
-    prediction = await _ask(run, prediction_id)
-    give_up = time.monotonic() + _CONFIRMATION_SECONDS
-    looks = 0
-    while not prediction.is_terminal:
-        if time.monotonic() > give_up:
-            raise PredictionError(
-                f"Prediction {prediction_id} is still {prediction.status}"
-                f" {_CONFIRMATION_SECONDS:.0f} s after its cancel was accepted;"
-                f" look at {prediction.web_url}.",
-                prediction,
-            )
-        await asyncio.sleep(_CONFIRMATION.pause(looks, random.random()))
-        prediction = await get_prediction(run.connection, prediction_id)
-        looks += 1
+    cancel = _Cancel(run, prediction_id)
+    attempts = AsyncRetrying(
+        retry=retry_if_result(lambda prediction: prediction is None),
+        wait=lambda state: _CONFIRMATION.pause(state.attempt_number - 1, random.random()),
+    )
+    prediction: Prediction = await attempts(cancel.step)
     run.say("%s", how_it_ended(prediction))
     await record_outcome(run, prediction)
     return prediction
@@ -60,14 +61,61 @@ async def cancel_to_the_end(run: Run, prediction_id: str) -> Prediction:
         raise
 
 
-async def _ask(run: Run, prediction_id: str) -> Prediction:
-    try:
-        return await post_cancel(run.connection, prediction_id)
-    except APIError as exc:
-        # One that has ended may be refused; what a look says of it counts.
-        if exc.status is None or not 400 <= exc.status < 500:
-            raise
-        return await get_prediction(run.connection, prediction_id)
+class _Cancel:
+    """Asks for a cancel, again where it was refused or has no effect, and sees what it does."""
+
+    def __init__(self, run: Run, prediction_id: str) -> None:
+        self._connection = run.connection
+        self._id = prediction_id
+        self._began = time.monotonic()
+        self._asked_at = -math.inf
+        self._refusal: APIError | None = None
+        self._last: Prediction | None = None
+
+    async def step(self) -> Prediction | None:
+        """Return the prediction if it has ended."""
+        asks = time.monotonic() - self._asked_at > _ASK_AGAIN_SECONDS
+        try:
+            self._last = await (self._ask() if asks else self._look())
+        except APIError as exc:
+            if not exc.is_refusal:
+                raise
+            self._refusal, self._asked_at = exc, -math.inf
+            if asks:
+                await self._look_after_refusal()
+        if self._last is not None and self._last.is_terminal:
+            return self._last
+        self._give_up_in_time()
+        return None
+
+    async def _ask(self) -> Prediction:
+        self._asked_at = time.monotonic()
+        return await post_cancel(self._connection, self._id)
+
+    async def _look(self) -> Prediction:
+        return await get_prediction(self._connection, self._id)
+
+    async def _look_after_refusal(self) -> None:
+        """One that has ended may be refused; what a look says of it counts."""
+        try:
+            self._last = await self._look()
+        except APIError as exc:
+            if not exc.is_refusal:
+                raise
+            self._refusal = exc
+
+    def _give_up_in_time(self) -> None:
+        passed = time.monotonic() - self._began
+        if self._last is None and self._refusal is not None and passed > _UNKNOWN_SECONDS:
+            raise self._refusal
+        if self._last is not None and passed > _CONFIRMATION_SECONDS:
+            refused = f"; it said: {self._refusal}" if self._refusal else ""
+            raise PredictionError(
+                f"Prediction {self._id} is still {self._last.status} {_CONFIRMATION_SECONDS:.0f} s"
+                f" after Replicate was first asked to cancel it{refused}. Look at"
+                f" {self._last.web_url}.",
+                self._last,
+            )
 
 
 async def stop(run: Run, prediction_id: str) -> Prediction | None:

@@ -9,14 +9,13 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Any
 
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
 
 from prefect_replicate.api.connection import LostReplyError, Permit
 from prefect_replicate.api.input_files import (
-    inlined,
     needs_upload,
     read_files,
     send_files,
@@ -26,7 +25,13 @@ from prefect_replicate.api.models import ResolvedModel, resolve_model
 from prefect_replicate.api.predictions import post_prediction
 from prefect_replicate.exceptions import ReplicateError, UncertainCreateError
 from prefect_replicate.ledger.occurrences import claim_of
-from prefect_replicate.ledger.record import Claim, Record, digest, record_key
+from prefect_replicate.ledger.record import (
+    REDACTED,
+    Claim,
+    Record,
+    input_digest,
+    record_key,
+)
 from prefect_replicate.ledger.scope import Ancestry, ancestry_of
 from prefect_replicate.lifecycle.admission import Admission, admit
 from prefect_replicate.lifecycle.adoption import look_for_lost, take
@@ -73,6 +78,12 @@ class _Create:
     """`None` outside of flow and task runs."""
     admission: Admission
 
+    def has_sent(self, shown: Mapping[str, Any]) -> bool:
+        """Whether an input that Replicate shows is the one that was sent."""
+        # Where the schema is not known, replies alone say what is secret.
+        secrets = {name for name, value in shown.items() if value == REDACTED}
+        return input_digest(shown) == input_digest(self.input, secrets)
+
     def permit(self, run: Run) -> Permit:
         confirm = functools.partial(self.confirm, run)
         return Permit(self.admission.turn, run.caller.interrupted, confirm)
@@ -97,6 +108,7 @@ async def create(run: Run, request: Request) -> Prediction:
     """
     files = await read_files(request.input)
     model = await resolve_model(run.connection, request.model)
+    await run.connection.learn_time()
     if run.scope.is_recorded:
         await refuse_if_ended(run)
     admission = await admit(run)
@@ -129,7 +141,8 @@ async def _resume_or_send(
     except ReplicateError:
         await _void(intent)
         raise
-    ready = _Create(model, sent, digest(sent), request.cancel_after, intent, admission)
+    sent_digest = input_digest(sent, model.schema.secrets)
+    ready = _Create(model, sent, sent_digest, request.cancel_after, intent, admission)
     return await _send_and_record(run, ready)
 
 
@@ -139,14 +152,14 @@ async def _start(
     ancestry = await ancestry_of(run.scope)
     root = ancestry.root if ancestry else run.scope.own_id
     assert root is not None
-    content = digest(without_content(files))
+    content = input_digest(without_content(files))
     key = record_key(root, _account(run), request.model, content, request.place)
     claim = call_of(request.replaces) or _claim(run, request, ancestry, key)
     record = Record(
         key=key,
         model=str(model.reference),
-        input_digest=None if needs_upload(files) else digest(inlined(files)),
-        intent_at=datetime.now(timezone.utc),
+        input_digest=None if needs_upload(files) else input_digest(files, model.schema.secrets),
+        intent_at=run.connection.clock.now(),
         cancel_after=request.cancel_after,
         base_url=run.connection.address.base_url,
         credentials_block=run.credentials_block,
@@ -210,7 +223,7 @@ async def _send(run: Run, create: _Create) -> Prediction:
 
 
 async def _send_or_adopt(run: Run, create: _Create) -> Prediction:
-    sent_at = datetime.now(timezone.utc)
+    sent_at = run.connection.clock.now()
     try:
         return take(
             await post_prediction(
@@ -238,7 +251,13 @@ async def _look_for(
     run: Run, create: _Create, sent_at: datetime, lost: LostReplyError
 ) -> Prediction | None:
     try:
-        return await look_for_lost(run, create.model.reference, create.input_digest, sent_at)
+        return await look_for_lost(
+            run,
+            create.model.reference,
+            create.has_sent,
+            sent_at,
+            create.intent and create.intent.entry,
+        )
     except ReplicateError as exc:
         raise UncertainCreateError(
             f"A create of {create.model.reference} was sent, its reply was lost ({lost}), and it"

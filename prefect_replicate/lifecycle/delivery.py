@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 
+from prefect_replicate.api.route import Route
 from prefect_replicate.engine import process_state
 from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.outputs import store_outputs
@@ -21,7 +22,7 @@ async def deliver(
     files = await store_outputs(
         prediction,
         destination,
-        http=process_state("downloads", httpx.Client),
+        http=process_state("downloads", _downloads),
         api_url=address.base_url,
         token=address.token.get_secret_value(),
         allowed_hosts=allowed_hosts,
@@ -29,6 +30,10 @@ async def deliver(
     for file in files:
         run.say("Stored %s (%s)", file.location, _readable(file.size))
     return files
+
+
+def _downloads() -> httpx.Client:
+    return httpx.Client(transport=Route())
 
 
 def _readable(size: float) -> str:

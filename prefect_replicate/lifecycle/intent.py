@@ -33,7 +33,7 @@ class Intent:
 
     def __init__(self, run: Run, entry: Entry, claim: Claim, written_at: float) -> None:
         self._run = run
-        self._entry = entry
+        self.entry = entry
         self._written_at = written_at
         self._may_be_void = True
         self.claim = claim
@@ -44,30 +44,30 @@ class Intent:
         Raises:
             LedgerError: Another process has taken it over, or the ledger can't be reached.
         """
-        digest_known = self._entry.record.input_digest == input_digest
+        digest_known = self.entry.record.input_digest == input_digest
         if digest_known and time.monotonic() - self._written_at < SEND_SECONDS:
             return
         self._written_at = time.monotonic()
-        now = await read_record(self._entry)
+        now = await read_record(self.entry)
         if now is None or now.record.status != INTENT or now.record.prediction_id is not None:
             self._may_be_void = False
             raise LedgerError(
-                f"The create of {self._entry.record.model} was not sent: while it was held up,"
+                f"The create of {self.entry.record.model} was not sent: while it was held up,"
                 " another process has taken this call of the flow run over."
             )
         record = now.record.model_copy(update={"input_digest": input_digest})
-        self._entry = await update_record(now, record)
+        self.entry = await update_record(now, record)
 
     async def fulfil(self, prediction: Prediction) -> None:
         """Record the prediction that was made."""
-        await record_id(self._run, self._entry, prediction)
+        await record_id(self._run, self.entry, prediction)
 
     async def void(self) -> None:
         """Record that none was made, or a retry would look for it."""
         if not self._may_be_void:
             return
         try:
-            await void_record(self._entry)
+            await void_record(self.entry)
         except LedgerError as exc:
             self._run.say("%s", exc, level=logging.WARNING)
 
@@ -77,7 +77,7 @@ class Intent:
 
     def settle(self) -> None:
         """Let a retry in this process know that nothing is on its way any more."""
-        process_state("settled", _Settled).add(self._entry.artifact_id)
+        process_state("settled", _Settled).add(self.entry.artifact_id)
 
 
 async def record_id(run: Run, entry: Entry, prediction: Prediction) -> None:

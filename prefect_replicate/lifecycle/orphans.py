@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -16,6 +16,7 @@ from prefect_replicate.ledger.store import Entry
 from prefect_replicate.lifecycle.claiming import ABANDONED_SECONDS
 
 _COMING_BACK = {StateType.SCHEDULED, StateType.PENDING, StateType.PAUSED}
+_CANCELED = {StateType.CANCELLING, StateType.CANCELLED}
 _ENDED = {
     StateType.FAILED: "failed",
     StateType.CRASHED: "crashed",
@@ -105,9 +106,10 @@ def why_orphaned(
     """Say why nobody waits for what is recorded; `None` where somebody may.
 
     The flow runs are judged from the one at the top to that of the call: what is around a run
-    decides whether it comes back.
+    decides whether it comes back. A deployment's run that is alive lives on by itself, unless a run
+    around it was canceled.
     """
-    for run_id in reversed(record.flow_runs):
+    for run_id in reversed(_that_count(record.flow_runs, runs, patience)):
         run = runs.get(run_id)
         if run is not None and run.state in _COMING_BACK:
             return None
@@ -115,6 +117,26 @@ def why_orphaned(
         if what is not None:
             return f"{_which(run_id, record)} {what}"
     return _why_if_all_completed(record, runs, patience)
+
+
+def _that_count(
+    flow_runs: Sequence[UUID], runs: Mapping[UUID, FlowRunSeen], patience: Patience
+) -> list[UUID]:
+    counting: list[UUID] = []
+    is_left_to_itself = False
+    for run_id in flow_runs:
+        run = runs.get(run_id)
+        if not is_left_to_itself or (run is not None and run.state in _CANCELED):
+            counting.append(run_id)
+        if run is not None and run.lives_by_itself and _is_alive(run, patience):
+            is_left_to_itself = True
+    return counting
+
+
+def _is_alive(run: FlowRunSeen, patience: Patience) -> bool:
+    if run.state in _COMING_BACK:
+        return True
+    return run.state is StateType.RUNNING and not patience.is_silent(run)
 
 
 def _which(run_id: UUID, record: Record) -> str:
@@ -137,8 +159,8 @@ def _why_if_all_completed(
 ) -> str | None:
     # Others may wait for it then: the run around a subflow that has returned its prediction, or a
     # deployment's run that the completed one has started without waiting for it.
-    states = {runs[one].state for one in record.flow_runs}
-    if states != {StateType.COMPLETED}:
+    found = [runs.get(one) for one in record.flow_runs]
+    if {run and run.state for run in found} != {StateType.COMPLETED}:
         return None
     last = max(reversed(record.flow_runs), key=lambda one: runs[one].since)
     what = _ended(runs[last], patience)

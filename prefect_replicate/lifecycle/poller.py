@@ -377,8 +377,8 @@ class Poller:
         except Refused as refusal:
             self._failed(look, refusal.error, refusal.pause)
         except (APIError, ConfigurationError) as exc:
-            if isinstance(look, Single) and isinstance(exc, APIError) and exc.status == 404:
-                self._fail(look.ids, exc)
+            if isinstance(look, Single) and isinstance(exc, APIError) and exc.is_refusal:
+                self._fail(look.ids, exc)  # of this prediction alone
             else:
                 self._failed(look, exc, None)
         except Exception as exc:  # noqa: BLE001 - whatever it is, it is for who waits for it

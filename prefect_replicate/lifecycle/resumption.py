@@ -23,7 +23,7 @@ from prefect_replicate.ledger.store import (
     update_record,
     void_record,
 )
-from prefect_replicate.lifecycle.adoption import look_for_lost
+from prefect_replicate.lifecycle.adoption import look_for_recorded
 from prefect_replicate.lifecycle.bookkeeping import record_outcome, remember
 from prefect_replicate.lifecycle.claiming import (
     ABANDONED_SECONDS,
@@ -34,7 +34,7 @@ from prefect_replicate.lifecycle.claiming import (
 )
 from prefect_replicate.lifecycle.intent import Intent, is_settled, record_id
 from prefect_replicate.lifecycle.run import Run
-from prefect_replicate.values import ModelReference, Prediction
+from prefect_replicate.values import Prediction
 
 PAUSE = 1.0
 """Seconds between two looks at another process's intent."""
@@ -174,13 +174,7 @@ class Resumption:
         return found
 
     async def _adopt(self, entry: Entry, **options: int) -> Prediction | None:
-        record = entry.record
-        if record.input_digest is None:
-            return None  # its files were still being sent
-        reference = ModelReference.parse(record.model)
-        found = await look_for_lost(
-            self.run, reference, record.input_digest, record.intent_at, **options
-        )
+        found = await look_for_recorded(self.run, entry, **options)
         if found is not None:
             self.run.say(
                 "Found prediction %s, whose id an earlier attempt did not record", found.id

@@ -12,15 +12,16 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncGenerator, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from prefect.client.schemas.objects import State, StateType
+from prefect.client.schemas.objects import StateType
 from prefect.context import FlowRunContext
+from prefect.exceptions import ObjectNotFound
 
 from prefect_replicate.engine import process_state
 from prefect_replicate.exceptions import LedgerError, RunEndedError
-from prefect_replicate.ledger.flow_runs import flow_runs_seen
+from prefect_replicate.ledger.flow_runs import flow_runs_seen, lives_by_itself
 from prefect_replicate.ledger.prefect_api import as_ledger_error, prefect_client
 from prefect_replicate.ledger.scope import Level, RunScope, ancestry_of
 from prefect_replicate.lifecycle.run import Run
@@ -33,6 +34,9 @@ _TICK = 0.25
 
 _PATIENCE = 5.0
 """Seconds for Prefect's API, whose client tries for minutes while it can't be reached."""
+
+_DOUBT_SECONDS = 1.0
+"""After this, a flow that has returned has also been left by its tasks, where it leaves any."""
 
 _ENDED = {StateType.CANCELLING, StateType.CANCELLED, StateType.CRASHED, StateType.FAILED}
 _CANCELED = {StateType.CANCELLING, StateType.CANCELLED}
@@ -102,7 +106,7 @@ async def _look_on(
     while not ended.is_set():
         await _until_next_look(submitted, were_left)
         were_left = submitted.are_left
-        if await _has_ended(run, flow_run_id, were_left):
+        if await _has_ended(run, flow_run_id, submitted, were_left):
             note_end([flow_run_id])
             ended.set()
 
@@ -113,28 +117,68 @@ async def _until_next_look(submitted: _Submitted, were_left: bool) -> None:
         await asyncio.sleep(min(_TICK, INTERVAL))
 
 
-async def _has_ended(run: Run, flow_run_id: UUID, were_left: bool) -> bool:
+async def _has_ended(run: Run, flow_run_id: UUID, submitted: _Submitted, were_left: bool) -> bool:
     try:
-        states = await asyncio.wait_for(_states_around(run.scope), _PATIENCE)
+        around = await asyncio.wait_for(_standing_around(run.scope), _PATIENCE)
+        if _is_completed(around) and not (run.scope.is_away or submitted.are_left):
+            # By somebody else, as this process still waits; or it is just about to leave its tasks.
+            await asyncio.sleep(_DOUBT_SECONDS)
+            return not submitted.are_left
     except (LedgerError, asyncio.TimeoutError) as exc:
         _logger.debug("The state of flow run %s could not be read: %r", flow_run_id, exc)
         return were_left
     # A flow that returns, fails or suspends itself says so before it waits for what it submitted.
-    is_interrupted = were_left and all(one.type is StateType.RUNNING for one in states)
-    return is_interrupted or any(state.type in _ENDED for state in states)
+    is_interrupted = were_left and all(one.state is StateType.RUNNING for one in around)
+    return is_interrupted or is_over(around)
 
 
-async def _states_around(scope: RunScope) -> list[State[Any]]:
-    """The states of the flow run and of those around it, as they are now."""
+class Standing(NamedTuple):
+    """How a flow run stands."""
+
+    state: StateType | None
+    """`None` where it has been deleted."""
+    lives_by_itself: bool = False
+
+
+def is_over(around: Sequence[Standing]) -> bool:
+    """Whether nobody wants what a flow run starts any more; pure.
+
+    Args:
+        around: The run itself and those around it, outwards.
+    """
+    own = _that_count(around)
+    return any(one.state is None or one.state in _ENDED for one in own) or any(
+        one.state in _CANCELED for one in around
+    )
+
+
+def _is_completed(around: Sequence[Standing]) -> bool:
+    return any(one.state is StateType.COMPLETED for one in _that_count(around))
+
+
+def _that_count(around: Sequence[Standing]) -> Sequence[Standing]:
+    count = next((n for n, one in enumerate(around, 1) if one.lives_by_itself), len(around))
+    return around[:count]
+
+
+async def _standing_around(scope: RunScope) -> list[Standing]:
+    """The flow run and those around it, as they stand now."""
     ancestry = await ancestry_of(scope)
-    return await _states_of(ancestry.flow_runs if ancestry else ())
+    return await _standing_of(ancestry.flow_runs if ancestry else ())
 
 
-async def _states_of(runs: Iterable[UUID]) -> list[State[Any]]:
+async def _standing_of(runs: Iterable[UUID]) -> list[Standing]:
+    return [await _read_standing(one) for one in runs]
+
+
+async def _read_standing(flow_run_id: UUID) -> Standing:
     client = await prefect_client()
     with as_ledger_error("read a flow run's state"):
-        found = [(await client.read_flow_run(one)).state for one in runs]
-    return [state for state in found if state is not None]
+        try:
+            run = await client.read_flow_run(flow_run_id)
+        except ObjectNotFound:
+            return Standing(None)
+    return Standing(run.state_type or StateType.PENDING, lives_by_itself(run))
 
 
 async def crashed_around(flow_run_id: UUID) -> set[UUID]:
@@ -156,7 +200,7 @@ async def crashed_around(flow_run_id: UUID) -> set[UUID]:
 async def is_being_canceled(run: Run) -> bool:
     """Whether somebody has canceled the flow run, as far as Prefect can be asked."""
     with contextlib.suppress(LedgerError):
-        return any(state.type in _CANCELED for state in await _states_around(run.scope))
+        return any(one.state in _CANCELED for one in await _standing_around(run.scope))
     return False
 
 
@@ -164,8 +208,8 @@ async def is_wholly_ended(run: Run) -> bool:
     """Whether the flow run was canceled, or a run around it has ended, as far as can be asked."""
     with contextlib.suppress(LedgerError):
         ancestry = await ancestry_of(run.scope)
-        around = await _states_of(ancestry.flow_runs[1:] if ancestry else ())
-        return any(one.type in _ENDED for one in around) or await is_being_canceled(run)
+        around = await _standing_of(ancestry.flow_runs[1:] if ancestry else ())
+        return any(one.state in _ENDED for one in around) or await is_being_canceled(run)
     return False
 
 
@@ -187,8 +231,7 @@ async def refuse_if_ended(run: Run) -> None:
     checked = process_state("checked attempts", _CheckedAttempts)
     is_retried = any(one.attempt > 1 for one in run.scope.levels)
     if run.scope.levels not in checked and (is_retried or not run.scope.knows_root):
-        around = await _states_around(run.scope)
-        if any(state.type in _ENDED for state in around) or await _was_revived(flow_run_id):
+        if is_over(await _standing_around(run.scope)) or await _was_revived(flow_run_id):
             note_end([flow_run_id])
         checked.add(run.scope.levels)
     refuse_if_known_to_have_ended(run)
@@ -206,7 +249,7 @@ async def look_for_end_elsewhere(run: Run) -> None:
     flow_run_id = run.scope.flow_run_id
     if flow_run_id is None or not run.scope.is_away:
         return
-    if any(state.type in _ENDED for state in await _states_around(run.scope)):
+    if is_over(await _standing_around(run.scope)):
         note_end([flow_run_id])
 
 

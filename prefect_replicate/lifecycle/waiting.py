@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Literal, NoReturn
 
 from prefect_replicate.api.predictions import get_prediction
@@ -35,15 +36,17 @@ from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.lifecycle.run_watch import end_of_run
 from prefect_replicate.values import PollPolicy, Prediction
 from prefect_replicate.values.expectation import Expectation
-from prefect_replicate.values.moments import seconds_since
 
-OnUpdate = Callable[[Prediction], None]
+OnUpdate = Callable[[Prediction], object]
+"""A function or a coroutine function."""
+
+_UNKNOWN_SECONDS = 5.0
+"""How long an id that was never seen may be refused before it is taken for wrong."""
 
 _LAST_LOOK_SECONDS = 5.0
 """How long a limit that has passed waits for the look that is due with it."""
 
-_FRESH_SECONDS = 5.0
-"""Who begins to wait for a prediction that is older may know how it stood long ago."""
+_FAILED = "on_update failed; the wait goes on"
 
 _TELL_AGAIN_SECONDS = 5.0
 """The longest that `on_update` hears nothing, so that what shows progress can move on."""
@@ -58,28 +61,32 @@ class _Wait:
         self._on_update = on_update
         self._logs = LogTail()
         self._looks = -1
+        self._began = time.monotonic()
         self._failing_since: float | None = None
+        self._refusals = 0
         self._started: float | None = None
         self._seen_at = 0.0
         self._born: float | None = None
+        self._knew_time = False
         self._is_ours = False
         self._has_asked = False
         self._asking: asyncio.Task[Expectation | None] | None = None
         self._expected: Expectation | None = None
         self._is_overdue = False
-        self._is_outdated = False
+        self._is_near_end = False
         self.last: Prediction | None = None
 
     def saw(self, prediction: Prediction) -> None:
         """Take note of a prediction, and tell the caller."""
         changed = self.last is None or self.last.status != prediction.status
         self._looks = 0 if changed else self._looks + 1
-        self._failing_since, self._is_outdated = None, False
-        now = time.monotonic()
-        self._born = self._born or now - seconds_since(prediction.created_at)
-        if prediction.status != "starting" and self._started is None:
-            self._started = now - seconds_since(prediction.started_at)
-        self._seen_at, self.last = now, prediction
+        self._failing_since, self._refusals = None, 0
+        clock, now = self.run.connection.clock, time.monotonic()
+        if self._born is None or not self._knew_time:
+            self._born = now - clock.seconds_since(prediction.created_at)
+        if prediction.status != "starting" and (self._started is None or not self._knew_time):
+            self._started = now - clock.seconds_since(prediction.started_at)
+        self._seen_at, self.last, self._knew_time = now, prediction, clock.is_known
         news = f"Prediction {prediction.id} is {prediction.status}"
         if changed and not prediction.is_terminal:
             self.run.say("%s", news)
@@ -87,11 +94,6 @@ class _Wait:
         self._forward(prediction)
         if changed and prediction.is_terminal:
             self.run.say("%s", news)
-
-    def was_told(self, prediction: Prediction) -> None:
-        """Take note of a prediction as the caller knows it, which may be outdated."""
-        self.saw(prediction)
-        self._is_outdated = seconds_since(prediction.created_at) > _FRESH_SECONDS
 
     async def learn(self, patience: float) -> None:
         """Ask once how long it may take; a late answer counts from then on."""
@@ -142,17 +144,26 @@ class _Wait:
     def _tell(self, prediction: Prediction) -> None:
         self.run.caller.tell(lambda: self._call_back(prediction))
 
-    def _call_back(self, prediction: Prediction) -> None:
+    def _call_back(self, prediction: Prediction) -> Coroutine[Any, Any, None] | None:
         assert self._on_update is not None
         try:
-            self._on_update(prediction)
+            rest = self._on_update(prediction)
         except Exception:
-            self.run.logger.exception("on_update failed; the wait goes on")
+            self.run.logger.exception(_FAILED)
+            return None
+        return self._await(rest) if inspect.isawaitable(rest) else None
+
+    async def _await(self, rest: Awaitable[object]) -> None:
+        try:
+            await rest
+        except Exception:
+            self.run.logger.exception(_FAILED)
 
     def failed_to_look(self, error: APIError | ConfigurationError, sight: Sight) -> None:
         """Bear a failed look, up to the policy's budget."""
         now, prediction_id = time.monotonic(), sight.id
         is_new = self._failing_since is None
+        self._refusals += isinstance(error, APIError) and error.is_refusal
         self._failing_since = self._failing_since or now
         if self._is_final(error) or now - self._failing_since >= self.policy.failure_budget:
             known = f"last seen {self.last.status}" if self.last else "never seen"
@@ -167,26 +178,31 @@ class _Wait:
             self.run.say("A look at %s failed: %s", prediction_id, error, level=logging.WARNING)
 
     def _is_final(self, error: APIError | ConfigurationError) -> bool:
-        """Whether looking again can't help. A token that was good enough before may be so again."""
+        """Whether looking again can't help, as what was good enough before may be so again."""
+        if self.last is not None:
+            return False
         if isinstance(error, ConfigurationError):
-            return self.last is None
-        return error.status == 404
+            return True
+        return error.is_refusal and time.monotonic() - self._began > _UNKNOWN_SECONDS
 
     def pause(self) -> float:
         """Seconds until the next look that the policy asks for."""
+        if self._refusals:
+            return self.policy.pause(self._refusals, random.random())
         if self._looks < 0 or self._failing_since is not None:
             return 0.0  # the poller has its own pause after a failure, for all
+        left = self._until_expected()
+        if left <= 0 and not self._is_near_end:
+            self._looks, self._is_near_end = 0, True  # as if the status had changed
         pause = self.policy.pause(self._looks, random.random())
         spent = time.monotonic() - self._seen_at
-        return max(0.0, pause - spent, self._until_first_look())
+        return max(0.0, min(pause - spent, left if left > 0 else math.inf))
 
-    def _until_first_look(self) -> float:
-        """Seconds until it can be done; less, where the limit of the run may pass before."""
-        if self._expected is None or self._is_outdated:
-            return 0.0
-        age, _ = self._times()
-        left = self._expected.first_look(self.policy) - age
-        return left if self.policy.run_timeout is None else min(left, self.policy.run_timeout)
+    def _until_expected(self) -> float:
+        """Seconds until others like it began to be done. It may fail, or be done, long before."""
+        if self._expected is None:
+            return math.inf
+        return self._expected.earliest_end - self._times()[0]
 
     def time_left(self, timeout: float | None) -> float:
         """Seconds until the next limit."""
@@ -230,7 +246,7 @@ async def wait(
     waiting = _Wait(run, policy, on_update)
     prediction_id = prediction if isinstance(prediction, str) else prediction.id
     if isinstance(prediction, Prediction):
-        waiting.was_told(prediction)
+        waiting.saw(prediction)
     try:
         with sight_of(run.connection, prediction_id) as sight:
             async with end_of_run(run) as ended:
@@ -336,7 +352,7 @@ def _succeeded(prediction: Prediction) -> Prediction:
         raise PredictionCanceledError(
             f"{how_it_ended(prediction)}. A retry pays for a new one.", prediction
         )
-    reason = " ".join((prediction.error or "no reason given").split()).rstrip(".")
+    reason = " ".join((prediction.error or "").split()).rstrip(".") or "Replicate gave no reason"
     kind, retry = "permanent", "A retry finds it failed again, and pays nothing."
     if prediction.is_transient_failure:
         kind, retry = "trying again may help", "A retry pays for a new one."

@@ -7,10 +7,10 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import urljoin
-from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
+from prefect_replicate.api.route import proxy_for
 from prefect_replicate.outputs.failure import Refused, TryAgain
 from prefect_replicate.outputs.guard import AccessRules, is_internal, parse_url
 
@@ -73,9 +73,10 @@ class Fetcher:
 
     def _requests(self, url: httpx.URL, headers: Mapping[str, str]) -> list[httpx.Request]:
         """The same GET once for each address of the host, to be tried in turn."""
-        if self.http.trust_env and _is_proxied(url):
+        request = self.http.build_request("GET", url, headers=headers, timeout=_TIMEOUT)
+        if self.http.trust_env and proxy_for(request):
             # The proxy resolves the name, so it alone can say which address is connected to.
-            return [self.http.build_request("GET", url, headers=headers, timeout=_TIMEOUT)]
+            return [request]
         return [self._pinned(url, address, headers) for address in self._addresses(url)]
 
     def _pinned(self, url: httpx.URL, address: str, headers: Mapping[str, str]) -> httpx.Request:
@@ -109,9 +110,3 @@ def _resolve(url: httpx.URL) -> list[str]:
     except (socket.gaierror, UnicodeError) as exc:
         raise TryAgain(f"the address of {url.host} can't be found ({exc})") from exc
     return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
-
-
-def _is_proxied(url: httpx.URL) -> bool:
-    """Whether the environment's proxy settings, which httpx follows, cover this URL."""
-    proxies = getproxies()
-    return bool(proxies.get(url.scheme) or proxies.get("all")) and not proxy_bypass(url.host)

@@ -44,8 +44,8 @@ def wait_for_prediction(
         timeout: Seconds from the prediction's creation after which it is canceled. `None`: no
             limit.
         policy: How often to look, and separate limits for queue and run.
-        on_update: Called with the prediction after each look, and every five seconds between. An
-            exception in it is logged.
+        on_update: Called with the prediction after each look, and every five seconds between; a
+            coroutine function is awaited. An exception in it is logged.
 
     Raises:
         PredictionFailedError: The model failed.

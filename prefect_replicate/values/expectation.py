@@ -9,13 +9,11 @@ from statistics import NormalDist
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from prefect_replicate.values.poll_policy import PollPolicy
-
 _EARLIER = 0.95
-"""Where all take the same time, the first look comes a little before it."""
+"""Where all take the same time, one looks a little before it."""
 
 _CAUTION = 2.0
-"""With 1, one in ten would be done before the first look; with 0, half of them."""
+"""With 1, one in ten would be done by then; with 0, half of them."""
 
 _SHORTEST = 0.01
 _MOST_SHOWN = 95.0
@@ -41,14 +39,10 @@ class Expectation(BaseModel):
         deciles = statistics.quantiles(real, n=10, method="inclusive")
         return cls(p50=statistics.median(real), p90=deciles[-1])
 
-    def first_look(self, policy: PollPolicy) -> float:
-        """When looking begins to be worth it: hardly one in a hundred is done by then.
-
-        If it were one in ten, the looks saved would be paid for with later news: those that are
-        done before are noticed late.
-        """
-        earliest = self.p50 * (self.p50 / self.p90) ** _CAUTION
-        return max(policy.min_interval, earliest * _EARLIER)
+    @property
+    def earliest_end(self) -> float:
+        """When to begin to look more often: hardly one in a hundred is done by then."""
+        return self.p50 * (self.p50 / self.p90) ** _CAUTION * _EARLIER
 
     def share_done(self, seconds: float) -> float:
         """How far a prediction of that age is, in percent, and never all the way.

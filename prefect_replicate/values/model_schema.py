@@ -95,6 +95,11 @@ class InputProperty(BaseModel):
     def is_file_list(self) -> bool:
         return _takes_file(_items(self.rules))
 
+    @property
+    def is_secret(self) -> bool:
+        """Whether replies don't show it."""
+        return _is_secret(self.rules)
+
     def problems(self, value: Any) -> list[str]:
         """Say what is wrong with a value, one short phrase for each place in it."""
         if value is None and self.is_nullable:
@@ -120,6 +125,11 @@ class ModelSchema(BaseModel):
     is_known: bool = False
     is_open: bool = False
     """Whether it takes inputs that it doesn't name."""
+
+    @property
+    def secrets(self) -> frozenset[str]:
+        """The names of the inputs that replies don't show."""
+        return frozenset(name for name, one in self.inputs.items() if one.is_secret)
 
     @classmethod
     def from_openapi(cls, document: Any) -> ModelSchema:
@@ -361,7 +371,11 @@ def _kinds(rules: Mapping[str, Any]) -> list[str]:
     return kinds
 
 
+def _is_secret(rules: Mapping[str, Any]) -> bool:
+    return rules.get("format") == "password" or bool(rules.get("x-cog-secret"))
+
+
 def _shown(value: Any, rules: Mapping[str, Any]) -> str:
-    if rules.get("format") == "password" or rules.get("x-cog-secret"):
+    if _is_secret(rules):
         return "the value given"
     return "a file" if _is_file(value) else " ".join(_brief.repr(value).split())

@@ -14,8 +14,8 @@ class PollPolicy(BaseModel):
     `min_interval` whenever the status changes. With the default factor a result is noticed 5 % of
     the time that the model ran after its end, on average, and at most about half a second and 10 %.
 
-    Where the ledger knows how long such predictions take, the first look comes shortly before one
-    could be done, whatever the intervals.
+    Where the ledger knows how long such predictions take, there is a look shortly before one could
+    be done, and the pause starts again at `min_interval` then.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

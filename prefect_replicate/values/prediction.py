@@ -6,7 +6,15 @@ import re
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+)
 
 TERMINAL_STATUSES = frozenset({"succeeded", "failed", "canceled", "aborted"})
 KNOWN_STATUSES = TERMINAL_STATUSES | {"starting", "processing"}
@@ -21,10 +29,26 @@ _UNKNOWN_ERROR = "Unknown error handling prediction"
 _FRACTION = re.compile(r"\.(\d{6})\d+")
 
 
-class PredictionURLs(BaseModel):
-    """Where a prediction can be read, canceled and looked at."""
-
+class _Reply(BaseModel):
     model_config = ConfigDict(frozen=True)
+
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _another_shape_is_absent(
+        cls, value: Any, validate: ValidatorFunctionWrapHandler, info: ValidationInfo
+    ) -> Any:
+        """What is optional and can't be read must not cost the rest, which has been paid."""
+        field = cls.model_fields[str(info.field_name)]
+        try:
+            return validate(value)
+        except ValidationError:
+            if field.is_required():
+                raise
+            return field.get_default(call_default_factory=True)
+
+
+class PredictionURLs(_Reply):
+    """Where a prediction can be read, canceled and looked at."""
 
     get: str | None = None
     cancel: str | None = None
@@ -32,14 +56,13 @@ class PredictionURLs(BaseModel):
     stream: str | None = None
 
 
-class Prediction(BaseModel):
+class Prediction(_Reply):
     """One run of a model, as Replicate last described it.
 
-    Only `id` and `status` are required: the API leaves out fields in some replies, and grows new
-    ones. `status` is kept as it came; one that we don't know is not terminal.
+    Only `id` and `status` are required: the API leaves out fields in some replies, grows new ones,
+    and has others of another type now and then, which count as absent. `status` is kept as it came;
+    one that we don't know is not terminal.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     id: str = Field(min_length=1)
     status: str
@@ -58,16 +81,6 @@ class Prediction(BaseModel):
     deployment: str | None = None
     source: str | None = None
     urls: PredictionURLs = Field(default_factory=PredictionURLs)
-
-    @field_validator("input", "metrics", "urls", mode="before")
-    @classmethod
-    def _null_is_empty(cls, value: Any) -> Any:
-        return {} if value is None else value
-
-    @field_validator("logs", mode="before")
-    @classmethod
-    def _null_is_no_text(cls, value: Any) -> Any:
-        return "" if value is None else value  # the reply to a cancel has `null`
 
     @field_validator("error", mode="before")
     @classmethod
@@ -90,9 +103,11 @@ class Prediction(BaseModel):
 
     @property
     def is_transient_failure(self) -> bool:
-        """Whether it failed for a reason of the platform's, not of the input's."""
-        if self.status != "failed" or not self.error:
+        """Whether it failed for a reason of the platform's, or for none that it gives."""
+        if self.status != "failed":
             return False
+        if not self.error or not self.error.strip():
+            return True
         code = _ERROR_CODE.search(self.error)
         return bool(code and (code[1] or code[2]) in _TRANSIENT_CODES) or (
             _UNKNOWN_ERROR in self.error

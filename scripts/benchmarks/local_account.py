@@ -57,12 +57,12 @@ def as_a_new_process(loop: VirtualTimeLoop, seed: int) -> Generator[None]:
 class LocalAccount:
     """What all clients of one account share. To be made in the time of the loop."""
 
-    def __init__(self, rate_limits: RateLimits = "standard") -> None:
+    def __init__(self, rate_limits: RateLimits = "standard", clock_ahead: float = 0.0) -> None:
         self.platform = platforms.Platform(
             base_url=URL,
             files_url="http://files.test",
             tokens=frozenset({TOKEN}),
-            clock=Clock(),
+            clock=Clock(ahead=clock_ahead),
             behaviour=Behaviour(rate_limits=rate_limits),
         )
         self.lines = _Lines()

@@ -106,7 +106,7 @@ async def test_common_parameters_get_the_names_of_the_model(
     video = await agenerate_video("a fox", model, duration=10, image=str(image), **options)
 
     assert video.prediction.input["duration"] == 10
-    assert video.prediction.input[image_name].startswith("data:image/png;base64,")
+    assert "/v1/files/" in video.prediction.input[image_name]
 
 
 async def test_a_failure_of_replicates_is_tried_again_in_a_new_prediction(

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
+from contextvars import Context
 from typing import Any
+from uuid import UUID
 
 import pytest
 from held import Hold
 from prefect import flow, get_client, task
 from prefect.client.schemas.objects import StateType
+from prefect.deployments import arun_deployment
+from prefect.flow_engine import run_flow_async
 from prefect.runtime import flow_run
-from prefect.states import Cancelled, Cancelling, State
+from prefect.states import Cancelled, Cancelling, Completed, State
 
 from prefect_replicate import (
     PollPolicy,
@@ -25,7 +30,11 @@ from prefect_replicate import (
     wait_for_prediction,
 )
 from prefect_replicate.emulator import Emulator
-from prefect_replicate.exceptions import InvalidInputError, RunEndedError
+from prefect_replicate.exceptions import (
+    InvalidInputError,
+    PredictionCanceledError,
+    RunEndedError,
+)
 from prefect_replicate.lifecycle import run_watch
 
 INPUT = {"seconds": 1000}
@@ -509,3 +518,90 @@ def test_a_hook_without_a_ledger_does_not_raise(
         cancel_predictions(generation, run, State(type=StateType.FAILED))
 
     assert "Predictions of this run may still be running: Prefect's API could not" in caplog.text
+
+
+@pytest.mark.parametrize("what", ["completed by hand", "deleted"])
+@pytest.mark.contract
+async def test_a_run_that_somebody_else_ends_leaves_nothing_running(
+    still: Emulator, quick: PollPolicy, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setattr(run_watch, "INTERVAL", 0.1)
+    monkeypatch.setattr(run_watch, "_DOUBT_SECONDS", 0.1)
+
+    @flow
+    async def generation() -> None:
+        prediction = await acreate_prediction("emulator/timer", INPUT)
+        waiting = asyncio.ensure_future(await_for_prediction(prediction, policy=quick))
+        run_id = UUID(flow_run.id)
+        async with get_client() as client:
+            if what == "deleted":
+                await client.delete_flow_run(run_id)
+            else:
+                await client.set_flow_run_state(run_id, Completed(), force=True)
+        with pytest.raises(PredictionCanceledError, match="The flow run was ended while it waited"):
+            await waiting
+
+    with contextlib.suppress(Exception):  # of Prefect, which misses its run
+        await generation()
+
+    assert statuses(still) == {"canceled"}
+
+
+def test_a_task_that_its_flow_leaves_behind_goes_on_to_its_end(
+    still: Emulator, quick: PollPolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_watch, "INTERVAL", 0.1)
+    monkeypatch.setattr(run_watch, "_DOUBT_SECONDS", 0.5)
+
+    @flow
+    def generation() -> str:
+        prediction = create_prediction("emulator/timer", INPUT)
+        threading.Timer(2.0, still.clock.advance, [2000]).start()
+        wait_for_prediction.submit(prediction, policy=quick)
+        return "done"
+
+    assert generation() == "done"
+    assert statuses(still) == {"succeeded"}
+
+
+@pytest.mark.parametrize("how", ["failed", "canceled"])
+@pytest.mark.contract
+async def test_a_deployments_run_outlives_the_failure_of_the_run_that_has_started_it(
+    still: Emulator,
+    quick: PollPolicy,
+    monkeypatch: pytest.MonkeyPatch,
+    eventually: Any,
+    how: str,
+) -> None:
+    monkeypatch.setattr(run_watch, "INTERVAL", 0.1)
+    working: list[asyncio.Task[Any]] = []
+
+    @flow(**HOOKS)
+    async def rendering() -> None:
+        prediction = await acreate_prediction("emulator/timer", INPUT)
+        await await_for_prediction(prediction, policy=quick)
+
+    @flow(**HOOKS)
+    async def starting(deployment_id: UUID) -> None:
+        child = await arun_deployment(deployment_id, timeout=0)
+        # As in the process of a worker, which knows nothing of this one.
+        work = run_flow_async(rendering, flow_run=child, return_type="state")
+        working.append(Context().run(asyncio.create_task, work))
+        await asyncio.to_thread(eventually, still.predictions.live)
+        if how == "canceled":
+            _cancel_run(flow_run.id)
+        raise Oops
+
+    async with get_client() as client:
+        flow_id = await client.create_flow(rendering)
+        deployment_id = await client.create_deployment(flow_id, f"test-{how}")
+    await starting(deployment_id, return_state=True)
+    await asyncio.sleep(1)
+
+    if how == "canceled":
+        assert statuses(still) == {"canceled"}
+    else:
+        assert statuses(still) == {"processing"}
+        still.clock.advance(2000)
+        assert (await working[0]).is_completed()
+    await asyncio.wait(working)

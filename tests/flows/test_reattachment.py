@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
-from prefect import flow, task
+from prefect import flow, get_client, task
+from prefect.client.schemas.actions import ArtifactCreate
+from prefect.settings import PREFECT_RESULTS_PERSIST_BY_DEFAULT, temporary_settings
 
-from prefect_replicate import ReplicateModel, acreate_prediction, create_prediction
+from prefect_replicate import (
+    PollPolicy,
+    Prediction,
+    ReplicateModel,
+    acreate_prediction,
+    agenerate_video,
+    await_for_prediction,
+    create_prediction,
+)
 from prefect_replicate.emulator import Emulator
+from prefect_replicate.ledger import store
 
 INPUT = {"seconds": 60}
 MODEL = "emulator/timer"
@@ -265,3 +278,74 @@ async def test_one_that_has_succeeded_meanwhile_is_not_paid_again(
 
     assert seen[1] == "succeeded"
     assert replicate_emulator.predictions.create_requests == 1
+
+
+@pytest.mark.parametrize("how", ["in another order", "gathered"])
+async def test_a_retry_gives_each_subflow_its_own_result_where_prefect_keeps_them(
+    replicate_emulator: Emulator, quick: PollPolicy, tmp_path: Path, how: str
+) -> None:
+    prompts, attempts, made = ["a fox", "a seal"], list[int](), dict[str, str]()
+
+    async def one(prompt: str) -> None:
+        if how == "gathered" and prompt == prompts[len(attempts) - 1]:
+            await asyncio.sleep(0.1)
+        video = await agenerate_video(prompt, MODEL, policy=quick, destination=tmp_path)
+        made[prompt] = video.prediction.input["prompt"]
+
+    @flow(retries=1)
+    async def pipeline() -> None:
+        attempts.append(1)
+        if how == "gathered":
+            await asyncio.gather(*map(one, prompts))
+        else:
+            for prompt in prompts[:: 1 if len(attempts) == 1 else -1]:
+                await one(prompt)
+        if len(attempts) == 1:
+            raise Oops
+
+    with temporary_settings({PREFECT_RESULTS_PERSIST_BY_DEFAULT: True}):
+        await pipeline()
+
+    assert made == {"a fox": "a fox", "a seal": "a seal"}
+    assert replicate_emulator.predictions.create_requests == 2
+
+
+async def test_a_lost_create_leaves_other_runs_their_predictions(
+    still: Emulator, impatient: None, quick: PollPolicy, forget: Callable[..., None]
+) -> None:
+    @flow
+    async def generation() -> Prediction:
+        return await acreate_prediction(MODEL, INPUT)
+
+    @flow
+    async def waiting(prediction: Prediction) -> None:
+        def end(_: Prediction) -> None:
+            still.clock.advance(2)
+
+        await await_for_prediction(prediction, policy=quick, on_update=end)
+
+    old = await acreate_prediction.fn(MODEL, {"seconds": 1000})
+    still.clock.advance(999)
+    others = await generation()
+    await waiting(old)
+    forget("entries", "taken")  # as another process
+    still.faults.add("reset", method="POST", path="/predictions$")
+
+    made = await generation()
+
+    assert made.id != others.id
+    assert still.predictions.create_requests == 3
+
+
+async def test_a_lost_create_is_found_beside_a_record_that_cannot_be_understood(
+    still: Emulator, impatient: None
+) -> None:
+    still.faults.add("lost_reply", method="POST", path="/predictions$")
+    artifact = ArtifactCreate(key="replicate-new", type=store.RECORD_TYPE, data={"new": 1})
+
+    async with get_client() as client:
+        strange = await client.create_artifact(artifact)
+        made = await flow(acreate_prediction.fn)(MODEL, INPUT)
+        await client.delete_artifact(strange.id)
+
+    assert [made.id] == ids(still)

@@ -44,7 +44,7 @@ def set_record(forget: Callable[..., None]) -> SetRecord:
 
     def set_record(**changes: Any) -> None:
         async def change(_: Any) -> None:
-            [entry] = await records_of_runs([UUID(flow_run.id)])
+            [entry] = (await records_of_runs([UUID(flow_run.id)])).entries
             await update_record(entry, entry.record.model_copy(update=changes))
 
         call(change)
@@ -174,7 +174,7 @@ def test_a_create_that_was_held_up_too_long_is_not_sent_any_more(
 
 
 async def take_over(how: str) -> None:
-    [entry] = await records_of_runs([UUID(flow_run.id)])
+    [entry] = (await records_of_runs([UUID(flow_run.id)])).entries
     if how == "deleted":
         await delete_record(entry)
         return

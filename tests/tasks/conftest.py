@@ -28,7 +28,13 @@ def pytest_asyncio_loop_factories(
 
 
 @pytest.fixture
-async def account(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[LocalAccount]:
+def our_clock() -> float:
+    """How many seconds this machine's clock is ahead of Replicate's."""
+    return 0.0
+
+
+@pytest.fixture
+async def account(monkeypatch: pytest.MonkeyPatch, our_clock: float) -> AsyncIterator[LocalAccount]:
     """A Replicate within this process. Its time, the engine's and the test's are that of one loop.
 
     So nothing is waited for, and the same happens each time.
@@ -38,10 +44,10 @@ async def account(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[LocalAccount
     monkeypatch.setenv("REPLICATE_API_TOKEN", TOKEN)
     monkeypatch.setenv("REPLICATE_BASE_URL", URL)
     with as_a_new_process(loop, seed=1):
-        account = LocalAccount(rate_limits="off")
+        account = LocalAccount(rate_limits="off", clock_ahead=-our_clock)
 
         def client(**settings: Any) -> Client:
-            return Client(**settings, transport=Network(account, seed=1))
+            return Client(**{**settings, "transport": Network(account, seed=1)})
 
         monkeypatch.setattr(connection, "Client", client)
         yield account
@@ -60,6 +66,7 @@ class ScriptedAPI:
     base_url: str = ""
     replies: list[Any] = field(default_factory=list)
     requests: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    bodies: list[Any] = field(default_factory=list)
 
     @property
     def credentials(self) -> ReplicateCredentials:
@@ -91,7 +98,8 @@ def scripted() -> Iterator[ScriptedAPI]:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            self.rfile.read(int(self.headers.get("content-length", 0)))
+            received = self.rfile.read(int(self.headers.get("content-length", 0)))
+            api.bodies.append(json.loads(received) if received else None)
             api.requests.append((self.path, {k.lower(): v for k, v in self.headers.items()}))
             status, body, headers = api.next_reply()
             content = body.encode() if isinstance(body, str) else json.dumps(body).encode()

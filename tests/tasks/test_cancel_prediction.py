@@ -82,9 +82,37 @@ def test_one_that_never_ran_is_canceled_too(still: Emulator) -> None:
     assert cancel_prediction.fn(queued).status == "canceled"
 
 
-def test_an_unknown_prediction_is_an_error(replicate_emulator: Emulator) -> None:
+async def test_an_unknown_prediction_is_an_error_after_some_seconds(account: LocalAccount) -> None:
     with pytest.raises(APIError, match=r"^GET /v1/predictions/nosuch: HTTP 404: .*not be found"):
-        cancel_prediction.fn("nosuch")
+        await acancel_prediction.fn("nosuch")
+
+
+@pytest.mark.parametrize("status", [404, 409, 422])
+async def test_a_cancel_that_is_refused_is_asked_for_again(
+    account: LocalAccount, status: int
+) -> None:
+    account.faults.add("error_text", **CANCEL, status=status, times=2)
+    running = await acreate_prediction.fn("emulator/timer", {"seconds": 1000})
+
+    assert (await acancel_prediction.fn(running)).status == "canceled"
+    assert account.predictions.cancel_requests == 1
+    assert account.predictions.live() == []
+
+
+async def test_a_cancel_and_the_look_at_it_may_both_be_refused(account: LocalAccount) -> None:
+    account.faults.add("not_found", times=2, path="/predictions/.")
+    running = await acreate_prediction.fn("emulator/timer", {"seconds": 1000})
+
+    assert (await acancel_prediction.fn(running)).status == "canceled"
+
+
+async def test_a_cancel_without_effect_is_asked_for_again(account: LocalAccount) -> None:
+    running = await acreate_prediction.fn("emulator/timer", {"seconds": 1000})
+    account.behave(cancel_lag=25.0)
+
+    await acancel_prediction.fn(running)
+
+    assert account.predictions.cancel_requests == 3
 
 
 @pytest.mark.parametrize("kind", ["lost_reply", "reset", "error_page", "html", "throttled"])
@@ -101,7 +129,7 @@ async def test_a_cancel_that_never_takes_hold_is_an_error(account: LocalAccount)
     running = await acreate_prediction.fn("emulator/timer", {"seconds": 1000})
 
     with pytest.raises(
-        PredictionError, match=r"is still processing 120 s after its cancel"
+        PredictionError, match=r"is still processing 120 s after Replicate was"
     ) as stuck:
         await acancel_prediction.fn(running)
     assert stuck.value.prediction.id == running.id

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from typing import Any
+from uuid import uuid4
+
 import pytest
 from benchmarks.local_account import LocalAccount
 
@@ -58,7 +61,6 @@ def test_anything_else_is_refused_before_any_request(
     ("model", "kind"),
     [
         ("nobody/nothing", "model"),
-        (f"emulator/community-timer:{'0' * 64}", "model version"),
         ("deployment:acme/nothing", "deployment"),
     ],
 )
@@ -86,10 +88,53 @@ async def test_a_model_is_looked_up_once_for_many_creates(account: LocalAccount)
     assert len(account.traffic.matching("GET", "/v1/models/")) == 1
 
 
-def test_an_unknown_bare_version_is_refused_by_the_create(replicate_emulator: Emulator) -> None:
+@pytest.mark.parametrize("model", ["0" * 64, f"emulator/community-timer:{'0' * 64}"])
+def test_an_unknown_version_is_refused_by_the_create(
+    replicate_emulator: Emulator, model: str
+) -> None:
     with pytest.raises(InvalidInputError, match="The specified version does not exist"):
-        create_prediction.fn("0" * 64, {})
+        create_prediction.fn(model, {})
     assert replicate_emulator.predictions.create_requests == 0
+
+
+@pytest.mark.parametrize("model", [f"emulator/community-timer:{NEW}", "deployment:acme/timer"])
+async def test_a_version_whose_page_is_hidden_is_run_unchecked(
+    account: LocalAccount, model: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    account.behave(hidden_versions=True)
+
+    await acreate_prediction.fn(model, {"prompt": "a red fox"})
+
+    assert account.predictions.create_requests == 1
+    assert "can't be read, so that its input is sent unchecked" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("model", "page", "version"),
+    [
+        ("a/b", {"is_official": None, "latest_version": None}, "a/b"),
+        ("a/b", {"is_official": None, "latest_version": {}}, "a/b"),
+        ("a/b", {"is_official": None, "latest_version": {"id": NEW, "openapi_schema": []}}, NEW),
+        ("deployment:a/b", {"current_release": {"model": "a/b"}}, None),
+        ("deployment:a/b", {"current_release": None}, None),
+        ("deployment:a/b", {}, None),
+    ],
+)
+def test_a_page_that_says_little_is_enough(
+    scripted: Any, model: str, page: dict[str, Any], version: str | None
+) -> None:
+    scripted.says(page, {"id": uuid4().hex, "status": "starting"})
+
+    create_prediction.fn(model, {"prompt": "a red fox"}, scripted.credentials)
+
+    assert scripted.bodies[-1].get("version") == version
+
+
+def test_a_reference_that_replicate_refuses_is_one_clear_error(scripted: Any) -> None:
+    scripted.says({}, (404, {"detail": "Not found."}))
+
+    with pytest.raises(InvalidInputError, match=r"^deployment:a/b was not started: .*Nothing was"):
+        create_prediction.fn("deployment:a/b", {}, scripted.credentials)
 
 
 def test_a_parameter_of_the_wrong_type_is_the_callers_error(replicate_emulator: Emulator) -> None:

@@ -174,14 +174,5 @@ async def test_an_absurd_retry_after_is_capped(account: LocalAccount) -> None:
     assert 60 <= account.clock.now() - asked_at < 62
 
 
-def test_a_base_url_may_have_a_path(scripted: Any) -> None:
-    scripted.base_url += "/gateway/replicate"
-    scripted.says(BARE)
-
-    get_prediction.fn("abc", scripted.credentials)
-
-    assert scripted.paths == ["/gateway/replicate/v1/predictions/abc"]
-
-
 async def test_the_async_twin_reads_too(running: Prediction) -> None:
     assert (await aget_prediction.fn(running.id)).id == running.id

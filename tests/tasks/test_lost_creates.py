@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import socket
 import threading
-import time
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 from uuid import uuid4
@@ -18,9 +19,16 @@ from prefect_replicate import ReplicateCredentials, acreate_prediction, create_p
 from prefect_replicate.emulator import Emulator
 from prefect_replicate.emulator.models.model import version_id
 from prefect_replicate.exceptions import APIError, APIUnreachableError, UncertainCreateError
+from prefect_replicate.ledger.record import input_digest
 
 CREATE = {"method": "POST", "path": "/predictions$"}
 VERSION = version_id("emulator/community-timer", 2)
+
+
+@pytest.fixture(params=[0.0, 90.0, 4000.0, -3600.0], ids="our clock {:g} s ahead".format)
+def our_clock(request: pytest.FixtureRequest) -> float:
+    """It makes no difference."""
+    return request.param
 
 
 @pytest.mark.parametrize(
@@ -133,17 +141,94 @@ async def test_a_create_whose_reply_takes_too_long_is_adopted(account: LocalAcco
     assert account.clock.now() - account.predictions[adopted.id].created_at < 61
 
 
-async def test_a_lost_create_is_looked_for_although_our_clock_is_ahead(
-    account: LocalAccount,
+@pytest.mark.parametrize("model", ["emulator/timer", VERSION])
+async def test_a_lost_create_is_looked_for_since_shortly_before_it(
+    account: LocalAccount, model: str
 ) -> None:
     account.faults.add("lost_reply", **CREATE)
-    sent_at = time.time()
 
-    await acreate_prediction.fn("emulator/timer", {"seconds": 9})
+    adopted = await acreate_prediction.fn(model, {"seconds": 9})
 
+    assert [one.id for one in account.predictions] == [adopted.id]
     [search] = account.traffic.matching("GET", "/v1/predictions")
-    since = datetime.fromisoformat(parse_qs(search.query)["created_after"][0])
-    assert 30 < sent_at - since.timestamp() < 300
+    since = datetime.fromisoformat(parse_qs(search.query)["created_after"][0]).timestamp()
+    assert 55 < account.predictions[adopted.id].created_at - since < 65
+
+
+@pytest.mark.parametrize(
+    "input",
+    [
+        {"seconds": 7.0},
+        {"seconds": 9, "seed": 2**60 + 1},
+        {"seconds": 9, "output": [1e20, 1e21, -1e21, 1.5, 1e-7, 0.0, {"z": 2.0, "a": [3.0]}]},
+        {"seconds": 9, "key": "sk-secret"},
+        {"seconds": 9, "seed": None},
+        {"seconds": 9, "output": f"data:image/png;base64,{base64.b64encode(b'raw').decode()}"},
+        {"seconds": 9, "output": "data:image/png;base64,not base64"},
+        {"seconds": 9, "output": Path(__file__)},
+        {"seconds": 9, "output": {"files": [Path(__file__)], "n": 1.0}},
+    ],
+    ids=["whole", "large", "numbers", "secret", "none", "data-uri", "broken-uri", "file", "nested"],
+)
+@pytest.mark.parametrize("model", ["emulator/timer", VERSION])
+async def test_an_input_is_known_again_however_replicate_shows_it(
+    account: LocalAccount, model: str, input: dict[str, Any]
+) -> None:
+    account.faults.add("lost_reply", **CREATE)
+
+    adopted = await acreate_prediction.fn(model, input)
+
+    assert [one.id for one in account.predictions] == [adopted.id]
+
+
+@pytest.mark.parametrize(
+    ("mine", "others"),
+    [
+        ({"seed": 1}, {"seed": 1.5}),
+        ({"seed": 1}, {"seed": True}),
+        ({"seed": 1}, {"seed": "1"}),
+        ({"output": None}, {"output": 0}),
+        ({"output": [1]}, {"output": 1}),
+    ],
+)
+def test_inputs_that_mean_something_else_are_told_apart(
+    mine: dict[str, Any], others: dict[str, Any]
+) -> None:
+    assert input_digest(mine) != input_digest(others)
+
+
+@pytest.mark.parametrize("status", [408, 409, 425])
+async def test_a_create_that_an_edge_gave_up_is_looked_for(
+    account: LocalAccount, status: int
+) -> None:
+    account.faults.add("error_text", **CREATE, status=status, processed=True)
+
+    adopted = await acreate_prediction.fn("emulator/timer", {"seconds": 9})
+
+    assert [one.id for one in account.predictions] == [adopted.id]
+    assert account.requests["create"] == 1
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"id": "odd", "status": "processing", "data_removed": None},
+        {"id": "odd", "status": "processing", "version": {}, "logs": [], "urls": 1},
+        {"id": "odd"},
+        {"status": "processing"},
+        {},
+        "odd",
+        None,
+        7,
+    ],
+)
+def test_an_odd_item_on_the_list_hides_nothing(scripted: Any, impatient: None, odd: object) -> None:
+    lost = {"id": uuid4().hex, "status": "processing", "input": {"prompt": "a red fox"}}
+    scripted.says({}, (502, "oops"), {"results": [odd, lost], "next": {}})
+
+    adopted = create_prediction.fn(VERSION, {"prompt": "a red fox"}, scripted.credentials)
+
+    assert adopted.id == lost["id"]
 
 
 async def test_a_prediction_listed_without_its_model_is_adopted(account: LocalAccount) -> None:
@@ -247,25 +332,27 @@ async def test_a_create_is_not_sent_again_while_it_cannot_be_looked_for(
     assert account.requests["create"] == 1
 
 
-@pytest.mark.parametrize("prefix", ["", "/gateway"])
+@pytest.mark.parametrize(
+    ("base", "root"), [("", "/v1"), ("/gateway", "/gateway"), ("/gateway/v1", "/gateway/v1")]
+)
 @pytest.mark.parametrize("next_page", ["https://evil.example/v1", "{base_url}/v1"])
 def test_the_next_page_is_read_from_the_api_itself(
-    scripted: Any, impatient: None, prefix: str, next_page: str
+    scripted: Any, impatient: None, base: str, root: str, next_page: str
 ) -> None:
-    scripted.base_url += prefix
+    scripted.base_url += base
     next_url = f"{next_page}/predictions?cursor=x".format(base_url=scripted.base_url)
     lost = {"id": uuid4().hex, "status": "processing", "input": {"prompt": "a red fox"}}
-    scripted.says((502, "oops"), {"results": [], "next": next_url}, {"results": [lost]})
+    scripted.says({}, (502, "oops"), {"results": [], "next": next_url}, {"results": [lost]})
 
     adopted = create_prediction.fn(VERSION, {"prompt": "a red fox"}, scripted.credentials)
 
     assert adopted.id == lost["id"]
-    assert scripted.paths[-1] == f"{prefix}/v1/predictions?cursor=x"
+    assert scripted.paths[-1] == f"{root}/predictions?cursor=x"
 
 
 def test_a_create_that_is_redirected_is_refused_not_looked_for(scripted: Any) -> None:
-    scripted.says((301, "", {"location": "https://api.replicate.com/v1/predictions"}))
+    scripted.says({}, (301, "", {"location": "https://api.replicate.com/v1/predictions"}))
 
     with pytest.raises(APIError, match="HTTP 301: Moved Permanently"):
         create_prediction.fn(VERSION, {}, scripted.credentials)
-    assert scripted.paths == ["/v1/predictions"]
+    assert scripted.paths[1:] == ["/v1/predictions"]

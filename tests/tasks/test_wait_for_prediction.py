@@ -34,6 +34,12 @@ NEVER = 1000.0
 LONG_AGO = datetime(2020, 1, 1, tzinfo=timezone.utc)
 
 
+@pytest.fixture(params=[0.0, 90.0, 4000.0, -3600.0], ids="our clock {:g} s ahead".format)
+def our_clock(request: pytest.FixtureRequest) -> float:
+    """It makes no difference."""
+    return request.param
+
+
 def test_a_prediction_is_waited_for_until_it_has_succeeded(
     replicate_emulator: Emulator, quick: PollPolicy
 ) -> None:
@@ -153,14 +159,39 @@ async def test_failures_that_are_not_consecutive_do_not_add_up(account: LocalAcc
     assert not account.faults.pending
 
 
-def test_a_prediction_that_is_unknown_is_not_looked_at_for_ever(
-    replicate_emulator: Emulator,
+async def test_a_prediction_that_is_unknown_is_not_looked_at_for_ever(
+    account: LocalAccount,
 ) -> None:
     with pytest.raises(
         APIError, match=r"nosuchprediction \(never seen\) can't be looked at"
     ) as lost:
-        wait_for_prediction.fn("nosuchprediction")
+        await await_for_prediction.fn("nosuchprediction")
     assert lost.value.status == 404
+    assert asyncio.get_running_loop().time() < 10
+
+
+@pytest.mark.parametrize("status", [400, 404, 409, 422])
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_one_look_that_is_refused_is_not_the_end(
+    account: LocalAccount, status: int, is_known: bool
+) -> None:
+    account.faults.add("error_text", **POLL, status=status, times=3)
+    created = await acreate_prediction.fn("emulator/timer", {"seconds": 60})
+
+    done = await await_for_prediction.fn(created if is_known else created.id)
+
+    assert done.is_succeeded
+    assert not account.faults.pending
+
+
+async def test_looks_that_are_refused_for_ever_end_the_wait(account: LocalAccount) -> None:
+    account.faults.add("not_found", **POLL, times=None)
+    created = await acreate_prediction.fn("emulator/timer", {"seconds": NEVER})
+
+    with pytest.raises(APIError, match=r"last seen processing\) can't be looked at.*HTTP 404"):
+        await await_for_prediction.fn(created)
+
+    assert account.requests["get"] < 100
 
 
 async def test_a_token_that_is_revoked_while_waiting_is_said(account: LocalAccount) -> None:
@@ -192,7 +223,7 @@ async def test_on_timeout_the_prediction_is_canceled_and_the_error_says_so(
     created = await acreate_prediction.fn("emulator/timer", {"seconds": NEVER})
 
     with pytest.raises(
-        TimeoutError, match=r"timeout 30 s\); canceled, stopped after 30.\d s\."
+        TimeoutError, match=r"timeout 30 s\); canceled, stopped after (29|30)\.\d s\."
     ) as timeout:
         await await_for_prediction.fn(created, timeout=30)
 
@@ -316,6 +347,38 @@ def test_an_exception_in_on_update_is_logged_and_harmless(
     assert wait_for_prediction.fn(created, policy=quick, on_update=broken).is_succeeded
     assert "on_update failed; the wait goes on" in caplog.text
     assert "the progress bar fell over" in caplog.text
+
+
+def test_on_update_may_be_a_coroutine_function(
+    replicate_emulator: Emulator, quick: PollPolicy
+) -> None:
+    seen: list[str] = []
+
+    async def note(prediction: Prediction) -> None:
+        await asyncio.sleep(0)
+        seen.append(prediction.status)
+
+    created = create_prediction.fn("emulator/timer", {"seconds": 0.1})
+    wait_for_prediction.fn(created, policy=quick, on_update=note)
+
+    assert seen[-1] == "succeeded"
+
+
+async def test_a_coroutine_function_is_awaited_on_the_callers_loop(
+    account: LocalAccount, caplog: pytest.LogCaptureFixture
+) -> None:
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    async def note(prediction: Prediction) -> None:
+        loops.append(asyncio.get_running_loop())
+        raise ValueError("broken")
+
+    created = await acreate_prediction.fn("emulator/timer", {"seconds": 0.1})
+    done = await await_for_prediction.fn(created, on_update=note)
+
+    assert done.is_succeeded
+    assert set(loops) == {asyncio.get_running_loop()}
+    assert "on_update failed; the wait goes on" in caplog.text
 
 
 def test_on_update_may_call_tasks_itself(

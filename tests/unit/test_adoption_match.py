@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from prefect_replicate import Prediction
-from prefect_replicate.ledger.record import digest
+from prefect_replicate.ledger.record import input_digest
 from prefect_replicate.lifecycle.adoption import match
 from prefect_replicate.values import ModelReference
 
@@ -19,7 +19,10 @@ def one(id: str, status: str = "processing", **fields: Any) -> Prediction:
 
 
 def chosen(*candidates: Prediction, model: str = MODEL, owned: frozenset[str] = frozenset()) -> Any:
-    found = match(candidates, ModelReference.parse(model), digest(INPUT), set(owned))
+    def is_ours(shown: Any) -> bool:
+        return input_digest(shown) == input_digest(INPUT)
+
+    found = match(candidates, ModelReference.parse(model), is_ours, set(owned))
     return found and found.id
 
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 
-from prefect_replicate import PollPolicy
 from prefect_replicate.values.expectation import Expectation
 
 STEADY = Expectation(p50=60, p90=60)
@@ -28,21 +27,13 @@ def test_median_and_ninetieth_percentile_come_from_earlier_runs(
 
 
 @pytest.mark.parametrize(
-    ("expected", "min_interval", "first"),
-    [
-        (STEADY, 0.5, 57),
-        (USUAL, 0.5, 11.4),
-        (WIDE, 0.5, 2.3),
-        (Expectation(p50=0.2, p90=0.2), 0.5, 0.5),
-        (STEADY, 100, 100),
-    ],
+    ("expected", "seconds"),
+    [(STEADY, 57), (USUAL, 11.4), (WIDE, 2.3), (Expectation(p50=0.2, p90=0.2), 0.19)],
 )
-def test_the_first_look_comes_shortly_before_the_earliest_end(
-    expected: Expectation, min_interval: float, first: float
+def test_the_earliest_end_is_before_hardly_any_is_done(
+    expected: Expectation, seconds: float
 ) -> None:
-    policy = PollPolicy(min_interval=min_interval, max_interval=200)
-
-    assert expected.first_look(policy) == pytest.approx(first, abs=0.1)
+    assert expected.earliest_end == pytest.approx(seconds, abs=0.1)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,8 @@ def test_a_log_that_is_gone_repeats_nothing_when_it_comes_back() -> None:
     ("log", "lines"),
     [
         ("a\r\nb\r\n", ["a", "b"]),
-        ("10%\r20%\r30%\n", ["10%", "20%", "30%"]),
+        ("10%\r20%\r30%\n", ["30%"]),
+        ("10%\r20%\r", ["20%"]),
         ("a\n\n   \nb\n", ["a", "b"]),
         ("", []),
         ("\n", []),
@@ -35,6 +36,29 @@ def test_a_log_that_is_gone_repeats_nothing_when_it_comes_back() -> None:
 )
 def test_lines_end_as_models_end_them(log: str, lines: list[str]) -> None:
     assert LogTail().new_lines(log, is_complete=True) == lines
+
+
+def bar(step: int, label: str = "") -> str:
+    return f"{label}{step:3}%|{'█' * (step // 10):10}| {step}/100 [00:{step:02}<00:12]"
+
+
+@pytest.mark.parametrize("end", ["\r", "\n", "\r\n"])
+def test_of_a_progress_bar_its_last_state_comes_at_each_look(end: str) -> None:
+    tail, log = LogTail(), "Using seed: 1\n"
+
+    first = tail.new_lines(log + "".join(bar(n) + end for n in range(40)), is_complete=False)
+    last = tail.new_lines(
+        log + "".join(bar(n) + end for n in range(101)) + "done", is_complete=True
+    )
+
+    assert first == ["Using seed: 1", bar(39)]
+    assert last == [bar(100), "done"]
+
+
+def test_bars_that_follow_one_another_are_told_by_their_labels() -> None:
+    log = "\n".join([bar(50, "load: "), bar(100, "load: "), bar(50, "run: "), bar(100, "run: ")])
+
+    assert LogTail().new_lines(log, is_complete=True) == [bar(100, "load: "), bar(100, "run: ")]
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,31 @@ def test_flow_runs_around_it_count_from_the_top(
 
 
 @pytest.mark.parametrize(
+    ("own", "parent", "why"),
+    [
+        ("RUNNING", "FAILED", None),
+        ("RUNNING", "CRASHED", None),
+        ("RUNNING", "COMPLETED", None),
+        ("RUNNING", None, None),
+        ("SCHEDULED", "FAILED", None),
+        ("RUNNING", "CANCELLED", "a flow run around it was canceled 17 min ago"),
+        ("RUNNING", "CANCELLING", "a flow run around it was told to cancel 17 min ago"),
+        ("FAILED", "RUNNING", "its flow run failed 17 min ago"),
+        ("FAILED", "SCHEDULED", None),
+        ("CRASHED", "FAILED", "a flow run around it failed 17 min ago"),
+        ("COMPLETED", "FAILED", "a flow run around it failed 17 min ago"),
+    ],
+)
+def test_a_deployments_run_that_is_alive_goes_on_without_the_run_that_started_it(
+    own: str, parent: str | None, why: str | None
+) -> None:
+    runs = {OWN: run(own)._replace(lives_by_itself=True)}
+    runs |= {PARENT: run(parent)} if parent else {}
+
+    assert why_orphaned(record(OWN, PARENT), runs, PATIENCE) == why
+
+
+@pytest.mark.parametrize(
     ("own", "is_orphan"),
     [
         (run("CRASHED"), False),

@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from prefect_replicate import Prediction
+from prefect_replicate.values.prediction import PredictionURLs
 
 
 def prediction(**fields: Any) -> Prediction:
@@ -44,8 +45,9 @@ def test_every_status_is_known_to_be_an_end_or_not(
         ("CUDA out of memory", False),
         ("E10001 is no code", False),
         ("PA", False),
-        ("", False),
-        (None, False),
+        ("", True),
+        (" ", True),
+        (None, True),
     ],
 )
 def test_a_failure_of_the_platform_is_transient(error: str | None, is_transient: bool) -> None:
@@ -82,6 +84,31 @@ def test_the_billed_seconds_are_the_predict_time(metrics: Any, seconds: float | 
 @pytest.mark.parametrize("urls", [None, {}, {"get": "x"}, {"web": None}])
 def test_every_prediction_has_a_page(urls: Any) -> None:
     assert prediction(urls=urls).web_url == "https://replicate.com/p/abc"
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("data_removed", None, False),
+        ("version", {}, None),
+        ("model", 7, None),
+        ("logs", [], ""),
+        ("logs", None, ""),
+        ("input", None, {}),
+        ("input", "text", {}),
+        ("metrics", [1], {}),
+        ("urls", "https://replicate.com", PredictionURLs()),
+        ("urls", {"get": 1, "web": "https://x"}, PredictionURLs(web="https://x")),
+        ("created_at", "yesterday", None),
+        ("started_at", "", None),
+        ("deployment", {"name": "x"}, None),
+        ("error", {"code": 1}, "{'code': 1}"),
+    ],
+)
+def test_an_optional_field_of_another_shape_is_taken_as_absent(
+    field: str, value: Any, expected: Any
+) -> None:
+    assert getattr(prediction(**{field: value}), field) == expected
 
 
 @pytest.mark.parametrize("body", [{"id": "", "status": "x"}, {"status": "x"}, {"id": "abc"}])

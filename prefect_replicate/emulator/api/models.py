@@ -72,7 +72,7 @@ async def list_versions(request: Request) -> Response:
 async def get_version(request: Request) -> Response:
     """Describe a version."""
     version = find_model(request).find_version(request.path_params["version_id"])
-    if version is None:
+    if version is None or platform_of(request).behaviour.hidden_versions:
         raise problems.not_found()
     return JSONResponse(write_version(version))
 

@@ -26,6 +26,7 @@ class Field:
     minimum: float | None = None
     maximum: float | None = None
     is_file: bool = False
+    is_secret: bool = False
 
 
 def text(description: str, default: str | None = None, *, required: bool = False) -> Field:
@@ -36,6 +37,11 @@ def text(description: str, default: str | None = None, *, required: bool = False
 def file(description: str, *, required: bool = False) -> Field:
     """Return an input that takes the URL of a file."""
     return Field("string", description, required=required, is_file=True)
+
+
+def secret(description: str) -> Field:
+    """Return an input that replies don't show."""
+    return Field("string", description, is_secret=True)
 
 
 def flag(description: str, default: bool) -> Field:
@@ -96,6 +102,12 @@ def defaults(schema: Mapping[str, Any]) -> dict[str, Any]:
     return {name: one["default"] for name, one in properties.items() if "default" in one}
 
 
+def secrets(schema: Mapping[str, Any]) -> frozenset[str]:
+    """Return the names of the inputs that replies don't show."""
+    properties = schema["components"]["schemas"]["Input"]["properties"]
+    return frozenset(name for name, one in properties.items() if one.get("x-cog-secret"))
+
+
 def _property(name: str, field: Field, order: int) -> dict[str, Any]:
     schema: dict[str, Any] = {"x-order": order, "description": field.description}
     if field.choices:
@@ -104,7 +116,9 @@ def _property(name: str, field: Field, order: int) -> dict[str, Any]:
         schema["title"] = _title(name)
     optional = {
         "type": None if field.choices else field.type or None,
-        "format": "uri" if field.is_file else None,
+        "format": "uri" if field.is_file else "password" if field.is_secret else None,
+        "writeOnly": True if field.is_secret else None,
+        "x-cog-secret": True if field.is_secret else None,
         "default": field.default,
         "minimum": field.minimum,
         "maximum": field.maximum,

@@ -1,0 +1,88 @@
+"""The way to the API and to file hosts, as the environment and the base URL say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+from urllib.request import (
+    getproxies,
+    proxy_bypass_environment,  # pyright: ignore  # typeshed lacks it
+)
+
+import httpx
+
+from prefect_replicate.exceptions import ConfigurationError
+
+_VERSION = b"/v1"
+
+T = TypeVar("T", httpx.HTTPTransport, httpx.AsyncHTTPTransport)
+
+
+class Route(httpx.BaseTransport, httpx.AsyncBaseTransport):
+    """Sends each request through the proxy that the environment names for its host, or directly.
+
+    The official client gives httpx a transport of its own, which is why httpx does not look at
+    `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` then.
+
+    A base URL with a path stands in the place of the whole of https://api.replicate.com/v1, as
+    those of gateways do: the official client's `/v1` is left out behind it.
+    """
+
+    def __init__(self, base_url: str = "") -> None:
+        self._base = httpx.URL(base_url).raw_path.rstrip(b"/") if base_url else b""
+        self._blocking: dict[str | None, httpx.HTTPTransport] = {}
+        self._async: dict[str | None, httpx.AsyncHTTPTransport] = {}
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Send it, and block."""
+        return self._way(request, self._blocking, httpx.HTTPTransport).handle_request(
+            self._behind_gateway(request)
+        )
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send it."""
+        way = self._way(request, self._async, httpx.AsyncHTTPTransport)
+        return await way.handle_async_request(self._behind_gateway(request))
+
+    def close(self) -> None:
+        """Close the connections that are not those of an event loop."""
+        for way in self._blocking.values():
+            way.close()
+
+    async def aclose(self) -> None:
+        """Close the connections of the event loop."""
+        for way in self._async.values():
+            await way.aclose()
+
+    def _way(self, request: httpx.Request, ways: dict[str | None, T], make: Callable[..., T]) -> T:
+        proxy = proxy_for(request)
+        if proxy not in ways:
+            try:
+                ways[proxy] = make(proxy=proxy)
+            except (ImportError, ValueError) as exc:
+                raise ConfigurationError(
+                    f"The proxy that the environment names for {request.url.host} can't be used:"
+                    f" {exc}"
+                ) from exc
+        return ways[proxy]
+
+    def _behind_gateway(self, request: httpx.Request) -> httpx.Request:
+        path = request.url.raw_path
+        if self._base and path.startswith(self._base + _VERSION + b"/"):
+            rest = path.removeprefix(self._base + _VERSION)
+            request.url = request.url.copy_with(raw_path=self._base + rest)
+        return request
+
+
+def proxy_for(request: httpx.Request) -> str | None:
+    """The proxy that the environment names for a request's host, by which it may go elsewhere."""
+    proxies = getproxies()
+    proxy = proxies.get(request.url.scheme) or proxies.get("all")
+    if not proxy:
+        return None
+    # A request that is pinned to an address has the name of its host there.
+    host = request.extensions.get("sni_hostname") or request.url.host
+    port = request.url.port or {"http": 80, "https": 443}.get(request.url.scheme, 0)
+    if proxy_bypass_environment(f"{host}:{port}", proxies):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"
