@@ -8,11 +8,14 @@ time-outs.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
+import threading
 from collections import Counter
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import httpx
 from starlette.types import Message
@@ -43,15 +46,33 @@ _HTTP = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "sch
 def as_a_new_process(loop: VirtualTimeLoop, seed: int) -> Generator[None]:
     """In the time of `loop`, by seeded chance, with an engine that has learnt nothing yet."""
     before = engine._engine, platforms.secrets
-    random.seed(seed)  # of the jitter
     engine._engine = engine._Engine(loop)
     # Ids decide by some digits how a time is written.
     platforms.secrets = random.Random(seed)  # pyright: ignore[reportAttributeAccessIssue]
     try:
-        with loop.as_the_time_of_day():
+        with loop.as_the_time_of_day(), _chance_of_this_thread(seed):
             yield
     finally:
         engine._engine, platforms.secrets = before
+
+
+@contextmanager
+def _chance_of_this_thread(seed: int) -> Generator[None]:
+    """Seed what jitter is made of; other threads, such as Prefect's, draw from elsewhere."""
+    own, thread = random.Random(seed), threading.get_ident()
+
+    def drawn(name: str) -> Callable[..., Any]:
+        ours, others = getattr(own, name), getattr(random, name)
+
+        def draw(*args: Any) -> Any:
+            return (ours if threading.get_ident() == thread else others)(*args)
+
+        return draw
+
+    with contextlib.ExitStack() as patches:
+        for name in ("random", "uniform"):
+            patches.enter_context(patch.object(random, name, drawn(name)))
+        yield
 
 
 class LocalAccount:
