@@ -238,15 +238,21 @@ async def test_no_more_items_are_under_way_at_once_than_asked(
 
 
 async def test_a_batch_that_is_to_stop_finishes_what_runs_and_skips_the_rest(
-    replicate_emulator: Emulator, options: dict[str, Any]
+    still: Emulator, options: dict[str, Any], eventually: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    running = {"prompt": "a fox", "input": {"seconds": 0.5}}
-    requests = [running, failing(seconds=0.1), *(f"owl {n}" for n in range(4))]
+    running = {"prompt": "a fox", "input": {"seconds": 2}}
+    requests = [running, failing(seconds=1), *(f"owl {n}" for n in range(4))]
+    batch = agenerate_videos(requests, **options, on_item_failure="stop", concurrency=2)
+    made = asyncio.ensure_future(batch)
 
-    videos = await agenerate_videos(requests, **options, on_item_failure="stop", concurrency=2)
+    await asyncio.to_thread(eventually, lambda: len(still.predictions) == 2)
+    still.clock.advance(1)
+    await asyncio.to_thread(eventually, lambda: "Item 2 has failed" in caplog.text)
+    still.clock.advance(1)
+    videos = await made
 
     assert states(videos) == ["succeeded", "failed", *["skipped"] * 4]
-    assert replicate_emulator.predictions.create_requests == 2
+    assert still.predictions.create_requests == 2
 
 
 @pytest.mark.parametrize("threads", [1, 8])
