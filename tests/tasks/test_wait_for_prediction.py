@@ -34,7 +34,7 @@ NEVER = 1000.0
 LONG_AGO = datetime(2020, 1, 1, tzinfo=timezone.utc)
 
 
-@pytest.fixture(params=[0.0, 90.0, 4000.0, -3600.0], ids="our clock {:g} s ahead".format)
+@pytest.fixture(params=[4000.0, -3600.0], ids="our clock {:g} s ahead".format)
 def our_clock(request: pytest.FixtureRequest) -> float:
     """It makes no difference."""
     return request.param
