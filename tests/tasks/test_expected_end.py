@@ -38,9 +38,9 @@ async def test_a_prediction_that_runs_is_said_to(
     account: LocalAccount, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "prefect_replicate")
-    await after_three_of(60)
+    await after_three_of(20)
     caplog.clear()
-    created = await acreate_prediction.fn("emulator/timer", {"seconds": 60, "queue_seconds": 2})
+    created = await acreate_prediction.fn("emulator/timer", {"seconds": 20, "queue_seconds": 2})
     waiting = asyncio.ensure_future(await_for_prediction.fn(created))
 
     await asyncio.sleep(4)
@@ -50,11 +50,11 @@ async def test_a_prediction_that_runs_is_said_to(
 
 
 async def test_the_usual_end_is_noticed_sooner(account: LocalAccount) -> None:
-    await after_three_of(200)
+    await after_three_of(60)
 
-    done = await generate(seconds=200)
+    done = await generate(seconds=60)
 
-    assert seconds_late(done) <= 2.0  # not up to ten, the longest pause
+    assert seconds_late(done) <= 1.5  # not up to six, the pause at that age
 
 
 def seconds_late(ended: Prediction) -> float:
