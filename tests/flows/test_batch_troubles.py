@@ -67,14 +67,19 @@ async def test_a_token_that_is_rejected_ends_the_run_in_one_error(
     assert replicate_emulator.predictions.create_requests == 0
 
 
-@pytest.mark.parametrize("fault", ["unauthenticated", "insufficient_credit"])
+@pytest.mark.parametrize(
+    ("fault", "status"),
+    [("unauthenticated", None), ("insufficient_credit", None), ("error_text", 403)],
+)
 async def test_what_all_items_would_meet_is_said_once_and_starts_nothing_more(
     replicate_emulator: Emulator,
     options: dict[str, Any],
     caplog: pytest.LogCaptureFixture,
     fault: Any,
+    status: int | None,
 ) -> None:
-    replicate_emulator.faults.add(fault, method="POST", path="/predictions$", nth=3, times=None)
+    creates: Any = {"method": "POST", "path": "/predictions$"}
+    replicate_emulator.faults.add(fault, **creates, nth=3, times=None, status=status)
 
     videos = await agenerate_videos([f"fox {n}" for n in range(20)], **options, concurrency=4)
 
