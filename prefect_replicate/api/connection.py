@@ -197,7 +197,7 @@ class Connection:
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as exc:
             raise self._bad_address(exc) from exc
         except httpx.TransportError as exc:
-            if _is_untrusted(exc):
+            if isinstance(exc, httpx.ConnectError) and _is_untrusted(exc):
                 raise self._untrusted(exc) from exc
             if not repeatable and not isinstance(exc, _NEVER_SENT):
                 raise LostReplyError(f"{method} {path}: {_described(exc)}") from exc
