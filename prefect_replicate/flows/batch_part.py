@@ -67,9 +67,7 @@ def shared_by(part: Part) -> Shared:
 
 
 def _is_obstacle(error: Exception) -> bool:
-    """Whether all items would meet it: no usable token or storage, no credit, or no
-    right to create.
-    """
+    """Whether all items would meet it: no usable token or storage, credit or right to create."""
     barred = isinstance(error, APIError) and error.status in (402, 403)
     return barred or isinstance(error, ConfigurationError)
 

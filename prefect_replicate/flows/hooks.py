@@ -17,6 +17,7 @@ from prefect_replicate.api.connection import connection_to
 from prefect_replicate.engine import Caller, call
 from prefect_replicate.exceptions import ReplicateError
 from prefect_replicate.flows.account import address_for
+from prefect_replicate.ledger.flow_runs import CANCELED
 from prefect_replicate.ledger.scope import RunScope
 from prefect_replicate.ledger.store import Entry, records_of_runs, with_descendants
 from prefect_replicate.lifecycle.adoption import look_for_recorded
@@ -25,7 +26,6 @@ from prefect_replicate.lifecycle.cancellation import stop
 from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.lifecycle.run_watch import crashed_around, note_end
 
-_CANCELED = {StateType.CANCELLING, StateType.CANCELLED}
 _SECONDS = 25.0
 """A runner kills what still runs 30 s after a cancel."""
 
@@ -64,9 +64,7 @@ async def _cancel_after(caller: Caller, flow_run_id: UUID, state: StateType, log
         # So ends a run that has noticed that it, or one around it, counts as crashed.
         crashed = await crashed_around(flow_run_id)
     # The runs of deployments that it has started go on after a failure, but not after a cancel.
-    await cancel_all(
-        caller, flow_run_id, logger, crashed=crashed, of_deployments=state in _CANCELED
-    )
+    await cancel_all(caller, flow_run_id, logger, crashed=crashed, of_deployments=state in CANCELED)
 
 
 async def cancel_all(

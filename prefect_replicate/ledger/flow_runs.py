@@ -29,6 +29,8 @@ _HEARTBEAT = "prefect.flow-run.heartbeat"
 _RESOURCE = "prefect.flow-run."
 
 
+CANCELED = frozenset({StateType.CANCELLING, StateType.CANCELLED})
+
 PART_TAG = "replicate-batch-part"
 """Of a deployment's run that does a part of a batch, for the flow run that has started it."""
 

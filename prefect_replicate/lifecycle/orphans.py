@@ -10,13 +10,12 @@ from uuid import UUID
 
 from prefect.client.schemas.objects import StateType
 
-from prefect_replicate.ledger.flow_runs import FlowRunSeen
+from prefect_replicate.ledger.flow_runs import CANCELED, FlowRunSeen
 from prefect_replicate.ledger.record import Record
 from prefect_replicate.ledger.store import Entry
 from prefect_replicate.lifecycle.claiming import ABANDONED_SECONDS
 
 _COMING_BACK = {StateType.SCHEDULED, StateType.PENDING, StateType.PAUSED}
-_CANCELED = {StateType.CANCELLING, StateType.CANCELLED}
 _ENDED = {
     StateType.FAILED: "failed",
     StateType.CRASHED: "crashed",
@@ -126,7 +125,7 @@ def _that_count(
     is_left_to_itself = False
     for run_id in flow_runs:
         run = runs.get(run_id)
-        if not is_left_to_itself or (run is not None and run.state in _CANCELED):
+        if not is_left_to_itself or (run is not None and run.state in CANCELED):
             counting.append(run_id)
         if run is not None and run.lives_by_itself and _is_alive(run, patience):
             is_left_to_itself = True

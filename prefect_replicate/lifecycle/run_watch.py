@@ -21,7 +21,7 @@ from prefect.exceptions import ObjectNotFound
 
 from prefect_replicate.engine import process_state
 from prefect_replicate.exceptions import LedgerError, RunEndedError
-from prefect_replicate.ledger.flow_runs import flow_runs_seen, lives_by_itself
+from prefect_replicate.ledger.flow_runs import CANCELED, flow_runs_seen, lives_by_itself
 from prefect_replicate.ledger.prefect_api import as_ledger_error, prefect_client
 from prefect_replicate.ledger.scope import Level, RunScope, ancestry_of
 from prefect_replicate.lifecycle.run import Run
@@ -38,8 +38,7 @@ _PATIENCE = 5.0
 _DOUBT_SECONDS = 1.0
 """After this, a flow that has returned has also been left by its tasks, where it leaves any."""
 
-_ENDED = {StateType.CANCELLING, StateType.CANCELLED, StateType.CRASHED, StateType.FAILED}
-_CANCELED = {StateType.CANCELLING, StateType.CANCELLED}
+_ENDED = CANCELED | {StateType.CRASHED, StateType.FAILED}
 _logger = logging.getLogger(__name__)
 
 
@@ -148,7 +147,7 @@ def is_over(around: Sequence[Standing]) -> bool:
     """
     own = _that_count(around)
     return any(one.state is None or one.state in _ENDED for one in own) or any(
-        one.state in _CANCELED for one in around
+        one.state in CANCELED for one in around
     )
 
 
@@ -200,7 +199,7 @@ async def crashed_around(flow_run_id: UUID) -> set[UUID]:
 async def is_being_canceled(run: Run) -> bool:
     """Whether somebody has canceled the flow run, as far as Prefect can be asked."""
     with contextlib.suppress(LedgerError):
-        return any(one.state in _CANCELED for one in await _standing_around(run.scope))
+        return any(one.state in CANCELED for one in await _standing_around(run.scope))
     return False
 
 
