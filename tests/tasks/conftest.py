@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import ssl
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 from benchmarks.local_account import TOKEN, URL, LocalAccount, Network, as_a_new_process
 from benchmarks.virtual_time import VirtualTimeLoop
+from certificates import certificate
 from replicate.client import Client
 
 from prefect_replicate import Prediction, ReplicateCredentials, create_prediction
@@ -90,8 +94,9 @@ class ScriptedAPI:
         return (*reply, {})[:3] if len(reply) == 2 else reply
 
 
-@pytest.fixture
-def scripted() -> Iterator[ScriptedAPI]:
+@contextlib.contextmanager
+def served(context: ssl.SSLContext | None = None) -> Iterator[ScriptedAPI]:
+    """A scripted API that listens, by TLS where a context for it is given."""
     api = ScriptedAPI()
 
     class Handler(BaseHTTPRequestHandler):
@@ -116,7 +121,25 @@ def scripted() -> Iterator[ScriptedAPI]:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
+        if context:
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        api.base_url = f"http://127.0.0.1:{server.server_port}"
+        host = "https://localhost" if context else "http://127.0.0.1"
+        api.base_url = f"{host}:{server.server_port}"
         yield api
         server.shutdown()
+
+
+@pytest.fixture
+def scripted() -> Iterator[ScriptedAPI]:
+    with served() as api:
+        yield api
+
+
+@pytest.fixture
+def scripted_tls(tmp_path: Path) -> Iterator[ScriptedAPI]:
+    """A scripted API behind TLS, with a certificate, cert.pem, that nobody vouches for."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*certificate(tmp_path, "localhost"))
+    with served(context) as api:
+        yield api

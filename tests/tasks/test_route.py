@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
-import socketserver
-import ssl
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from certificates import certificate
 
 from prefect_replicate import ReplicateCredentials, create_prediction, download_outputs
 from prefect_replicate.exceptions import ConfigurationError
@@ -120,41 +114,15 @@ def test_a_base_with_a_path_stands_for_the_whole_of_the_api(
     assert scripted.paths[-1] == path.replace("predictions", "account")
 
 
-@pytest.fixture
-def https(scripted: Any, tmp_path: Path) -> Iterator[str]:
-    """The scripted API behind TLS, with a certificate that nobody vouches for."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(*certificate(tmp_path, "localhost"))
-    port = scripted.base_url.rpartition(":")[2]
-
-    class Tunnel(socketserver.BaseRequestHandler):
-        def handle(self) -> None:
-            with (
-                contextlib.suppress(OSError),
-                context.wrap_socket(self.request, server_side=True) as client,
-                socket.create_connection(("127.0.0.1", int(port))) as server,
-            ):
-                server.sendall(client.recv(65536))
-                client.sendall(server.recv(65536))
-
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Tunnel) as tunnel:
-        tunnel.daemon_threads = True
-        threading.Thread(target=tunnel.serve_forever, args=(0.01,), daemon=True).start()
-        yield f"https://localhost:{tunnel.server_address[1]}"
-        tunnel.shutdown()
-
-
-def test_an_untrusted_certificate_is_said_at_once(https: str) -> None:
-    account = ReplicateCredentials(api_token="r8_x", base_url=https)
-
+def test_an_untrusted_certificate_is_said_at_once(scripted_tls: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"^The certificate of localhost:\d+ is not trust"):
-        create(account)
+        create(scripted_tls.credentials)
 
 
 def test_an_authority_from_the_environment_is_trusted(
-    https: str, scripted: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    scripted_tls: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
-    scripted.says(ACCOUNT)
+    scripted_tls.says(ACCOUNT)
 
-    assert look(ReplicateCredentials(api_token="r8_x", base_url=https)).username == "a"
+    assert look(scripted_tls.credentials).username == "a"
