@@ -52,11 +52,12 @@ class Clock:
         self.wake()
         return now
 
-    def reset(self, speed: float) -> None:
-        """Go back to the real time of day, at `speed`."""
+    def reset(self, speed: float, ahead: float = 0.0) -> None:
+        """Go back to the real time of day, or to one that is `ahead` of it, at `speed`."""
         checked = _checked_speed(speed)
         with self._lock:
-            self._base, self._started, self._speed = time.time(), time.monotonic(), checked
+            self._base = time.time() + ahead
+            self._started, self._speed = time.monotonic(), checked
         self.wake()
 
     def wake(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -20,6 +20,7 @@ from prefect_replicate.engine import Caller
 from prefect_replicate.exceptions import LedgerError, ReplicateError
 from prefect_replicate.flows.account import address_for
 from prefect_replicate.ledger.flow_runs import FlowRunSeen, flow_runs_seen
+from prefect_replicate.ledger.prefect_api import time_there
 from prefect_replicate.ledger.record import INTENT, Record
 from prefect_replicate.ledger.scope import RunScope
 from prefect_replicate.ledger.store import (
@@ -29,14 +30,14 @@ from prefect_replicate.ledger.store import (
     update_record,
     void_record,
 )
-from prefect_replicate.lifecycle.adoption import CLOCK_SLACK, made_by, match
+from prefect_replicate.lifecycle.adoption import CLOCK_SLACK, HELD_UP, Sought, match
 from prefect_replicate.lifecycle.bookkeeping import record_outcome, remember
 from prefect_replicate.lifecycle.cancellation import cancel
 from prefect_replicate.lifecycle.claiming import ABANDONED_SECONDS
 from prefect_replicate.lifecycle.heartbeats import silent_runs
 from prefect_replicate.lifecycle.orphans import Orphaned, Patience, orphaned
 from prefect_replicate.lifecycle.run import Run
-from prefect_replicate.values import ModelReference, Orphan, Prediction
+from prefect_replicate.values import Orphan, Prediction
 from prefect_replicate.values.moments import as_utc
 from prefect_replicate.values.orphan import Outcome
 
@@ -118,7 +119,7 @@ class Sweep:
         return shown
 
     async def _look(self) -> _View:
-        now = datetime.now(timezone.utc)
+        now = await time_there()
         patience = Patience(now, self.grace, self.silence)
         found = await records_since(now - _LOOK_BACK)
         self._tell_of_strange(found)
@@ -171,9 +172,8 @@ class Sweep:
             if prediction.created_at is None or as_utc(prediction.created_at) < last
         ]
         # Read after the listing: whatever is listed was announced in the ledger before it was made.
-        recorded = await records_since(entry.created - CLOCK_SLACK)
-        owned = self._adopted | recorded.ids
-        found = match(listed, ModelReference.parse(record.model), made_by(record), owned)
+        recorded = await records_since(entry.created - HELD_UP)
+        found = match(listed, Sought.by(record), self._adopted | recorded.ids)
         if found is not None:
             self._adopted.add(found.id)
         is_contested = found is not None and view.has_rival(one, recorded.entries)

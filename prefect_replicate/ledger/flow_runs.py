@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import NamedTuple, TypeVar
 from uuid import UUID
@@ -24,6 +24,9 @@ T = TypeVar("T")
 # The server refuses more.
 _RUNS_A_REQUEST = 200
 _EVENTS_A_REQUEST = 50
+
+_ANY_CLOCK = timedelta(days=7)
+"""The server leaves out what is yet to come, as it seems where the clock of a machine is ahead."""
 
 _HEARTBEAT = "prefect.flow-run.heartbeat"
 _RESOURCE = "prefect.flow-run."
@@ -80,7 +83,7 @@ def _seen(run: FlowRun) -> FlowRunSeen:
 
 
 async def last_heartbeats(ids: Collection[UUID], since: datetime) -> dict[UUID, datetime]:
-    """When each of the flow runs was last heard of, of those that were heard of since a time.
+    """When the server last heard of each flow run, of those that it heard of since a time.
 
     The process of a flow run emits a heartbeat when it starts and every three minutes from then on,
     if Prefect's setting `flows.heartbeat_frequency` does not say otherwise.
@@ -90,10 +93,11 @@ async def last_heartbeats(ids: Collection[UUID], since: datetime) -> dict[UUID, 
     """
     client = await prefect_client()
     found: dict[UUID, datetime] = {}
+    until = since + _ANY_CLOCK
     for chunk in _chunks(ids, _EVENTS_A_REQUEST):
         resources = [f"{_RESOURCE}{one}" for one in chunk]
         chosen = EventFilter(
-            occurred=EventOccurredFilter.model_validate({"since": since}),
+            occurred=EventOccurredFilter.model_validate({"since": since, "until": until}),
             event=EventNameFilter(name=[_HEARTBEAT]),
             resource=EventResourceFilter(id=resources, distinct=True),  # the newest of each
         )
@@ -101,7 +105,8 @@ async def last_heartbeats(ids: Collection[UUID], since: datetime) -> dict[UUID, 
             page = await client.read_events(chosen, limit=_EVENTS_A_REQUEST)
         for event in page.events:
             flow_run_id = UUID(event.resource.id.removeprefix(_RESOURCE))
-            found[flow_run_id] = max(event.occurred, found.get(flow_run_id, event.occurred))
+            # When it occurred is said by the clock of the run's machine.
+            found[flow_run_id] = max(event.received, found.get(flow_run_id, event.received))
     return found
 
 

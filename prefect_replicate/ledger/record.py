@@ -80,6 +80,7 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     key: str
+    call: str
     model: str
     input_digest: str | None
     """Of the input as it is sent, by `input_digest`; `None` while its files are uploaded."""
@@ -206,15 +207,23 @@ def _shown(value: Any) -> Any:
     return value
 
 
-def record_key(root: UUID, account: str, model: str, input_digest: str, place: str = "") -> str:
+def call_digest(account: str, model: str, input_digest: str, place: str = "") -> str:
+    """What equal calls share, in whatever run and attempt they are made.
+
+    Args:
+        account: Who pays.
+        model: The model reference.
+        input_digest: Of the whole input, with files by their content.
+        place: Tells a call from equal ones that have other places in a batch.
+    """
+    return digest([account, model, input_digest, *([place] if place else [])])[:16]
+
+
+def record_key(root: UUID, call: str) -> str:
     """The key that the records of equal calls of a run share, in each of its attempts.
 
     Args:
         root: The run at the top.
-        account: Who pays.
-        model: The model reference.
-        input_digest: Of the input, with files by their content.
-        place: Tells a call from equal ones that have other places in a batch.
+        call: What is called, by `call_digest`.
     """
-    call = digest([str(root), account, model, input_digest, *([place] if place else [])])
-    return f"replicate-{call[:16]}"  # longer ones overflow their card in the UI
+    return f"replicate-{digest([str(root), call])[:16]}"  # longer ones overflow their card

@@ -101,7 +101,8 @@ async def record_interest(run: Run, prediction: Prediction) -> None:
         if any(record.is_of_one_of(ancestry.flow_runs) for record in known):
             return
         record = Record(
-            key=record_key(ancestry.root, "", prediction.id, ""),
+            key=record_key(ancestry.root, prediction.id),
+            call=prediction.id,
             model=prediction.model or "unknown model",
             input_digest=input_digest(prediction.input),
             intent_at=prediction.created_at or run.connection.clock.now(),

@@ -9,7 +9,6 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
@@ -29,12 +28,13 @@ from prefect_replicate.ledger.record import (
     REDACTED,
     Claim,
     Record,
+    call_digest,
     input_digest,
     record_key,
 )
 from prefect_replicate.ledger.scope import Ancestry, ancestry_of
 from prefect_replicate.lifecycle.admission import Admission, admit
-from prefect_replicate.lifecycle.adoption import look_for_lost, take
+from prefect_replicate.lifecycle.adoption import Sought, look_for_lost, take, under_way
 from prefect_replicate.lifecycle.cancellation import outlives_end_of_run, stop, stop_unless_kept
 from prefect_replicate.lifecycle.intent import Intent
 from prefect_replicate.lifecycle.resumption import Resumption, belongs_to, call_of
@@ -70,6 +70,7 @@ class Request:
 class _Create:
     """A request that is ready to be sent."""
 
+    call: str
     model: ResolvedModel
     input: dict[str, Any]
     input_digest: str
@@ -78,8 +79,17 @@ class _Create:
     """`None` outside of flow and task runs."""
     admission: Admission
 
-    def has_sent(self, shown: Mapping[str, Any]) -> bool:
-        """Whether an input that Replicate shows is the one that was sent."""
+    def sought(self, run: Run) -> Sought:
+        """What to look for if its reply is lost; to be called before it is sent."""
+        return Sought(
+            self.call,
+            run.connection.address.base_url,
+            run.connection.clock.now(),
+            self.model.reference,
+            self._has_sent,
+        )
+
+    def _has_sent(self, shown: Mapping[str, Any]) -> bool:
         # Where the schema is not known, replies alone say what is secret.
         secrets = {name for name, value in shown.items() if value == REDACTED}
         return input_digest(shown) == input_digest(self.input, secrets)
@@ -133,7 +143,9 @@ async def _create_once(
 async def _resume_or_send(
     run: Run, request: Request, model: ResolvedModel, files: Any, admission: Admission
 ) -> Prediction:
-    intent = await _start(run, request, model, files) if run.scope.is_recorded else None
+    content = input_digest(without_content(files))
+    call = call_digest(_account(run), request.model, content, request.place)
+    intent = await _start(run, request, model, files, call) if run.scope.is_recorded else None
     if isinstance(intent, Prediction):
         return intent
     try:
@@ -142,21 +154,21 @@ async def _resume_or_send(
         await _void(intent)
         raise
     sent_digest = input_digest(sent, model.schema.secrets)
-    ready = _Create(model, sent, sent_digest, request.cancel_after, intent, admission)
+    ready = _Create(call, model, sent, sent_digest, request.cancel_after, intent, admission)
     return await _send_and_record(run, ready)
 
 
 async def _start(
-    run: Run, request: Request, model: ResolvedModel, files: Any
+    run: Run, request: Request, model: ResolvedModel, files: Any, call: str
 ) -> Intent | Prediction:
     ancestry = await ancestry_of(run.scope)
     root = ancestry.root if ancestry else run.scope.own_id
     assert root is not None
-    content = input_digest(without_content(files))
-    key = record_key(root, _account(run), request.model, content, request.place)
+    key = record_key(root, call)
     claim = call_of(request.replaces) or _claim(run, request, ancestry, key)
     record = Record(
         key=key,
+        call=call,
         model=str(model.reference),
         input_digest=None if needs_upload(files) else input_digest(files, model.schema.secrets),
         intent_at=run.connection.clock.now(),
@@ -212,7 +224,8 @@ async def _send(run: Run, create: _Create) -> Prediction:
         reraise=True,
     )
     try:
-        return await attempts(_send_or_adopt, run, create)
+        with under_way(create.sought(run)) as sought:
+            return await attempts(_send_or_adopt, run, create, sought)
     except LostReplyError as lost:
         raise UncertainCreateError(
             f"Creating a prediction of {create.model.reference} was tried {_LOST_REPLIES} times,"
@@ -222,8 +235,7 @@ async def _send(run: Run, create: _Create) -> Prediction:
         ) from lost
 
 
-async def _send_or_adopt(run: Run, create: _Create) -> Prediction:
-    sent_at = run.connection.clock.now()
+async def _send_or_adopt(run: Run, create: _Create, sought: Sought) -> Prediction:
     try:
         return take(
             await post_prediction(
@@ -241,23 +253,17 @@ async def _send_or_adopt(run: Run, create: _Create) -> Prediction:
         if create.intent is not None:
             create.intent.doubt()
         run.say("A create's reply was lost (%s); looking for it", lost, level=logging.WARNING)
-        found = await _look_for(run, create, sent_at, lost)
+        found = await _look_for(run, create, sought, lost)
         if found is None:
             raise
         return found
 
 
 async def _look_for(
-    run: Run, create: _Create, sent_at: datetime, lost: LostReplyError
+    run: Run, create: _Create, sought: Sought, lost: LostReplyError
 ) -> Prediction | None:
     try:
-        return await look_for_lost(
-            run,
-            create.model.reference,
-            create.has_sent,
-            sent_at,
-            create.intent and create.intent.entry,
-        )
+        return await look_for_lost(run, sought, create.intent and create.intent.entry)
     except ReplicateError as exc:
         raise UncertainCreateError(
             f"A create of {create.model.reference} was sent, its reply was lost ({lost}), and it"

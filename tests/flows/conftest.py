@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -98,6 +99,37 @@ def own_ledger(monkeypatch: pytest.MonkeyPatch) -> None:
 def no_prefect_api(connects_at_once: None) -> str:
     """An address where nobody listens."""
     return "http://127.0.0.1:1/api"
+
+
+@pytest.fixture
+def lose_create(still: Emulator, impatient: None) -> Callable[[], None]:
+    """Have the next create be processed, its reply be lost, and the looking for it fail.
+
+    So the call fails, and leaves a prediction whose id nobody has recorded.
+    """
+
+    def lose_create() -> None:
+        still.faults.add("lost_reply", method="POST", path="/predictions$")
+        still.faults.add("error_page", method="GET", path="/v1/predictions$")
+
+    return lose_create
+
+
+@pytest.fixture(
+    params=[
+        (4000, {"seconds": 1000.0, "output": [1e21, 0.5, {"b": 1.0, "a": 2**60}]}),
+        (-4000, {"seconds": 1000, "key": "sk-secret"}),
+        (3600, {"seconds": 1000, "output": Path(__file__)}),
+        (-120, {"seconds": 1000, "output": "data:text/plain;base64,YSBmb3g="}),
+        (90, {"seconds": 1000.0, "seed": None}),
+    ],
+    ids=["numbers", "secret", "file", "data-uri", "none"],
+)
+def odd_input(request: pytest.FixtureRequest, still: Emulator) -> dict[str, Any]:
+    """One that Replicate shows otherwise than it was sent; and its clock is not ours."""
+    seconds, input = request.param
+    still.clock.reset(0, ahead=seconds)
+    return input
 
 
 @pytest.fixture

@@ -104,14 +104,13 @@ async def test_predictions_of_subflows_are_canceled_too(still: Emulator) -> None
 
 
 async def test_a_create_whose_id_was_not_recorded_is_found_and_canceled(
-    still: Emulator, impatient: None
+    still: Emulator, lose_create: Callable[[], None], odd_input: dict[str, Any]
 ) -> None:
-    still.faults.add("lost_reply", method="POST", path="/predictions$")
-    still.faults.add("error_page", path="/v1/predictions$", method="GET")
+    lose_create()
 
     @flow(**HOOKS)
     async def generation() -> None:
-        await acreate_prediction("emulator/timer", INPUT)
+        await acreate_prediction("emulator/timer", odd_input)
 
     state = await generation(return_state=True)
 

@@ -86,14 +86,18 @@ async def test_an_intent_is_recorded_before_anything_is_sent(
 
 
 async def test_an_intent_without_an_id_is_adopted_by_the_retry(
-    still: Emulator, records: Records, impatient: None
+    still: Emulator,
+    records: Records,
+    lose_create: Callable[[], None],
+    odd_input: dict[str, Any],
+    forget: Callable[..., None],
 ) -> None:
-    still.faults.add("lost_reply", **CREATE)
-    still.faults.add("error_page", path="/v1/predictions$", method="GET")
+    lose_create()
 
     @flow(retries=1)
     async def generation() -> str:
-        return (await acreate_prediction("emulator/timer", {"seconds": 60})).id
+        forget("taken", "entries", "uploads", "occurrences")  # as in another process
+        return (await acreate_prediction("emulator/timer", odd_input)).id
 
     state = await generation(return_state=True)
 
@@ -215,6 +219,7 @@ def test_a_run_around_that_cannot_be_read_is_an_error_of_ours() -> None:
 def a_record(key: str) -> Record:
     return Record(
         key=key,
+        call="c",
         model="emulator/timer",
         input_digest=None,
         intent_at=datetime.now(timezone.utc),

@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 import pytest
@@ -53,6 +53,8 @@ from prefect_replicate.values import Orphan
 MODEL, INPUT = "emulator/timer", {"seconds": 1000}
 Artifacts = Callable[..., list[Any]]
 Records = Callable[[State[Any]], list[dict[str, Any]]]
+T = TypeVar("T")
+LostGeneration = Callable[..., Awaitable[State[Any]]]
 
 
 pytestmark = pytest.mark.usefixtures("own_ledger")
@@ -65,9 +67,9 @@ def _old_intents(monkeypatch: pytest.MonkeyPatch) -> None:  # pyright: ignore[re
 
 
 @flow
-async def generation() -> str:
+async def generation(input: dict[str, Any] = INPUT) -> str:
     """Starts a prediction, and has no hooks."""
-    return (await acreate_prediction(MODEL, INPUT)).id
+    return (await acreate_prediction(MODEL, input)).id
 
 
 async def crashed_generation() -> State[str]:
@@ -260,19 +262,23 @@ async def test_a_dry_run_says_what_it_would_do_and_changes_nothing(
     assert await asyncio.to_thread(records, state) == before
 
 
-async def lost_generation(emulator: Emulator) -> State[Any]:
+@pytest.fixture
+def lost_generation(lose_create: Callable[[], None]) -> LostGeneration:
     """A run that has failed between its create and the recording of the id."""
-    emulator.faults.add("lost_reply", method="POST", path="/predictions$")
-    emulator.faults.add("error_page", path="/v1/predictions$", method="GET")
-    state = await generation(return_state=True)
-    assert state.is_failed()
-    return state
+
+    async def lost_generation(input: dict[str, Any] = INPUT) -> State[Any]:
+        lose_create()
+        state = await generation(input, return_state=True)
+        assert state.is_failed()
+        return state
+
+    return lost_generation
 
 
 async def test_a_create_whose_id_was_not_recorded_is_found_and_canceled(
-    still: Emulator, impatient: None, records: Records
+    still: Emulator, lost_generation: LostGeneration, odd_input: dict[str, Any], records: Records
 ) -> None:
-    state = await lost_generation(still)
+    state = await lost_generation(odd_input)
 
     [dry] = await sweep(dry_run=True)
     [orphan] = await sweep()
@@ -285,10 +291,10 @@ async def test_a_create_whose_id_was_not_recorded_is_found_and_canceled(
 
 
 async def test_equal_creates_whose_ids_were_not_recorded_are_all_canceled(
-    still: Emulator, impatient: None
+    still: Emulator, lost_generation: LostGeneration
 ) -> None:
     for _ in range(3):
-        await lost_generation(still)
+        await lost_generation()
 
     found = await sweep()
 
@@ -297,9 +303,9 @@ async def test_equal_creates_whose_ids_were_not_recorded_are_all_canceled(
 
 
 async def test_what_an_equal_call_has_recorded_is_not_taken_for_a_lost_one(
-    still: Emulator, impatient: None
+    still: Emulator, lost_generation: LostGeneration
 ) -> None:
-    await lost_generation(still)
+    await lost_generation()
     still.clock.advance(1)
     await set_state(await generation(return_state=True), Running())
     lost, going_on = sorted(still.predictions, key=lambda one: one.created_at)
@@ -311,10 +317,10 @@ async def test_what_an_equal_call_has_recorded_is_not_taken_for_a_lost_one(
 
 
 async def test_what_may_be_the_prediction_of_an_equal_call_is_left_alone(
-    still: Emulator, impatient: None
+    still: Emulator, lost_generation: LostGeneration
 ) -> None:
-    await lost_generation(still)
-    await set_state(await lost_generation(still), Running())
+    await lost_generation()
+    await set_state(await lost_generation(), Running())
 
     [orphan] = await sweep()
 
@@ -528,22 +534,41 @@ async def test_a_running_run_whose_heartbeat_has_stopped_is_dead(still: Emulator
 
 
 @pytest.mark.contract
-async def test_silence_is_no_sign_of_death_while_the_server_was_away(still: Emulator) -> None:
-    day = datetime.now(timezone.utc) - timedelta(hours=20)
-    flow_run_id, silence = uuid4(), timedelta(hours=9).total_seconds()
-    await emit("prefect.flow-run.heartbeat", flow_run_id, day)
-    # Made while the server was away, and sent when it was back.
-    await emit("something.else", uuid4(), day + timedelta(hours=8))
-    runs = {flow_run_id: FlowRunSeen("a run", StateType.RUNNING, day)}
-    patience = Patience(datetime.now(timezone.utc), 0, silence)
-    await until(lambda: heard_of(flow_run_id, day))
+async def test_a_heartbeat_counts_from_when_it_came_whatever_the_clock_of_its_machine() -> None:
+    began = datetime.now(timezone.utc)
+    behind, ahead = uuid4(), uuid4()
 
-    with pytest.raises(LedgerError, match="has heard nobody else in that time either"):
-        await acall(lambda _: silent_runs(runs, patience))
+    await emit("prefect.flow-run.heartbeat", behind, began - timedelta(hours=2))
+    await emit("prefect.flow-run.heartbeat", ahead, began + timedelta(hours=2))
+
+    for flow_run_id in (behind, ahead):
+        heard = await until(lambda run=flow_run_id: heartbeat_of(run))
+        assert began <= heard <= datetime.now(timezone.utc)
 
 
-async def heard_of(flow_run_id: UUID, since: datetime) -> bool:
-    return bool(await acall(lambda _: last_heartbeats([flow_run_id], since)))
+@pytest.mark.contract
+async def test_silence_is_no_sign_of_death_while_the_server_was_away() -> None:
+    async def is_in_doubt() -> bool:
+        flow_run_id = uuid4()
+        await emit("prefect.flow-run.heartbeat", flow_run_id, datetime.now(timezone.utc))
+        heard = await until(lambda: heartbeat_of(flow_run_id))
+        # Made while the server was away, and sent when it was back.
+        await asyncio.sleep(0.06)
+        await emit("something.else", uuid4(), heard + timedelta(seconds=0.03))
+        runs = {flow_run_id: FlowRunSeen("a run", StateType.RUNNING, heard)}
+        patience = Patience(heard + timedelta(seconds=0.061), grace=0, silence=0.06)
+        try:
+            await acall(lambda _: silent_runs(runs, patience))
+        except LedgerError as exc:
+            return "has heard nobody else in that time either" in str(exc)
+        return False
+
+    await until(is_in_doubt)  # now and then, the server hears a run of another test
+
+
+async def heartbeat_of(flow_run_id: UUID) -> datetime | None:
+    day = datetime.now(timezone.utc) - timedelta(days=1)
+    return (await acall(lambda _: last_heartbeats([flow_run_id], day))).get(flow_run_id)
 
 
 async def emit(name: str, flow_run_id: UUID, occurred: datetime) -> None:
@@ -596,7 +621,9 @@ async def ledger_has(count: int) -> bool:
     return len(await ledger()) == count
 
 
-async def until(is_so: Callable[[], Awaitable[Any]]) -> None:
+async def until(is_so: Callable[[], Awaitable[T | None]]) -> T:
     give_up = time.monotonic() + 60
-    while not await is_so():
+    while not (outcome := await is_so()):
         assert time.monotonic() < give_up
+        await asyncio.sleep(0.05)
+    return outcome

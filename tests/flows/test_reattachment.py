@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from prefect_replicate import (
 )
 from prefect_replicate.emulator import Emulator
 from prefect_replicate.ledger import store
+from prefect_replicate.lifecycle import adoption
 
 INPUT = {"seconds": 60}
 MODEL = "emulator/timer"
@@ -335,6 +337,52 @@ async def test_a_lost_create_leaves_other_runs_their_predictions(
 
     assert made.id != others.id
     assert still.predictions.create_requests == 3
+
+
+async def test_a_lost_create_leaves_other_runs_what_they_wrote_down_long_before(
+    still: Emulator,
+    impatient: None,
+    forget: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A create may wait for its turn after its record was written."""
+    monkeypatch.setattr(adoption, "CLOCK_SLACK", timedelta(seconds=0.2))
+    generation = flow(acreate_prediction.fn)
+    others = await generation(MODEL, INPUT)
+    await asyncio.sleep(0.5)  # by Prefect's clock; Replicate's stands still
+    forget("entries", "taken")  # as another process
+    still.faults.add("reset", method="POST", path="/predictions$")
+
+    made = await generation(MODEL, INPUT)
+
+    assert made.id != others.id
+    assert still.predictions.create_requests == 2
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_a_lost_create_of_another_process_is_told_apart_by_its_secret(
+    still: Emulator,
+    impatient: None,
+    forget: Callable[..., None],
+    lose_create: Callable[[], None],
+    is_known: bool,
+) -> None:
+    @flow
+    async def generation(key: str) -> Prediction:
+        return await acreate_prediction(MODEL, {**INPUT, "key": key})
+
+    if not is_known:
+        lose_create()
+    others = await generation("a", return_state=True)
+    forget("entries", "taken")  # as another process
+    still.faults.add("lost_reply", method="POST", path="/predictions$")
+
+    made = await generation("b", return_state=True)
+
+    assert others.is_completed() == made.is_completed() == is_known
+    assert still.predictions.create_requests == 2
+    if is_known:
+        assert still.predictions[(await made.aresult()).id].input["key"] == "b"
 
 
 async def test_a_lost_create_is_found_beside_a_record_that_cannot_be_understood(

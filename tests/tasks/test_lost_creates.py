@@ -265,6 +265,45 @@ async def test_equal_calls_that_lose_their_replies_together_adopt_one_each(
     assert len(found) == 3
 
 
+async def test_calls_that_differ_in_a_secret_alone_stop_where_both_are_lost(
+    account: LocalAccount,
+) -> None:
+    account.faults.add("lost_reply", **CREATE, times=2)
+
+    found = await asyncio.gather(
+        *(acreate_prediction.fn("emulator/timer", {"key": key}) for key in "ab"),
+        return_exceptions=True,
+    )
+
+    assert all(isinstance(one, UncertainCreateError) for one in found)
+    assert "equal but for a secret" in str(found[0])
+    assert len(account.predictions) == 2
+
+
+async def test_calls_that_differ_in_a_secret_alone_are_told_apart_once_one_is_known(
+    account: LocalAccount,
+) -> None:
+    account.faults.add("lost_reply", **CREATE)
+    account.faults.add("late_reply", **CREATE, seconds=4)
+
+    made = await asyncio.gather(
+        *(acreate_prediction.fn("emulator/timer", {"key": key}) for key in "ab")
+    )
+
+    assert [account.predictions[one.id].input["key"] for one in made] == ["a", "b"]
+    assert len(account.predictions) == 2
+
+
+async def test_calls_with_the_same_secret_adopt_one_each(account: LocalAccount) -> None:
+    account.faults.add("lost_reply", **CREATE, times=2)
+
+    made = await asyncio.gather(
+        *(acreate_prediction.fn("emulator/timer", {"key": "a"}) for _ in range(2))
+    )
+
+    assert {one.id for one in made} == {one.id for one in account.predictions}
+
+
 async def test_lost_creates_are_looked_for_at_the_same_time(account: LocalAccount) -> None:
     account.faults.add("lost_reply", **CREATE, times=3)
     account.faults.add("delay", method="GET", path="/predictions$", times=3, seconds=30)

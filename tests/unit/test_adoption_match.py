@@ -1,28 +1,38 @@
 from __future__ import annotations
 
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 
 from prefect_replicate import Prediction
 from prefect_replicate.ledger.record import input_digest
-from prefect_replicate.lifecycle.adoption import match
+from prefect_replicate.lifecycle.adoption import Sought, is_contested, match
 from prefect_replicate.values import ModelReference
 
 INPUT = {"prompt": "a fox", "seed": 1}
 MODEL = "owner/name"
 VERSION = "0" * 64
+NOW = datetime(2026, 1, 2, tzinfo=timezone.utc)
 
 
 def one(id: str, status: str = "processing", **fields: Any) -> Prediction:
     return Prediction(**{"id": id, "status": status, "model": MODEL, "input": INPUT, **fields})
 
 
-def chosen(*candidates: Prediction, model: str = MODEL, owned: frozenset[str] = frozenset()) -> Any:
-    def is_ours(shown: Any) -> bool:
-        return input_digest(shown) == input_digest(INPUT)
+def create(call: str = "ours", model: str = MODEL, base_url: str = "", **input: Any) -> Sought:
+    digest = input_digest({**INPUT, **input})
+    return Sought(
+        call,
+        base_url,
+        NOW,
+        ModelReference.parse(model),
+        lambda shown: input_digest(shown) == digest,
+    )
 
-    found = match(candidates, ModelReference.parse(model), is_ours, set(owned))
+
+def chosen(*candidates: Prediction, model: str = MODEL, owned: frozenset[str] = frozenset()) -> Any:
+    found = match(candidates, create(model=model), set(owned))
     return found and found.id
 
 
@@ -76,3 +86,26 @@ def test_a_reference_that_names_no_model_goes_by_the_input(model: str) -> None:
 @pytest.mark.parametrize("model", [f"{MODEL}:{VERSION}", MODEL])
 def test_the_version_does_not_decide(model: str) -> None:
     assert chosen(one("a", version="1" * 64), model=model) == "a"
+
+
+SHOWN = one("a", input={**INPUT, "key": "[REDACTED]"}, created_at=NOW)
+SHOWN_LATER = SHOWN.model_copy(update={"created_at": NOW + timedelta(hours=2)})
+
+
+@pytest.mark.parametrize(
+    ("found", "other", "contested"),
+    [
+        (SHOWN, create("other"), True),
+        (SHOWN, create("other", model="deployment:owner/fast"), True),
+        (SHOWN, create("ours"), False),  # it has the same secret
+        (SHOWN, create("other", seed=2), False),
+        (SHOWN, create("other", model="other/name"), False),
+        (SHOWN, create("other", base_url="https://elsewhere.example"), False),
+        (one("a"), create("other"), False),
+        (SHOWN_LATER, create("other"), False),
+    ],
+)
+def test_what_may_have_another_secret_is_contested(
+    found: Prediction, other: Sought, contested: bool
+) -> None:
+    assert is_contested(found, create(), [other]) == contested

@@ -20,6 +20,7 @@ def entry(second: float, status: str = "processing", **claims: str) -> Entry:
     moment = START + timedelta(seconds=second)
     record = Record(
         key="replicate-x",
+        call="c",
         model="owner/name",
         input_digest="d",
         intent_at=moment,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from datetime import datetime, timezone
 from typing import Any
 from uuid import UUID
@@ -7,11 +8,12 @@ from uuid import UUID
 import pytest
 
 from prefect_replicate import Prediction
-from prefect_replicate.ledger.record import INTENT, VOID, Record, digest, record_key
+from prefect_replicate.ledger.record import INTENT, VOID, Record, call_digest, digest, record_key
 
 RUN, OTHER_RUN = UUID(int=1), UUID(int=2)
 RECORD = Record(
     key="replicate-x-1",
+    call="c",
     model="owner/name",
     input_digest=digest({}),
     intent_at=datetime(2025, 1, 2, tzinfo=timezone.utc),
@@ -42,21 +44,26 @@ def test_the_digest_is_that_of_the_meaning(one: Any, other: Any, is_same: bool) 
 
 def test_the_key_says_the_run_the_account_the_model_and_the_input() -> None:
     keys = [
-        record_key(RUN, "account", "a/b", "d1"),
-        record_key(OTHER_RUN, "account", "a/b", "d1"),
-        record_key(RUN, "other", "a/b", "d1"),
-        record_key(RUN, "account", "a/c", "d1"),
-        record_key(RUN, "account", "a/b", "d2"),
+        key(RUN, "account", "a/b", "d1"),
+        key(OTHER_RUN, "account", "a/b", "d1"),
+        key(RUN, "other", "a/b", "d1"),
+        key(RUN, "account", "a/c", "d1"),
+        key(RUN, "account", "a/b", "d2"),
+        key(RUN, "account", "a/b", "d1", "place"),
     ]
 
     assert len(set(keys)) == len(keys)
-    assert keys[0] == record_key(RUN, "account", "a/b", "d1")
+    assert keys[0] == key(RUN, "account", "a/b", "d1")
+
+
+def key(root: UUID, *call: str) -> str:
+    return record_key(root, call_digest(*call))
 
 
 def test_the_key_is_one_that_prefect_takes() -> None:
-    key = record_key(RUN, "Account", "Owner/Name_1.0", "d1")
+    prefect_takes = re.compile(r"[a-z0-9-]+")
 
-    assert all(character.islower() or character.isdigit() or character == "-" for character in key)
+    assert prefect_takes.fullmatch(key(RUN, "Account", "Owner/Name_1.0", "d1"))
 
 
 @pytest.mark.parametrize(

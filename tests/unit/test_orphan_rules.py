@@ -29,6 +29,7 @@ def run(state: str, seconds: float = 1000, heartbeat: float | None = None) -> Fl
 def record(*flow_runs: UUID, **fields: Any) -> Record:
     return Record(
         key="k",
+        call="c",
         model="owner/name",
         input_digest="d",
         intent_at=ago(2000),
