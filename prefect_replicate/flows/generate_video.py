@@ -21,6 +21,7 @@ from prefect_replicate.flows.video_wish import Wish
 from prefect_replicate.ledger.scope import keep_no_result_of_subflow
 from prefect_replicate.lifecycle.bookkeeping import expectation_of
 from prefect_replicate.lifecycle.limits import DEFAULT_TIMEOUT, OnCrash, deadline_for
+from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.tasks import (
     acreate_prediction,
     adownload_outputs,
@@ -50,10 +51,16 @@ def _result(prediction: Prediction, files: list[OutputFile]) -> GeneratedVideo:
     )
 
 
-def _expecting(
+def _outlook(
     prediction: Prediction, credentials: ReplicateCredentials | None
-) -> Work[Expectation | None]:
-    return acting_as(credentials, lambda run: expectation_of(run, prediction))
+) -> Work[tuple[float, Expectation | None]]:
+    """The age of a prediction in seconds, and how long it may take."""
+
+    async def outlook(run: Run) -> tuple[float, Expectation | None]:
+        age = run.connection.clock.seconds_since(prediction.created_at)
+        return age, await expectation_of(run, prediction)
+
+    return acting_as(credentials, outlook)
 
 
 @flow(name="generate-video", **HOOKS)
@@ -130,7 +137,7 @@ def generate_video(
                 cancel_after=deadline_for(timeout), replaces=prediction,
                 on_crash=on_crash, regenerate_expired=regenerate_expired,
             )  # fmt: skip
-            shown.started(prediction, call(_expecting(prediction, credentials)))
+            shown.started(prediction, *call(_outlook(prediction, credentials)))
             prediction = wait_for_prediction(
                 prediction, credentials, timeout=timeout, policy=policy, on_update=shown.updated
             )
@@ -175,7 +182,7 @@ async def agenerate_video(
                 cancel_after=deadline_for(timeout), replaces=prediction,
                 on_crash=on_crash, regenerate_expired=regenerate_expired,
             )  # fmt: skip
-            shown.started(prediction, await acall(_expecting(prediction, credentials)))
+            shown.started(prediction, *await acall(_outlook(prediction, credentials)))
             prediction = await await_for_prediction(
                 prediction, credentials, timeout=timeout, policy=policy, on_update=shown.updated
             )

@@ -23,7 +23,6 @@ from prefect.logging.loggers import get_run_logger
 from prefect_replicate.lifecycle.model_logs import percent_done
 from prefect_replicate.values import GeneratedVideo, OutputFile, Prediction
 from prefect_replicate.values.expectation import Expectation
-from prefect_replicate.values.moments import seconds_since
 
 EMBEDDED_BYTES = 1_000_000
 """Up to this size a video is part of its artifact and plays for ever; larger ones play from
@@ -128,10 +127,10 @@ class Presentation:
         self._created_at = 0.0
         self._started_at: float | None = None
 
-    def started(self, prediction: Prediction, expected: Expectation | None) -> None:
-        """Link to the prediction, and start a progress bar for it."""
+    def started(self, prediction: Prediction, age: float, expected: Expectation | None) -> None:
+        """Link to a prediction that was created `age` seconds ago, and start a progress bar."""
         self._expected, self._progress_id, self._shown = expected, None, None
-        self._created_at = time.monotonic() - seconds_since(prediction.created_at)
+        self._created_at = time.monotonic() - age
         self._started_at = None
         link = f"[{prediction.web_url}]({prediction.web_url})"
         about = f"Prediction `{prediction.id}` of {prediction.model}"

@@ -57,6 +57,11 @@ def as_ledger_error(action: str) -> Generator[None, None, None]:
     # The last two are what `get_client` raises, when no address is set or its own server won't
     # start, and what a block that is not there does.
     except (httpx.HTTPError, PrefectException, RuntimeError, ValueError) as exc:
-        raise LedgerError(
-            f"Prefect's API could not {action}: {type(exc).__name__}: {exc}".splitlines()[0]
-        ) from exc
+        raise LedgerError(f"Prefect's API could not {action}: {_reason(exc)}") from exc
+
+
+def _reason(exc: Exception) -> str:
+    if isinstance(exc, httpx.HTTPStatusError):
+        reply = exc.response
+        return f"{reply.status_code} {reply.reason_phrase} for {exc.request.url}"
+    return f"{type(exc).__name__}: {exc}".splitlines()[0]

@@ -69,7 +69,9 @@ async def add_record(record: Record, scope: RunScope) -> Entry:
 
 
 async def update_record(entry: Entry, record: Record) -> Entry:
-    action = f"record that prediction {record.prediction_id} is {record.status}"
+    action = "change what is recorded of a call"
+    if record.prediction_id is not None:
+        action = f"record that prediction {record.prediction_id} is {record.status}"
     await update_artifact(entry.artifact_id, ArtifactUpdate(**_content(record)), action)
     return entry._replace(record=record)
 

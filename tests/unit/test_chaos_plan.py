@@ -1,5 +1,5 @@
 import pytest
-from benchmarks.chaos.plan import CALLS, FATES, plan
+from benchmarks.chaos.plan import CALLS, CLOCKS, FATES, INPUTS, plan
 
 MANY = plan(400, seed=1)
 
@@ -39,3 +39,9 @@ def test_a_run_that_is_only_ended_has_predictions_that_would_outlast_the_benchma
 def test_predictions_are_kept_after_a_crash_only_where_a_retry_goes_on_with_them() -> None:
     assert all(run.is_retried for run in MANY if run.on_crash == "keep")
     assert any(run.on_crash == "keep" for run in MANY)
+
+
+def test_every_fate_meets_every_input_and_every_clock() -> None:
+    met = {(run.fate, run.input, run.clock_ahead) for run in plan(2000, seed=1)}
+
+    assert len(met) == len(FATES) * len(INPUTS) * len(CLOCKS)

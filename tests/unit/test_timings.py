@@ -123,6 +123,7 @@ def test_the_last_runs_alike_count_and_else_any_of_the_model(
 def record(**fields: Any) -> dict[str, Any]:
     old = {
         "key": "replicate-x",
+        "call": "c",
         "model": "owner/name",
         "input_digest": None,
         "intent_at": NOW.isoformat(),

@@ -24,6 +24,7 @@ FIELDS: Mapping[str, cog.Field] = {
     "output_bytes": cog.integer("Size of each file; without it, a short text", minimum=0),
     "log_lines": cog.integer("Lines to log, spread over the processing", 0, minimum=0),
     "seed": cog.integer("Seed of the files' content", 0),
+    "image": cog.file("Not used; for flows that send one"),
     "key": cog.secret("Not used; for what must not be shown"),
 }
 _FILE_MARK = "file:"

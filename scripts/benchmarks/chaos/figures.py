@@ -71,6 +71,8 @@ def _findings(outcomes: Sequence[Outcome], seconds: float) -> list[str]:
     left = sum(one.live_before_sweep for one in outcomes)
     late = sum(any("before its moment" in deed.what for deed in life.deeds) for life in lives)
     more = sum(life.more_retries for life in lives)
+    odd = sum(life.planned.input != "plain" for life in lives)
+    off = sum(life.planned.clock_ahead > 0 for life in lives)
     stuck = sum(bool(life.problem) for life in lives)
     return [
         f"Creates per logical call: **{sums.creates_per_call:.3f}**"
@@ -79,6 +81,8 @@ def _findings(outcomes: Sequence[Outcome], seconds: float) -> list[str]:
         f" {left} were live"
         f" {BOUND:.0f} s after the last run had ended, before `cancel_orphaned_predictions` ran.",
         f"Lost results: **{sums.lost}** (target: 0, {_met(not sums.lost)}).",
+        f"{odd} runs had whole floats, a picture, a `data:` URI or a secret in their inputs;"
+        f" the clocks of {off} were 90 or 4,000 s ahead of Replicate's, the others an hour behind.",
         f"{late} runs had ended before their moment came; {stuck} could not be brought to an end.",
         f"Retries beyond the plan, until all results were there: {more}. Of a run that was killed,"
         " Prefect's worker says a second time that it has crashed when its hooks are done, which"

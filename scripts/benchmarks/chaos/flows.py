@@ -1,11 +1,18 @@
-"""Flows as users write them, each with another way to ask for predictions."""
+"""Flows as users write them, each with another way to ask for predictions.
+
+A process that loads them has the clock that `CLOCK_AHEAD` says.
+"""
 
 # No `from __future__ import annotations`: Prefect could not resolve annotations that are text.
 
 import asyncio
+import os
+import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, Literal
 
+import time_machine
 from prefect import flow, unmapped
 
 from prefect_replicate import (
@@ -20,7 +27,12 @@ from prefect_replicate import (
     wait_for_prediction,
 )
 
+if ahead := float(os.environ.get("CLOCK_AHEAD", "0")):
+    time_machine.travel(time.time() + ahead).start()
+
 MODEL = "emulator/timer"
+
+video = generate_video
 
 OnCrash = Literal["cancel", "keep"]
 
@@ -72,9 +84,16 @@ def nested(
 ) -> None:
     """`generate_video` as a subflow."""
     for prompt in prompts:
-        generate_video(prompt, MODEL, input, destination=destination, on_crash=on_crash)
+        generate_video(prompt, MODEL, _with_file(input), destination=destination, on_crash=on_crash)
 
 
 def _inputs(prompts: dict[str, int], input: dict[str, Any]) -> Iterable[dict[str, Any]]:
+    input = _with_file(input)
     for prompt, count in prompts.items():
         yield from ({"prompt": prompt, **input} for _ in range(count))
+
+
+def _with_file(input: dict[str, Any]) -> dict[str, Any]:
+    """The input with its image, a path or a `data:` URI, as Python code gives it."""
+    image = input.get("image", "data:")
+    return input if image.startswith("data:") else {**input, "image": Path(image)}

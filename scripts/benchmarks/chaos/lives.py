@@ -14,7 +14,7 @@ from uuid import UUID
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelling, Crashed, Scheduled
 
-from benchmarks.chaos.place import DOOMED, SAFE, Place, Worker
+from benchmarks.chaos.place import DOOMED, SAFE, Place, Worker, clock_of
 from benchmarks.chaos.plan import PlannedRun
 from benchmarks.chaos.processes import engines_of, exist, processes_of, strike
 from benchmarks.chaos.waiting import NeverHappenedError, until
@@ -172,9 +172,8 @@ class Fates:
     def _second_process(self, life: Life, stack: ExitStack) -> subprocess.Popen[bytes]:
         command = ["-m", "prefect.engine", str(life.flow_run_id)]
         log = stack.enter_context(self._place.log(f"second-{life.planned.name}"))
-        return stack.enter_context(
-            running(command, self._place.env, stdout=log, stderr=subprocess.STDOUT)
-        )
+        env = self._place.env | clock_of(life.planned)
+        return stack.enter_context(running(command, env, stdout=log, stderr=subprocess.STDOUT))
 
     def _bring_to_its_end(self, life: Life) -> None:
         if life.planned.is_retried:

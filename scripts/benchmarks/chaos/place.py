@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import signal
 import subprocess
 from collections.abc import Generator
@@ -20,7 +21,7 @@ from prefect.workers.process import ProcessWorker
 from tenacity import retry, retry_if_exception, stop_after_delay, wait_random
 
 from benchmarks.chaos.faults import add_faults
-from benchmarks.chaos.plan import CALLS, PlannedRun
+from benchmarks.chaos.plan import CALLS, REPLICATE_AHEAD, PlannedRun
 from benchmarks.chaos.processes import children_of, strike
 from benchmarks.chaos.waiting import until
 from prefect_replicate.demo.prefect_server import prefect_server
@@ -43,6 +44,9 @@ _SETTINGS = {
 }
 
 
+_PICTURE = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+)
 _RECORDS = {"type": {"any_": ["replicate-prediction"]}}
 
 
@@ -75,6 +79,11 @@ class Place:
         """Where the flows store their files."""
         return self.folder / "videos"
 
+    @property
+    def picture(self) -> Path:
+        """An input file."""
+        return self.folder / "picture.png"
+
     @_patiently
     def start(self, run: PlannedRun, queue: str) -> UUID:
         """Ask for a flow run, for a worker to pick up."""
@@ -84,6 +93,7 @@ class Place:
             name=run.name,
             work_queue_name=queue,
             idempotency_key=run.name,
+            job_variables={"env": clock_of(run)},
         )
         return flow_run.id
 
@@ -107,21 +117,45 @@ class Place:
 
     def _parameters(self, run: PlannedRun) -> dict[str, Any]:
         timer = {"queue_seconds": 0.5, "seconds": run.seconds, "output_bytes": FILE_SIZE}
-        common = {"input": timer, "destination": str(self.videos), "on_crash": run.on_crash}
+        further = self._further_input(run)
+        common = {"destination": str(self.videos), "on_crash": run.on_crash}
         if run.form != "video":
-            return {**common, "prompts": dict(run.prompts)}
+            return {**common, "input": timer | further, "prompts": dict(run.prompts)}
         [prompt] = run.prompts
-        return {**common, "prompt": prompt, "model": "emulator/timer"}
+        # A path is one in the parameter for it alone.
+        image = {"image": further.pop("image")} if "image" in further else {}
+        video = {"prompt": prompt, "model": "emulator/timer", "input": timer | further}
+        return {**common, **video, **image}
+
+    def _further_input(self, run: PlannedRun) -> dict[str, Any]:
+        match run.input:
+            case "plain":
+                return {}
+            case "whole floats":
+                return {"queue_seconds": 1.0, "seconds": float(round(run.seconds))}
+            case "picture":
+                return {"image": str(self.picture)}
+            case "data URI":
+                content = base64.b64encode(self.picture.read_bytes()).decode()
+                return {"image": f"data:image/png;base64,{content}"}
+            case "secret":
+                return {"key": f"secret of {run.name}"}
 
     def log(self, name: str) -> IO[bytes]:
         """A file for what a process says."""
         return (self.folder / f"{name}.log").open("ab")
 
 
+def clock_of(run: PlannedRun) -> dict[str, str]:
+    """The environment of the processes that execute a run."""
+    return {"CLOCK_AHEAD": str(run.clock_ahead)}
+
+
 @contextmanager
 def chaotic_place(folder: Path, seed: int) -> Generator[Place]:
     """Start the servers, and deploy the flows."""
     with Emulator() as emulator, prefect_server(folder / "prefect") as server:
+        emulator.clock.reset(1.0, ahead=REPLICATE_AHEAD)
         emulator.behave(cancel_lag=0.3)
         add_faults(emulator.faults, seed)
         replicate = {
@@ -130,7 +164,9 @@ def chaotic_place(folder: Path, seed: int) -> Generator[Place]:
         }
         with server.client() as client:
             env = {**server.env, **replicate, **_SETTINGS, "PYTHONPATH": _SCRIPTS}
-            yield Place(emulator, client, env, folder, _deployed(client))
+            place = Place(emulator, client, env, folder, _deployed(client))
+            place.picture.write_bytes(_PICTURE)
+            yield place
 
 
 def _deployed(client: SyncPrefectClient) -> dict[str, UUID]:
@@ -140,12 +176,11 @@ def _deployed(client: SyncPrefectClient) -> dict[str, UUID]:
 
 
 def _deployment(client: SyncPrefectClient, form: str) -> UUID:
-    ours = form == "video"
-    flow_id = client.create_flow_from_name("generate-video" if ours else form)
+    flow_id = client.create_flow_from_name("generate-video" if form == "video" else form)
     return client.create_deployment(
         flow_id,
         form,
-        entrypoint="prefect_replicate.generate_video" if ours else f"benchmarks.chaos.flows.{form}",
+        entrypoint=f"benchmarks.chaos.flows.{form}",
         work_pool_name=POOL,
         pull_steps=[],
         enforce_parameter_schema=False,

@@ -6,7 +6,7 @@ import random
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 T = TypeVar("T")
 
@@ -25,6 +25,8 @@ Fate = Literal[
 Form = Literal["called", "mapped", "gathered", "video", "nested"]
 Event = Literal["process", "intent", "create", "processing", "succeeded"]
 OnCrash = Literal["cancel", "keep"]
+Input = Literal["plain", "whole floats", "picture", "data URI", "secret"]
+"""What is in a run's inputs, all but the first of which Replicate shows otherwise than sent."""
 
 _WEIGHTS: dict[Fate, int] = {
     "left alone": 20,
@@ -48,6 +50,14 @@ CALLS: dict[Form, tuple[int, ...]] = {
     "nested": (1,),
 }
 """How many equal calls a flow of each form makes, for each of its prompts."""
+
+INPUTS: tuple[Input, ...] = get_args(Input)
+
+REPLICATE_AHEAD = 3600.0
+"""Seconds that Replicate's clock is ahead of this machine's."""
+
+CLOCKS = (0.0, REPLICATE_AHEAD + 90.0, REPLICATE_AHEAD + 4000.0)
+"""Seconds that the clock of a flow's process is ahead of this machine's, and of Prefect's."""
 
 _FORMS: tuple[Form, ...] = tuple(CALLS)
 
@@ -89,6 +99,8 @@ class PlannedRun:
         seconds: How long its predictions last.
         pause: Seconds between the run's end and its retry.
         worker_signal: What a worker is killed with.
+        input: What else is in its inputs.
+        clock_ahead: Seconds that its process's clock is ahead.
     """
 
     name: str
@@ -100,6 +112,8 @@ class PlannedRun:
     on_crash: OnCrash
     pause: float
     worker_signal: signal.Signals
+    input: Input
+    clock_ahead: float
 
     @property
     def is_due(self) -> bool:
@@ -127,6 +141,7 @@ def plan(runs: int, seed: int) -> list[PlannedRun]:
 def _planned(name: str, fate: Fate, form: Form, chance: random.Random) -> PlannedRun:
     moment = None if fate == "left alone" else _moment(fate, chance)
     retried = fate.endswith("retried")
+    own_chance = random.Random(name)
     return PlannedRun(
         name=name,
         fate=fate,
@@ -138,6 +153,8 @@ def _planned(name: str, fate: Fate, form: Form, chance: random.Random) -> Planne
         on_crash=chance.choice(("cancel", "keep")) if retried else "cancel",
         pause=chance.uniform(0.0, 6.0),
         worker_signal=chance.choice((signal.SIGKILL, signal.SIGTERM)),
+        input=own_chance.choice(INPUTS),
+        clock_ahead=own_chance.choice(CLOCKS),
     )
 
 

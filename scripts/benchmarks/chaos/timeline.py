@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from benchmarks.chaos.lives import Life
 from benchmarks.chaos.place import Place
+from benchmarks.chaos.plan import REPLICATE_AHEAD
 from benchmarks.chaos.witness import Witness, is_create
 
 
@@ -45,14 +46,18 @@ def _requests(place: Place, witness: Witness, prompt: str) -> Iterator[_Moment]:
         is_cancel = one.path.endswith("/cancel") and any(known in one.path for known in ids)
         if is_cancel or (is_create(one) and sent in one.body):
             met = f", fault {one.fault}" if one.fault else ""
-            yield _Moment(one.time, f"request     {one.method} {one.path}: {one.status}{met}")
+            yield _Moment(
+                one.time - REPLICATE_AHEAD,
+                f"request     {one.method} {one.path}: {one.status}{met}",
+            )
 
 
 def _predictions(witness: Witness, prompt: str) -> Iterator[_Moment]:
     for one in witness.predictions_of([prompt]):
-        yield _Moment(one.created_at, f"prediction  {one.id} created")
+        yield _Moment(one.created_at - REPLICATE_AHEAD, f"prediction  {one.id} created")
         if one.completed_at is not None:
-            yield _Moment(one.completed_at, f"prediction  {one.id} {one.status}")
+            ended_at = one.completed_at - REPLICATE_AHEAD
+            yield _Moment(ended_at, f"prediction  {one.id} {one.status}")
 
 
 def _records(witness: Witness, life: Life) -> Iterator[_Moment]:

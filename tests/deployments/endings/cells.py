@@ -12,6 +12,8 @@ Way = Literal[
     "canceled while suspended",
     "parent canceled, of a subflow",
     "parent canceled, of `run_deployment`",
+    "set to Completed by hand",
+    "deleted",
     "Ctrl-C",
     "Ctrl-C, Prefect server gone",
     "SIGTERM to the flow's process",
@@ -131,6 +133,8 @@ _CANCELED = (
     Cell("parent canceled, of a subflow", "worker", "generate_video", IN_RUN, 15),
     Cell("parent canceled, of `run_deployment`", "serve", "generate_video", IN_RUN, 15),
     Cell("parent canceled, of `run_deployment`", "worker", "generate_video", IN_RUN, 15),
+    Cell("set to Completed by hand", "serve", "called", IN_RUN, 15),
+    Cell("deleted", "script", "called", IN_RUN, 15),
 )
 _INTERRUPTED = (
     Cell("Ctrl-C", "script", "generate_video", IN_RUN, 15),
@@ -192,6 +196,8 @@ EVERY_TIME = frozenset({
     "canceled while suspended-serve-called",
     "parent canceled, of a subflow-script-generate_video",
     "parent canceled, of `run_deployment`-serve-generate_video",
+    "set to Completed by hand-serve-called",
+    "deleted-script-called",
     "Ctrl-C-script-gathered",
     "Ctrl-C, Prefect server gone-script-awaited",
     "SIGTERM to the flow's process-script-submitted",

@@ -80,6 +80,11 @@ class Run:
         """The run at the top."""
         return until(self._find_flow_run, what="the flow run is known")
 
+    def subflow_run(self) -> FlowRun:
+        """The run that the one at the top has started."""
+        [found] = [one for one in self._flow_runs() if one.parent_task_run_id is not None]
+        return found
+
     def cancel(self) -> None:
         """As the UI does it."""
         self.api.set_flow_run_state(self.flow_run().id, Cancelling())
@@ -116,6 +121,8 @@ class Run:
         return found
 
     def _find_flow_run(self) -> FlowRun | None:
+        return next((one for one in self._flow_runs() if one.parent_task_run_id is None), None)
+
+    def _flow_runs(self) -> list[FlowRun]:
         tagged = FlowRunFilter(tags=FlowRunFilterTags(all_=[self.prompt]))
-        runs = self.api.read_flow_runs(flow_run_filter=tagged)
-        return next((one for one in runs if one.parent_task_run_id is None), None)
+        return self.api.read_flow_runs(flow_run_filter=tagged)

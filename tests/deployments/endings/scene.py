@@ -60,8 +60,8 @@ class Scene(Run):
         """Whether nothing of the run is left that could still do anything."""
         if self.group.has_ended:
             return True
-        run = self.flow_run()
-        return run.state is not None and run.state.is_final()
+        run = self._find_flow_run()  # it may have been deleted
+        return run is not None and run.state is not None and run.state.is_final()
 
     def _start(self) -> Started:
         cell, house = self.cell, self.house

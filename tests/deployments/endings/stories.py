@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from prefect.client.schemas.objects import StateType
-from prefect.states import Scheduled
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.states import Cancelling, Scheduled
 
 from .house import House, Started, until
 from .run import Run
@@ -18,6 +19,9 @@ BY_HAND = "by-hand"
 """A work pool without a worker: the tests start the processes of its runs."""
 
 _PATCH = "PATCH /api/artifacts/"
+
+_NOTICED_SECONDS = 12.0
+"""After this, a wait would have noticed the end of its run, or of one around it."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,8 @@ class Teller(Run):
     def __init__(self, house: House, flow: str) -> None:
         super().__init__(house)
         self.flow = flow
+        self.going_on: FlowRun | None = None
+        """The run that goes on, where it is not the one at the top."""
         self._executions = 0
 
     def start(self, place: str, *, with_own_way: bool = False) -> None:
@@ -119,6 +125,10 @@ class Teller(Run):
             return self.is_watched_by_another(gone)
 
         until(goes_on, 180, "another process waits for the prediction")
+
+    def cancel(self) -> None:
+        run = self.going_on or self.flow_run()
+        self.api.set_flow_run_state(run.id, Cancelling())
 
     def account(self) -> Account:
         predictions = self.predictions()
@@ -273,6 +283,19 @@ def _created_after_the_end(teller: Teller) -> None:
     until(lambda: script.has_ended, what="the script is done")
 
 
+def _left_alone_by_what_started_it(teller: Teller) -> None:
+    teller.house.shared("worker")
+    teller.house.deploy("shared-worker", "called")
+    parameters = {"prompt": teller.prompt, "deployment": "called/called-shared-worker"}
+    script = teller.start_script(teller.flow, parameters)
+    until(teller.is_watched, what="the deployment's run waits for its prediction")
+    (teller.house.folder / teller.prompt).touch()
+    until(lambda: script.has_ended, what="the script has failed")
+    assert teller.state() is StateType.FAILED
+    time.sleep(_NOTICED_SECONDS)
+    teller.going_on = teller.subflow_run()
+
+
 _AGAIN, _RETRY = "another process executes it again", "it is retried"
 STORIES = (
     Story("SIGKILL before the create arrives", BY_HAND, _AGAIN, "called",
@@ -306,6 +329,8 @@ STORIES = (
           _timed_out_and_retried),
     Story("one HTTP 500 at a look, task with a retry", "script", "itself, to its end", "short",
           _failed_look, live=0),
+    Story("the flow that has started its deployment fails", "worker", "the deployment's run",
+          "starter", _left_alone_by_what_started_it),
     Story("timeout of the flow, before a task in a thread comes to its create", "script",
           "the task goes on", "late", _created_after_the_end, creates=0, live=0),
     Story("timeout of the flow, before a task in a Dask worker comes to its create", "script",

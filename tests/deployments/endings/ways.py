@@ -8,6 +8,8 @@ import signal
 import time
 from collections.abc import Callable
 
+from prefect.states import Completed
+
 from .cells import Way
 from .house import until
 from .scene import Scene
@@ -22,6 +24,14 @@ def _cancel(scene: Scene) -> None:
 
 def _cancel_from_the_command_line(scene: Scene) -> None:
     scene.house.prefect("flow-run", "cancel", str(scene.flow_run().id))
+
+
+def _complete(scene: Scene) -> None:
+    scene.api.set_flow_run_state(scene.flow_run().id, Completed(), force=True)
+
+
+def _delete(scene: Scene) -> None:
+    scene.api.delete_flow_run(scene.flow_run().id)
 
 
 def _ctrl_c(scene: Scene) -> None:
@@ -63,6 +73,8 @@ _ACTS: dict[Way, Callable[[Scene], None]] = {
     "canceled while suspended": _cancel,
     "parent canceled, of a subflow": _cancel,
     "parent canceled, of `run_deployment`": _cancel,
+    "set to Completed by hand": _complete,
+    "deleted": _delete,
     "Ctrl-C": _ctrl_c,
     "Ctrl-C, Prefect server gone": _ctrl_c_without_prefect,
     "SIGTERM to the flow's process": _terminate_flow,

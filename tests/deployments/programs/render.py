@@ -177,6 +177,13 @@ def client(prompt: str, deployment: str) -> None:
 
 
 @flow(**HOOKS)
+def starter(prompt: str, deployment: str) -> None:
+    """Fail when the test says so, while what it has started goes on."""
+    run_deployment(deployment, parameters={"prompt": prompt}, timeout=0, tags=[prompt])
+    fails(prompt)
+
+
+@flow(**HOOKS)
 def suspending(prompt: str) -> None:
     prediction = create_prediction(MODEL, asked(prompt))
     suspend_flow_run(timeout=600)
