@@ -185,7 +185,7 @@ def eventually() -> Callable[[Callable[[], Any]], None]:
     """Wait until a condition holds, and fail if it never does."""
 
     def eventually(condition: Callable[[], Any]) -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not condition():
             assert time.monotonic() < deadline, "the condition never came to hold"
             time.sleep(0.005)

@@ -19,8 +19,7 @@ from prefect_replicate.blocks import ReplicateCredentials
 from prefect_replicate.engine import Caller
 from prefect_replicate.exceptions import LedgerError, ReplicateError
 from prefect_replicate.flows.account import address_for
-from prefect_replicate.ledger.flow_runs import FlowRunSeen, flow_runs_seen
-from prefect_replicate.ledger.prefect_api import time_there
+from prefect_replicate.ledger.flow_runs import FlowRunSeen, flow_runs_seen, time_there
 from prefect_replicate.ledger.record import INTENT, Record
 from prefect_replicate.ledger.scope import RunScope
 from prefect_replicate.ledger.store import (
@@ -119,7 +118,7 @@ class Sweep:
         return shown
 
     async def _look(self) -> _View:
-        now = await time_there()
+        now = await time_there(self.scope.flow_run_id)
         patience = Patience(now, self.grace, self.silence)
         found = await records_since(now - _LOOK_BACK)
         self._tell_of_strange(found)

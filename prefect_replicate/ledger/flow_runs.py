@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from itertools import islice
 from typing import NamedTuple, TypeVar
 from uuid import UUID
@@ -56,6 +56,24 @@ class FlowRunSeen(NamedTuple):
     last_heartbeat: datetime | None = None
     """`None` where none is known."""
     lives_by_itself: bool = False
+
+
+async def time_there(flow_run_id: UUID | None) -> datetime:
+    """What time it is at Prefect's server, which says when records and states were written.
+
+    A server tells how long a flow run has been running by now, and since when. Without a running
+    one, it is this machine's clock that counts.
+
+    Raises:
+        LedgerError: Prefect's API could not be read.
+    """
+    if flow_run_id is not None:
+        client = await prefect_client()
+        with as_ledger_error("be asked what time it is"):
+            run = await client.read_flow_run(flow_run_id)
+        if run.state is not None and run.state.is_running():
+            return run.state.timestamp + (run.estimated_run_time - run.total_run_time)
+    return datetime.now(timezone.utc)
 
 
 async def flow_runs_seen(ids: Collection[UUID]) -> dict[UUID, FlowRunSeen]:

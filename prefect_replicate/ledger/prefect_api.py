@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from datetime import datetime, timedelta, timezone
-from email.utils import parsedate_to_datetime
 
 import httpx
 from prefect.client.orchestration import PrefectClient, get_client
@@ -28,25 +26,6 @@ async def prefect_client() -> PrefectClient:
         with as_ledger_error("be reached"):
             clients[address] = await get_client().__aenter__()
     return clients[address]
-
-
-async def time_there() -> datetime:
-    """What time it is at Prefect's server, which says when records and states were written.
-
-    Never earlier than it is, and at most two seconds later; by this machine's clock where it does
-    not say.
-
-    Raises:
-        LedgerError: Prefect's API could not be asked.
-    """
-    client = await prefect_client()
-    with as_ledger_error("be asked what time it is"):
-        reply = await client.request("GET", "/health")
-        date = reply.headers.get("Date")
-        if date is None:
-            return datetime.now(timezone.utc)
-        # Cut to whole seconds, and uvicorn writes a new one once a second.
-        return parsedate_to_datetime(date) + timedelta(seconds=2)
 
 
 @contextmanager

@@ -180,18 +180,20 @@ REDACTED = "[REDACTED]"
 """What Replicate shows in the place of a secret input."""
 
 
-def input_digest(input: Mapping[str, Any], without: Collection[str] = ()) -> str:
+def input_digest(input: Mapping[str, Any], secrets: Collection[str] = ()) -> str:
     """SHA-256 of an input, the same for one that is sent and for what Replicate shows of it.
 
     Replicate writes whole numbers without a fraction, secrets as `[REDACTED]`, and no content of
-    `data:` URIs.
+    `data:` URIs. Inputs that differ in a secret alone have the same one.
 
     Args:
         input: As it is sent, or as a reply shows it.
-        without: The names of its secrets, as far as they are known.
+        secrets: Their names, as far as they are known.
     """
-    left = {name: value for name, value in input.items() if name not in without}
-    return digest({name: _shown(one) for name, one in left.items() if one not in (None, REDACTED)})
+    given = {name: value for name, value in input.items() if value is not None}
+    return digest(
+        {name: REDACTED if name in secrets else _shown(one) for name, one in given.items()}
+    )
 
 
 def _shown(value: Any) -> Any:

@@ -97,18 +97,22 @@ class _ContestedError(UncertainCreateError):
 
 
 @contextlib.contextmanager
-def under_way(sought: Sought) -> Generator[Sought, None, None]:
-    """Let other calls of this process know of a create, until it is known what it has made."""
+def under_way(sought: Sought, *, is_recorded: bool) -> Generator[Sought, None, None]:
+    """Let other calls of this process know of a create, until it is known what it has made.
+
+    Where that remains in doubt, a record says so, if there is one.
+    """
     creates = process_state("creates under way", _UnderWay)
     creates.add(sought)
+    is_in_doubt = False
     try:
         yield sought
     except (LostReplyError, UncertainCreateError):
+        is_in_doubt = True
         raise
-    except BaseException:
-        creates.remove(sought)
-        raise
-    creates.remove(sought)
+    finally:
+        if is_recorded or not is_in_doubt:
+            creates.remove(sought)
 
 
 def take(prediction: Prediction) -> Prediction:

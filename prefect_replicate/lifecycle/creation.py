@@ -224,7 +224,7 @@ async def _send(run: Run, create: _Create) -> Prediction:
         reraise=True,
     )
     try:
-        with under_way(create.sought(run)) as sought:
+        with under_way(create.sought(run), is_recorded=create.intent is not None) as sought:
             return await attempts(_send_or_adopt, run, create, sought)
     except LostReplyError as lost:
         raise UncertainCreateError(

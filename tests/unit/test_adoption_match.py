@@ -10,7 +10,7 @@ from prefect_replicate.ledger.record import input_digest
 from prefect_replicate.lifecycle.adoption import Sought, is_contested, match
 from prefect_replicate.values import ModelReference
 
-INPUT = {"prompt": "a fox", "seed": 1}
+INPUT: dict[str, Any] = {"prompt": "a fox", "seed": 1}
 MODEL = "owner/name"
 VERSION = "0" * 64
 NOW = datetime(2026, 1, 2, tzinfo=timezone.utc)
@@ -88,24 +88,26 @@ def test_the_version_does_not_decide(model: str) -> None:
     assert chosen(one("a", version="1" * 64), model=model) == "a"
 
 
-SHOWN = one("a", input={**INPUT, "key": "[REDACTED]"}, created_at=NOW)
+SECRET: dict[str, Any] = {"key": "[REDACTED]"}
+SHOWN = one("a", input=INPUT | SECRET, created_at=NOW)
 SHOWN_LATER = SHOWN.model_copy(update={"created_at": NOW + timedelta(hours=2)})
 
 
 @pytest.mark.parametrize(
     ("found", "other", "contested"),
     [
-        (SHOWN, create("other"), True),
-        (SHOWN, create("other", model="deployment:owner/fast"), True),
-        (SHOWN, create("ours"), False),  # it has the same secret
-        (SHOWN, create("other", seed=2), False),
-        (SHOWN, create("other", model="other/name"), False),
-        (SHOWN, create("other", base_url="https://elsewhere.example"), False),
+        (SHOWN, create("other", **SECRET), True),
+        (SHOWN, create("other", model="deployment:owner/fast", **SECRET), True),
+        (SHOWN, create("ours", **SECRET), False),  # it has the same one
+        (SHOWN, create("other"), False),
+        (SHOWN, create("other", seed=2, **SECRET), False),
+        (SHOWN, create("other", model="other/name", **SECRET), False),
+        (SHOWN, create("other", base_url="https://elsewhere.example", **SECRET), False),
         (one("a"), create("other"), False),
-        (SHOWN_LATER, create("other"), False),
+        (SHOWN_LATER, create("other", **SECRET), False),
     ],
 )
 def test_what_may_have_another_secret_is_contested(
     found: Prediction, other: Sought, contested: bool
 ) -> None:
-    assert is_contested(found, create(), [other]) == contested
+    assert is_contested(found, create(**SECRET), [other]) == contested
