@@ -77,14 +77,17 @@ async def read_files(input: Mapping[str, Any]) -> dict[str, Any]:
         return leaf
 
     given = {name: value for name, value in input.items() if value is not None}
-    files = await _map_leaves(given, read)
-    _check_json(files)
+    try:
+        files = await _map_leaves(given, read)
+        _check_json(files)
+    except RecursionError:
+        raise InvalidInputError("The input is nested too deeply. Nothing was sent.") from None
     return files
 
 
 def _check_json(files: Any) -> None:
     try:
-        json.dumps(without_content(files), allow_nan=False)
+        json.dumps(without_content(files), allow_nan=False, ensure_ascii=False).encode()
     except (TypeError, ValueError) as exc:
         raise InvalidInputError(
             f"The input can't be written as JSON: {exc}. Nothing was sent."

@@ -127,10 +127,17 @@ async def list_predictions(
     """The account's predictions since a time, newest first, 100 a request.
 
     One that can't be read is left out: what it is the create of, nobody could tell.
+
+    Raises:
+        APIError: It could not be read, or does not come to an end.
     """
     path: str | None = "/v1/predictions"
     params: dict[str, str] | None = {"created_after": created_after.isoformat()}
+    read: set[str] = set()
     while path:
+        if path in read:
+            raise APIError("GET /v1/predictions: the list's next page is one that was read before.")
+        read.add(path)
         page = parsed(_Page, await connection.read("GET", path, params=params))
         for prediction in map(_read_or_none, page.results):
             if prediction is not None:

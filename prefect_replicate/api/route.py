@@ -59,7 +59,7 @@ class Route(httpx.BaseTransport, httpx.AsyncBaseTransport):
         if proxy not in ways:
             try:
                 ways[proxy] = make(proxy=proxy)
-            except (ImportError, ValueError) as exc:
+            except (ImportError, ValueError, httpx.InvalidURL) as exc:
                 raise ConfigurationError(
                     f"The proxy that the environment names for {request.url.host} can't be used:"
                     f" {exc}"
@@ -83,6 +83,7 @@ def proxy_for(request: httpx.Request) -> str | None:
     # A request that is pinned to an address has the name of its host there.
     host = request.extensions.get("sni_hostname") or request.url.host
     port = request.url.port or {"http": 80, "https": 443}.get(request.url.scheme, 0)
-    if proxy_bypass_environment(f"{host}:{port}", proxies):
+    are_direct = [one.strip() for one in proxies.get("no", "").split(",")]
+    if "*" in are_direct or proxy_bypass_environment(f"{host}:{port}", proxies):
         return None
     return proxy if "://" in proxy else f"http://{proxy}"

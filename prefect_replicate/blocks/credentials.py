@@ -120,6 +120,10 @@ def _normalized(url: str) -> str:
             f"base_url {url!r} is not a web address; it should be like {DEFAULT_BASE_URL},"
             " without /v1."
         )
+    if urlsplit(url).query or urlsplit(url).fragment:
+        raise ValueError(
+            f"base_url {url!r} has a query or a fragment, which no address of an API has."
+        )
     if "@" in urlsplit(url).netloc:
         raise ValueError("base_url must not hold a user or password: it is shown and recorded.")
     return url.removesuffix("/v1") if urlsplit(url).path == "/v1" else url

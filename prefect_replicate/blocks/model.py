@@ -80,7 +80,10 @@ class PredictionRun(JobRun[Any]):
 
     def _cancel(self) -> Work[Prediction]:
         prediction_id = self.prediction.id
-        return acting_as(self._model.credentials, lambda run: cancel_to_the_end(run, prediction_id))
+        return acting_as(
+            self._model.credentials,
+            lambda run: cancel_to_the_end(run, prediction_id, is_known=True),
+        )
 
     def _output(self) -> Any:
         if not self.prediction.is_succeeded:

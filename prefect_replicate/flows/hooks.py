@@ -93,19 +93,24 @@ async def cancel_all(
     left = [one for one in records if not any(map(one.record.outlives_crash_of, crashed))]
     if not left:
         return
-    work = [asyncio.create_task(_cancel_one(caller, flow_run_id, logger, one)) for one in left]
+    unwanted = {one.record.call for one in left}
+    work = [
+        asyncio.create_task(_cancel_one(caller, flow_run_id, logger, one, unwanted)) for one in left
+    ]
     _, unfinished = await asyncio.wait(work, timeout=_SECONDS)
     if unfinished:
         count = len(unfinished)
         caller.tell(lambda: logger.error("%d predictions are still being canceled", count))
 
 
-async def _cancel_one(caller: Caller, flow_run_id: UUID, logger: Any, entry: Entry) -> None:
+async def _cancel_one(
+    caller: Caller, flow_run_id: UUID, logger: Any, entry: Entry, unwanted: Collection[str]
+) -> None:
     record = entry.record
     try:
         connection = connection_to(await address_for(record))
         run = Run(connection, None, RunScope(flow_run_id), caller, logger)
-        prediction_id = record.prediction_id or await _lost_id(run, entry)
+        prediction_id = record.prediction_id or await _lost_id(run, entry, unwanted)
     except ReplicateError as exc:
         message = "Prediction %s of %s was not canceled: %s"
         reason = str(exc)
@@ -116,7 +121,7 @@ async def _cancel_one(caller: Caller, flow_run_id: UUID, logger: Any, entry: Ent
         await stop(run, prediction_id)
 
 
-async def _lost_id(run: Run, entry: Entry) -> str | None:
+async def _lost_id(run: Run, entry: Entry, unwanted: Collection[str]) -> str | None:
     """The prediction of a create that was interrupted before its id was recorded."""
-    found = await look_for_recorded(run, entry, looks=4)
+    found = await look_for_recorded(run, entry, looks=4, unwanted=unwanted)
     return found.id if found else None

@@ -32,7 +32,6 @@ from prefect_replicate.ledger.store import (
 from prefect_replicate.lifecycle.adoption import CLOCK_SLACK, HELD_UP, Sought, match
 from prefect_replicate.lifecycle.bookkeeping import record_outcome, remember
 from prefect_replicate.lifecycle.cancellation import cancel
-from prefect_replicate.lifecycle.claiming import ABANDONED_SECONDS
 from prefect_replicate.lifecycle.heartbeats import silent_runs
 from prefect_replicate.lifecycle.orphans import Orphaned, Patience, orphaned
 from prefect_replicate.lifecycle.run import Run
@@ -69,7 +68,7 @@ class _View(NamedTuple):
         )
 
 
-def _goal(record: Record) -> tuple[str, str, str | None]:
+def _goal(record: Record) -> tuple[Any, ...]:
     return record.base_url, record.model, record.input_digest
 
 
@@ -159,20 +158,16 @@ class Sweep:
 
     async def _look_for_lost(self, one: Orphaned, run: Run, view: _View) -> _Case:
         """Find the prediction of a create that was interrupted before its id was recorded."""
-        [entry], record = one.entries, one.record
-        if record.input_digest is None:
+        [entry] = one.entries
+        if entry.record.input_digest is None:
             return _Case(one, run, None)  # its files were still being sent
-        since = record.intent_at - CLOCK_SLACK
-        held_up = entry.updated - entry.created
-        last = record.intent_at + held_up + timedelta(seconds=ABANDONED_SECONDS) + CLOCK_SLACK
-        listed = [
-            prediction
-            async for prediction in list_predictions(run.connection, since)
-            if prediction.created_at is None or as_utc(prediction.created_at) < last
-        ]
+        sought = Sought.by(entry)
+        since = sought.since - CLOCK_SLACK
+        everyones = [each async for each in list_predictions(run.connection, since)]
+        listed = [each for each in everyones if sought.is_in_time(each)]
         # Read after the listing: whatever is listed was announced in the ledger before it was made.
         recorded = await records_since(entry.created - HELD_UP)
-        found = match(listed, Sought.by(record), self._adopted | recorded.ids)
+        found = match(listed, sought, self._adopted | recorded.ids)
         if found is not None:
             self._adopted.add(found.id)
         is_contested = found is not None and view.has_rival(one, recorded.entries)
@@ -210,7 +205,7 @@ class Sweep:
             if entry.record.prediction_id is None:
                 entry = await update_record(entry, entry.record.showing(prediction))
             remember(case.run, prediction.id, entry)
-        ended = await cancel(case.run, prediction.id)
+        ended = await cancel(case.run, prediction.id, is_known=True)
         return ("ended" if ended.is_succeeded else "canceled"), ended
 
 

@@ -82,7 +82,7 @@ class Record(BaseModel):
     key: str
     call: str
     model: str
-    input_digest: str | None
+    input_digest: dict[str, str] | None
     """Of the input as it is sent, by `input_digest`; `None` while its files are uploaded."""
     intent_at: datetime
     cancel_after: float
@@ -180,20 +180,36 @@ REDACTED = "[REDACTED]"
 """What Replicate shows in the place of a secret input."""
 
 
-def input_digest(input: Mapping[str, Any], secrets: Collection[str] = ()) -> str:
-    """SHA-256 of an input, the same for one that is sent and for what Replicate shows of it.
-
-    Replicate writes whole numbers without a fraction, secrets as `[REDACTED]`, and no content of
-    `data:` URIs. Inputs that differ in a secret alone have the same one.
+def input_digest(input: Mapping[str, Any], secrets: Collection[str] = ()) -> dict[str, str]:
+    """By name, a short SHA-256 of each input that is given; of one that is secret, `[REDACTED]`.
 
     Args:
-        input: As it is sent, or as a reply shows it.
+        input: As it is sent.
         secrets: Their names, as far as they are known.
     """
     given = {name: value for name, value in input.items() if value is not None}
-    return digest(
-        {name: REDACTED if name in secrets else _shown(one) for name, one in given.items()}
+    return {name: REDACTED if name in secrets else _digest_of(one) for name, one in given.items()}
+
+
+def is_input(shown: Mapping[str, Any], sent: Mapping[str, str]) -> bool:
+    """Whether an input that Replicate shows may be the one that was sent.
+
+    Replicate writes whole numbers without a fraction, secrets as `[REDACTED]`, and no content of
+    `data:` URIs. Where a model's schema is not known, what it shows alone says what is secret.
+
+    Args:
+        shown: In a reply.
+        sent: By `input_digest`.
+    """
+    given = {name: value for name, value in shown.items() if value is not None}
+    return given.keys() == sent.keys() and all(
+        REDACTED in (value, sent[name]) or _digest_of(value) == sent[name]
+        for name, value in given.items()
     )
+
+
+def _digest_of(value: Any) -> str:
+    return digest(_shown(value))[:16]
 
 
 def _shown(value: Any) -> Any:
@@ -204,12 +220,12 @@ def _shown(value: Any) -> Any:
         return [_shown(one) for one in cast("list[Any]", value)]
     if isinstance(value, str):
         return elided(value)
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST:
-        return float(value)
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST:
+        return value + 0.0  # which makes 0 of -0, too
     return value
 
 
-def call_digest(account: str, model: str, input_digest: str, place: str = "") -> str:
+def call_digest(account: str, model: str, input_digest: Mapping[str, str], place: str = "") -> str:
     """What equal calls share, in whatever run and attempt they are made.
 
     Args:

@@ -8,10 +8,9 @@ differ from what was sent and from one route to another.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Collection, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from tenacity import (
     AsyncRetrying,
@@ -25,9 +24,10 @@ from prefect_replicate.api.connection import LostReplyError
 from prefect_replicate.api.predictions import list_predictions
 from prefect_replicate.engine import process_state
 from prefect_replicate.exceptions import UncertainCreateError
-from prefect_replicate.ledger.record import INTENT, REDACTED, Record, input_digest
+from prefect_replicate.ledger.record import INTENT, REDACTED, is_input
 from prefect_replicate.ledger.store import Entry, Found, records_since
 from prefect_replicate.lifecycle.bookkeeping import known_ids
+from prefect_replicate.lifecycle.claiming import ABANDONED_SECONDS
 from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.values import ModelReference, Prediction
 from prefect_replicate.values.moments import as_utc
@@ -44,36 +44,48 @@ FIRST_PAUSE = 1.0
 """Seconds; it doubles, so that the looks spread over about 15 s: a list may lag behind a create."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Sought:
-    """A create, as its prediction is known by."""
+    """A create, as its prediction is known by. The times are of Replicate's clock."""
 
     call: str
     """Which equal creates share, and which those do not that differ in a secret alone."""
     base_url: str
-    since: datetime
-    """When it was about to be sent, by Replicate's clock."""
     model: ModelReference
-    is_its_input: Callable[[Mapping[str, Any]], bool]
-    """Tells its input from what Replicate shows of one."""
+    input_digest: Mapping[str, str] | None
+    since: datetime
+    """When it was about to be sent."""
+    until: datetime | None = None
+    """When its prediction is surely made, if it is; `None` while it is under way."""
 
     @classmethod
-    def by(cls, record: Record) -> Sought:
+    def by(cls, entry: Entry) -> Sought:
         """The create that a record is of."""
+        record, held_up = entry.record, entry.updated - entry.created
         return cls(
-            record.call,
-            record.base_url,
-            record.intent_at,
-            ModelReference.parse(record.model),
-            lambda shown: input_digest(shown) == record.input_digest,
+            call=record.call,
+            base_url=record.base_url,
+            model=ModelReference.parse(record.model),
+            input_digest=record.input_digest,
+            since=record.intent_at,
+            until=record.intent_at + held_up + timedelta(seconds=ABANDONED_SECONDS),
         )
+
+    def is_in_time(self, prediction: Prediction) -> bool:
+        """Whether a prediction was made when it can have been made by this create."""
+        if prediction.created_at is None:
+            return True
+        made_at = as_utc(prediction.created_at)
+        is_early = made_at < self.since - CLOCK_SLACK
+        return not is_early and (self.until is None or made_at < self.until + CLOCK_SLACK)
 
     def may_have_made(self, prediction: Prediction) -> bool:
         """Whether a prediction looks like what this create makes."""
         return (
             prediction.source != "web"
             and self._is_its_model(prediction)
-            and self.is_its_input(prediction.input)
+            and self.input_digest is not None
+            and is_input(prediction.input, self.input_digest)
         )
 
     def _is_its_model(self, prediction: Prediction) -> bool:
@@ -97,21 +109,22 @@ class _ContestedError(UncertainCreateError):
 
 
 @contextlib.contextmanager
-def under_way(sought: Sought, *, is_recorded: bool) -> Generator[Sought, None, None]:
+def under_way(run: Run, sought: Sought, *, is_recorded: bool) -> Generator[Sought, None, None]:
     """Let other calls of this process know of a create, until it is known what it has made.
 
     Where that remains in doubt, a record says so, if there is one.
     """
     creates = process_state("creates under way", _UnderWay)
+    long_ago = sought.since - 2 * CLOCK_SLACK
+    creates -= {one for one in creates if one.until is not None and one.until < long_ago}
     creates.add(sought)
-    is_in_doubt = False
     try:
         yield sought
     except (LostReplyError, UncertainCreateError):
-        is_in_doubt = True
+        sought.until = run.connection.clock.now() + timedelta(seconds=ABANDONED_SECONDS)
         raise
     finally:
-        if is_recorded or not is_in_doubt:
+        if is_recorded or sought.until is None:
             creates.remove(sought)
 
 
@@ -146,18 +159,21 @@ def match(candidates: Iterable[Prediction], sought: Sought, owned: set[str]) -> 
 
 def is_contested(prediction: Prediction, sought: Sought, others: Iterable[Sought]) -> bool:
     """Whether a prediction may be that of another create, which differs in a secret alone."""
-    made_at = as_utc(prediction.created_at or sought.since)
     return REDACTED in prediction.input.values() and any(
         one.call != sought.call
         and one.base_url == sought.base_url
-        and one.since - CLOCK_SLACK <= made_at <= one.since + HELD_UP
+        and one.is_in_time(prediction)
         and one.may_have_made(prediction)
         for one in others
     )
 
 
 async def look_for_lost(
-    run: Run, sought: Sought, intent: Entry | None, looks: int = LOOKS
+    run: Run,
+    sought: Sought,
+    intent: Entry | None,
+    looks: int = LOOKS,
+    unwanted: Collection[str] = (),
 ) -> Prediction | None:
     """Look for a lost create's prediction, several times; `None` when there is none.
 
@@ -166,6 +182,7 @@ async def look_for_lost(
         sought: The create.
         intent: What was recorded then; `None` outside of runs.
         looks: How often to look.
+        unwanted: Other calls whose predictions are not wanted either.
 
     Raises:
         UncertainCreateError: What there is may as well be another call's.
@@ -177,19 +194,22 @@ async def look_for_lost(
         wait=wait_exponential(multiplier=FIRST_PAUSE, max=8),
         retry_error_callback=lambda state: state.outcome and state.outcome.result(),
     )
-    found: Prediction | None = await attempts(_look, run, sought, intent)
+    found: Prediction | None = await attempts(_look, run, sought, intent, unwanted)
     return found
 
 
-async def look_for_recorded(run: Run, entry: Entry, looks: int = LOOKS) -> Prediction | None:
+async def look_for_recorded(
+    run: Run, entry: Entry, looks: int = LOOKS, unwanted: Collection[str] = ()
+) -> Prediction | None:
     """Look for the prediction of a create whose intent another process has recorded."""
-    record = entry.record
-    if record.input_digest is None:
+    if entry.record.input_digest is None:
         return None  # its files were still being sent
-    return await look_for_lost(run, Sought.by(record), entry, looks)
+    return await look_for_lost(run, Sought.by(entry), entry, looks, unwanted)
 
 
-async def _look(run: Run, sought: Sought, intent: Entry | None) -> Prediction | None:
+async def _look(
+    run: Run, sought: Sought, intent: Entry | None, unwanted: Collection[str]
+) -> Prediction | None:
     since = sought.since - CLOCK_SLACK
     candidates = [one async for one in list_predictions(run.connection, since)]
     if match(candidates, sought, _owned()) is None:
@@ -201,7 +221,7 @@ async def _look(run: Run, sought: Sought, intent: Entry | None) -> Prediction | 
     if found is None:
         return None
     others = [*process_state("creates under way", _UnderWay), *_open_creates(recorded)]
-    if is_contested(found, sought, others):
+    if is_contested(found, sought, [one for one in others if one.call not in unwanted]):
         raise _ContestedError(
             f"prediction {found.id} may be that of another call, which is equal but for a secret"
             " that Replicate does not show."
@@ -214,5 +234,5 @@ def _owned() -> set[str]:
 
 
 def _open_creates(recorded: Found) -> list[Sought]:
-    records = [entry.record for entry in recorded.entries]
-    return [Sought.by(one) for one in records if one.status == INTENT and one.prediction_id is None]
+    open_ones = (one for one in recorded.entries if one.record.status == INTENT)
+    return [Sought.by(one) for one in open_ones if one.record.prediction_id is None]

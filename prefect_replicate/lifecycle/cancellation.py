@@ -31,14 +31,19 @@ _UNKNOWN_SECONDS = 5.0
 """How long Replicate may say that there is no such prediction before it is believed."""
 
 
-async def cancel(run: Run, prediction_id: str) -> Prediction:
+async def cancel(run: Run, prediction_id: str, *, is_known: bool) -> Prediction:
     """Cancel a prediction unless it has ended, and return it as it ended.
+
+    Args:
+        run: On whose behalf.
+        prediction_id: Its id.
+        is_known: Whether it surely exists; otherwise a refusal is believed after five seconds.
 
     Raises:
         APIError: There is no such prediction, or Replicate could not be asked.
         PredictionError: It has not ended within two minutes after the cancel.
     """
-    cancel = _Cancel(run, prediction_id)
+    cancel = _Cancel(run, prediction_id, _CONFIRMATION_SECONDS if is_known else _UNKNOWN_SECONDS)
     attempts = AsyncRetrying(
         retry=retry_if_result(lambda prediction: prediction is None),
         wait=lambda state: _CONFIRMATION.pause(state.attempt_number - 1, random.random()),
@@ -49,9 +54,9 @@ async def cancel(run: Run, prediction_id: str) -> Prediction:
     return prediction
 
 
-async def cancel_to_the_end(run: Run, prediction_id: str) -> Prediction:
+async def cancel_to_the_end(run: Run, prediction_id: str, *, is_known: bool) -> Prediction:
     """`cancel`, which is finished although the caller be interrupted: half of it helps nobody."""
-    ending = asyncio.create_task(cancel(run, prediction_id))
+    ending = asyncio.create_task(cancel(run, prediction_id, is_known=is_known))
     try:
         return await asyncio.shield(ending)
     except asyncio.CancelledError:
@@ -64,9 +69,11 @@ async def cancel_to_the_end(run: Run, prediction_id: str) -> Prediction:
 class _Cancel:
     """Asks for a cancel, again where it was refused or has no effect, and sees what it does."""
 
-    def __init__(self, run: Run, prediction_id: str) -> None:
+    def __init__(self, run: Run, prediction_id: str, patience: float) -> None:
         self._connection = run.connection
         self._id = prediction_id
+        self._patience = patience
+        """Seconds that refusals are borne of what was not seen yet."""
         self._began = time.monotonic()
         self._asked_at = -math.inf
         self._refusal: APIError | None = None
@@ -106,7 +113,7 @@ class _Cancel:
 
     def _give_up_in_time(self) -> None:
         passed = time.monotonic() - self._began
-        if self._last is None and self._refusal is not None and passed > _UNKNOWN_SECONDS:
+        if self._last is None and self._refusal is not None and passed > self._patience:
             raise self._refusal
         if self._last is not None and passed > _CONFIRMATION_SECONDS:
             refused = f"; it said: {self._refusal}" if self._refusal else ""
@@ -118,22 +125,22 @@ class _Cancel:
             )
 
 
-async def stop(run: Run, prediction_id: str) -> Prediction | None:
+async def stop(run: Run, prediction_id: str, *, is_known: bool = True) -> Prediction | None:
     """Cancel while cleaning up: logs what it could not do, never raises."""
     try:
-        return await cancel(run, prediction_id)
+        return await cancel(run, prediction_id, is_known=is_known)
     except ReplicateError as exc:
         message = "Prediction %s could not be canceled and may run on until its deadline: %s"
         run.say(message, prediction_id, exc, level=logging.ERROR)
         return None
 
 
-async def stop_unless_kept(run: Run, prediction_id: str) -> None:
+async def stop_unless_kept(run: Run, prediction_id: str, *, is_known: bool = True) -> None:
     """Cancel for a caller that was interrupted, unless its run comes back for the prediction."""
     if await _is_kept(run, prediction_id):
         run.say("Prediction %s goes on, for this run to continue with it", prediction_id)
     else:
-        await stop(run, prediction_id)
+        await stop(run, prediction_id, is_known=is_known)
 
 
 async def _is_kept(run: Run, prediction_id: str) -> bool:

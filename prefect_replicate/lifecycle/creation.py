@@ -25,7 +25,6 @@ from prefect_replicate.api.predictions import post_prediction
 from prefect_replicate.exceptions import ReplicateError, UncertainCreateError
 from prefect_replicate.ledger.occurrences import claim_of
 from prefect_replicate.ledger.record import (
-    REDACTED,
     Claim,
     Record,
     call_digest,
@@ -73,7 +72,7 @@ class _Create:
     call: str
     model: ResolvedModel
     input: dict[str, Any]
-    input_digest: str
+    input_digest: dict[str, str]
     cancel_after: float
     intent: Intent | None
     """`None` outside of flow and task runs."""
@@ -82,17 +81,12 @@ class _Create:
     def sought(self, run: Run) -> Sought:
         """What to look for if its reply is lost; to be called before it is sent."""
         return Sought(
-            self.call,
-            run.connection.address.base_url,
-            run.connection.clock.now(),
-            self.model.reference,
-            self._has_sent,
+            call=self.call,
+            base_url=run.connection.address.base_url,
+            model=self.model.reference,
+            input_digest=self.input_digest,
+            since=run.connection.clock.now(),
         )
-
-    def _has_sent(self, shown: Mapping[str, Any]) -> bool:
-        # Where the schema is not known, replies alone say what is secret.
-        secrets = {name for name, value in shown.items() if value == REDACTED}
-        return input_digest(shown) == input_digest(self.input, secrets)
 
     def permit(self, run: Run) -> Permit:
         confirm = functools.partial(self.confirm, run)
@@ -224,7 +218,8 @@ async def _send(run: Run, create: _Create) -> Prediction:
         reraise=True,
     )
     try:
-        with under_way(create.sought(run), is_recorded=create.intent is not None) as sought:
+        is_recorded = create.intent is not None
+        with under_way(run, create.sought(run), is_recorded=is_recorded) as sought:
             return await attempts(_send_or_adopt, run, create, sought)
     except LostReplyError as lost:
         raise UncertainCreateError(

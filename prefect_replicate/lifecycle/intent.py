@@ -38,7 +38,7 @@ class Intent:
         self._may_be_void = True
         self.claim = claim
 
-    async def confirm(self, input_digest: str) -> None:
+    async def confirm(self, input_digest: dict[str, str]) -> None:
         """Make sure, right before a create is sent, that the call is still this process's.
 
         Raises:

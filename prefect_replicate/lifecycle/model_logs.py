@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
-_LINE_END = re.compile(r"(\r\n|\n|\r)")
-_BAR = re.compile(r"([^|\r\n]*?)\d{1,3}(?:\.\d+)?\s?%\s*\|")  # as tqdm draws it, after a label
 _PERCENT = re.compile(r"(?<![\d.])(\d{1,3})(?:\.\d+)?\s?%")
+_PROGRESS = re.compile(r"\d\s?%|\d+(?:it|s) \[")
+"""Progress bars say a percentage, or as tqdm without a total, `123it [00:03, 40.9it/s]`."""
+
+_MOVING = re.compile(r"(?:[\d?]+(?:[.,:/][\d?]+)*|[\u2500-\u259f#=>\s.-])+")
+"""What changes in a progress bar as it moves: numbers, times, and what it is drawn of."""
 
 
 class LogTail:
@@ -14,33 +18,54 @@ class LogTail:
 
     def __init__(self) -> None:
         self._seen = 0
+        """Lines that have come to their end."""
+        self._told = ""
+        """The last state of the line after them."""
 
     def new_lines(self, log: str, *, is_complete: bool) -> list[str]:
-        """The whole lines that were not there before; the last one too when the log is complete.
+        """The lines that were not there before; the last one too when the log is complete.
 
-        Of a line that was rewritten, and of a progress bar that adds a line for each of its steps,
-        only the last state.
+        Of a line that is written over, and of a progress bar that adds a line for each of its
+        steps, only the last state.
         """
-        parts = _LINE_END.split(log)
-        lines = list(zip(parts[::2], [*parts[1::2], ""], strict=True))
+        lines = log.split("\n")
         whole = len(lines) if is_complete else len(lines) - 1
-        new = [line for line in lines[self._seen : whole] if line[0].strip()]
-        self._seen = max(self._seen, whole)
-        return [
-            text for n, (text, end) in enumerate(new)
-            if n + 1 == len(new) or not _is_replaced(text, end, by=new[n + 1][0])
-        ]  # fmt: skip
+        if whole < self._seen:  # it is gone, or shorter than it was
+            return []
+        if not is_complete:
+            lines[-1] = lines[-1].rpartition("\r")[0]  # what follows may not be whole
+        states = [_states(line) for line in lines[self._seen :]]
+        if states and self._told in states[0]:
+            del states[0][: states[0].index(self._told) + 1]
+        self._told = states[-1][-1] if not is_complete and states[-1] else self._told
+        self._seen = whole
+        return _without_steps([state for line in states for state in line])
 
 
-def _is_replaced(line: str, end: str, by: str) -> bool:
-    bar = _bar(line)
-    return end == "\r" if bar is None else bar == _bar(by)
+def _states(line: str) -> list[str]:
+    """What remains to be read of a line that is written over: its end, and a bar before that."""
+    states = [one for one in line.split("\r") if one.strip()]
+    bars_before = [
+        state
+        for state, following in pairwise(states)
+        if _PROGRESS.search(state) and not _PROGRESS.search(following)
+    ]
+    return [*bars_before, *states[-1:]]
 
 
-def _bar(line: str) -> str | None:
-    """The label of the progress bar that a line draws, if it does; empty where it has none."""
-    drawn = _BAR.match(line)
-    return drawn and drawn[1].strip()
+def _without_steps(lines: list[str]) -> list[str]:
+    """The lines, and of each progress bar its last one before another line comes."""
+    left: list[str] = []
+    bars: dict[str, str] = {}
+    for line in lines:
+        if _PROGRESS.search(line):
+            kind = _MOVING.sub(" ", line).strip()
+            bars.pop(kind, None)
+            bars[kind] = line
+        else:
+            left += [*bars.values(), line]
+            bars.clear()
+    return [*left, *bars.values()]
 
 
 def percent_done(log: str) -> float | None:

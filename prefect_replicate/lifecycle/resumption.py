@@ -23,7 +23,7 @@ from prefect_replicate.ledger.store import (
     update_record,
     void_record,
 )
-from prefect_replicate.lifecycle.adoption import look_for_recorded
+from prefect_replicate.lifecycle.adoption import LOOKS, look_for_recorded
 from prefect_replicate.lifecycle.bookkeeping import record_outcome, remember
 from prefect_replicate.lifecycle.claiming import (
     ABANDONED_SECONDS,
@@ -173,8 +173,8 @@ class Resumption:
             await void_record(entry)
         return found
 
-    async def _adopt(self, entry: Entry, **options: int) -> Prediction | None:
-        found = await look_for_recorded(self.run, entry, **options)
+    async def _adopt(self, entry: Entry, looks: int = LOOKS) -> Prediction | None:
+        found = await look_for_recorded(self.run, entry, looks)
         if found is not None:
             self.run.say(
                 "Found prediction %s, whose id an earlier attempt did not record", found.id

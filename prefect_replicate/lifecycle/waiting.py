@@ -252,7 +252,7 @@ async def wait(
             async with end_of_run(run) as ended:
                 await _look_until_over(waiting, sight, timeout, ended)
     except asyncio.CancelledError:
-        await stop_unless_kept(run, prediction_id)
+        await stop_unless_kept(run, prediction_id, is_known=waiting.last is not None)
         raise
     assert waiting.last is not None
     await record_outcome(run, waiting.last)
@@ -352,7 +352,7 @@ def _succeeded(prediction: Prediction) -> Prediction:
         raise PredictionCanceledError(
             f"{how_it_ended(prediction)}. A retry pays for a new one.", prediction
         )
-    reason = " ".join((prediction.error or "").split()).rstrip(".") or "Replicate gave no reason"
+    reason = (prediction.reason or "Replicate gave no reason").rstrip(".")
     kind, retry = "permanent", "A retry finds it failed again, and pays nothing."
     if prediction.is_transient_failure:
         kind, retry = "trying again may help", "A retry pays for a new one."

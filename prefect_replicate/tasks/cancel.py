@@ -18,7 +18,8 @@ def _work(
     async def work(run: Run) -> Prediction:
         if isinstance(prediction, Prediction) and prediction.is_terminal:
             return prediction
-        return await cancel_to_the_end(run, id_of(prediction))
+        is_known = isinstance(prediction, Prediction)
+        return await cancel_to_the_end(run, id_of(prediction), is_known=is_known)
 
     return acting_as(credentials, work)
 

@@ -8,7 +8,8 @@ import re
 from typing import NamedTuple
 
 _HEAD = re.compile(
-    r"data:([\w.+-]+/[\w.+-]+)(?:;[\w.+-]+=[\w.+-]*)*;base64,", re.IGNORECASE | re.ASCII
+    r"data:([\w.+-]+/[\w.+-]+)(?:;[\w.+-]+=(?:\"[^\"]*\"|[\w.+-]*))*;base64,",
+    re.IGNORECASE | re.ASCII,
 )
 
 

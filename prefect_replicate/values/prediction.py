@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import datetime
 from typing import Any
@@ -24,7 +25,7 @@ KNOWN_STATUSES = TERMINAL_STATUSES | {"starting", "processing"}
 _TRANSIENT_CODES = frozenset(
     {"PA", "E003", "E004", "E1000", "E6716", "E8367", "E8765", "E9243", "E9825", "E9828"}
 )
-_ERROR_CODE = re.compile(r"\b(?:code: (PA)|(E\d{3,4}))\b")
+_ERROR_CODE = re.compile(r"\b(?:code\"?: \"?(PA)|(E\d{3,4}))\b")
 _UNKNOWN_ERROR = "Unknown error handling prediction"
 _FRACTION = re.compile(r"\.(\d{6})\d+")
 
@@ -85,7 +86,9 @@ class Prediction(_Reply):
     @field_validator("error", mode="before")
     @classmethod
     def _any_error_as_text(cls, value: Any) -> Any:
-        return value if value is None or isinstance(value, str) else str(value)
+        if isinstance(value, str):
+            return value
+        return json.dumps(value, ensure_ascii=False, default=str) if value else None
 
     @field_validator("created_at", "started_at", "completed_at", "deadline", mode="before")
     @classmethod
@@ -106,12 +109,17 @@ class Prediction(_Reply):
         """Whether it failed for a reason of the platform's, or for none that it gives."""
         if self.status != "failed":
             return False
-        if not self.error or not self.error.strip():
+        reason = self.reason
+        if reason is None:
             return True
-        code = _ERROR_CODE.search(self.error)
-        return bool(code and (code[1] or code[2]) in _TRANSIENT_CODES) or (
-            _UNKNOWN_ERROR in self.error
-        )
+        code = _ERROR_CODE.search(reason)
+        return bool(code and (code[1] or code[2]) in _TRANSIENT_CODES) or _UNKNOWN_ERROR in reason
+
+    @property
+    def reason(self) -> str | None:
+        """Why it failed, on one line; `None` where Replicate gives no reason in words."""
+        said = " ".join((self.error or "").split())
+        return said if any(character.isalnum() for character in said) else None
 
     @property
     def predict_time(self) -> float | None:

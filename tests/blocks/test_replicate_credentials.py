@@ -92,6 +92,12 @@ def test_a_base_url_that_is_no_address_is_refused_in_the_form(url: str) -> None:
         ReplicateCredentials(base_url=url)
 
 
+@pytest.mark.parametrize("url", ["https://gw.example/v1?key=1", "https://gw.example/#top"])
+def test_a_base_url_with_a_query_or_fragment_is_refused(url: str) -> None:
+    with pytest.raises(ValidationError, match="has a query or a fragment"):
+        ReplicateCredentials(base_url=url)
+
+
 def test_a_base_url_with_a_password_is_refused_without_showing_it() -> None:
     with pytest.raises(ValueError, match="must not hold a user or password") as refused:
         ReplicateCredentials(base_url="https://me:hush@proxy.example")

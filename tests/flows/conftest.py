@@ -16,6 +16,7 @@ from prefect.states import State
 
 from prefect_replicate import engine
 from prefect_replicate.emulator import Emulator
+from prefect_replicate.emulator.models.model import version_id
 from prefect_replicate.ledger import store
 
 
@@ -25,6 +26,7 @@ def _on_a_server(prefect_api: None) -> None:  # pyright: ignore[reportUnusedFunc
 
 
 Artifacts = Callable[..., list[Artifact]]
+TIMER, VERSION = "emulator/timer", version_id("emulator/community-timer", 2)
 
 
 @pytest.fixture
@@ -117,19 +119,20 @@ def lose_create(still: Emulator, impatient: None) -> Callable[[], None]:
 
 @pytest.fixture(
     params=[
-        (4000, {"seconds": 1000.0, "output": [1e21, 0.5, {"b": 1.0, "a": 2**60}]}),
-        (-4000, {"seconds": 1000, "key": "sk-secret"}),
-        (3600, {"seconds": 1000, "output": Path(__file__)}),
-        (-120, {"seconds": 1000, "output": "data:text/plain;base64,YSBmb3g="}),
-        (90, {"seconds": 1000.0, "seed": None}),
+        (4000, TIMER, {"seconds": 1000.0, "output": [1e21, -0.0, {"b": 1.0, "a": 2**60}]}),
+        (-4000, TIMER, {"seconds": 1000, "key": "sk-secret"}),
+        (-90, VERSION, {"seconds": 1000, "key": "sk-secret"}),  # nobody knows what is secret
+        (3600, TIMER, {"seconds": 1000, "output": Path(__file__)}),
+        (-120, TIMER, {"seconds": 1000, "output": "data:text/plain;base64,YSBmb3g="}),
+        (90, TIMER, {"seconds": 1000.0, "seed": None}),
     ],
-    ids=["numbers", "secret", "file", "data-uri", "none"],
+    ids=["numbers", "secret", "unknown-secret", "file", "data-uri", "none"],
 )
-def odd_input(request: pytest.FixtureRequest, still: Emulator) -> dict[str, Any]:
-    """One that Replicate shows otherwise than it was sent; and its clock is not ours."""
-    seconds, input = request.param
+def odd_call(request: pytest.FixtureRequest, still: Emulator) -> tuple[str, dict[str, Any]]:
+    """Model and input that Replicate shows otherwise than sent; and its clock is not ours."""
+    seconds, model, input = request.param
     still.clock.reset(0, ahead=seconds)
-    return input
+    return model, input
 
 
 @pytest.fixture

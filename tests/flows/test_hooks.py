@@ -104,17 +104,33 @@ async def test_predictions_of_subflows_are_canceled_too(still: Emulator) -> None
 
 
 async def test_a_create_whose_id_was_not_recorded_is_found_and_canceled(
-    still: Emulator, lose_create: Callable[[], None], odd_input: dict[str, Any]
+    still: Emulator, lose_create: Callable[[], None], odd_call: tuple[str, dict[str, Any]]
 ) -> None:
     lose_create()
 
     @flow(**HOOKS)
     async def generation() -> None:
-        await acreate_prediction("emulator/timer", odd_input)
+        await acreate_prediction(*odd_call)
 
     state = await generation(return_state=True)
 
     assert state.is_failed()
+    assert statuses(still) == {"canceled"}
+
+
+async def test_lost_creates_that_differ_in_a_secret_alone_are_all_canceled(
+    still: Emulator, impatient: None
+) -> None:
+    still.faults.add("lost_reply", method="POST", path="/predictions$", times=2)
+
+    @flow(**HOOKS)
+    async def generation() -> None:
+        calls = [acreate_prediction("emulator/timer", {**INPUT, "key": key}) for key in "ab"]
+        await asyncio.gather(*calls)
+
+    await generation(return_state=True)
+
+    assert len(still.predictions) == 2
     assert statuses(still) == {"canceled"}
 
 

@@ -89,7 +89,7 @@ async def test_an_intent_without_an_id_is_adopted_by_the_retry(
     still: Emulator,
     records: Records,
     lose_create: Callable[[], None],
-    odd_input: dict[str, Any],
+    odd_call: tuple[str, dict[str, Any]],
     forget: Callable[..., None],
 ) -> None:
     lose_create()
@@ -97,7 +97,7 @@ async def test_an_intent_without_an_id_is_adopted_by_the_retry(
     @flow(retries=1)
     async def generation() -> str:
         forget("taken", "entries", "uploads", "occurrences")  # as in another process
-        return (await acreate_prediction("emulator/timer", odd_input)).id
+        return (await acreate_prediction(*odd_call)).id
 
     state = await generation(return_state=True)
 

@@ -67,9 +67,9 @@ def _old_intents(monkeypatch: pytest.MonkeyPatch) -> None:  # pyright: ignore[re
 
 
 @flow
-async def generation(input: dict[str, Any] = INPUT) -> str:
+async def generation(model: str = MODEL, input: dict[str, Any] = INPUT) -> str:
     """Starts a prediction, and has no hooks."""
-    return (await acreate_prediction(MODEL, input)).id
+    return (await acreate_prediction(model, input)).id
 
 
 async def crashed_generation() -> State[str]:
@@ -266,9 +266,9 @@ async def test_a_dry_run_says_what_it_would_do_and_changes_nothing(
 def lost_generation(lose_create: Callable[[], None]) -> LostGeneration:
     """A run that has failed between its create and the recording of the id."""
 
-    async def lost_generation(input: dict[str, Any] = INPUT) -> State[Any]:
+    async def lost_generation(model: str = MODEL, input: dict[str, Any] = INPUT) -> State[Any]:
         lose_create()
-        state = await generation(input, return_state=True)
+        state = await generation(model, input, return_state=True)
         assert state.is_failed()
         return state
 
@@ -276,9 +276,12 @@ def lost_generation(lose_create: Callable[[], None]) -> LostGeneration:
 
 
 async def test_a_create_whose_id_was_not_recorded_is_found_and_canceled(
-    still: Emulator, lost_generation: LostGeneration, odd_input: dict[str, Any], records: Records
+    still: Emulator,
+    lost_generation: LostGeneration,
+    odd_call: tuple[str, dict[str, Any]],
+    records: Records,
 ) -> None:
-    state = await lost_generation(odd_input)
+    state = await lost_generation(*odd_call)
 
     [dry] = await sweep(dry_run=True)
     [orphan] = await sweep()

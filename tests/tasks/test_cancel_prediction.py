@@ -106,6 +106,18 @@ async def test_a_cancel_and_the_look_at_it_may_both_be_refused(account: LocalAcc
     assert (await acancel_prediction.fn(running)).status == "canceled"
 
 
+async def test_what_is_known_to_run_is_canceled_however_long_that_is_refused(
+    account: LocalAccount,
+) -> None:
+    running = await acreate_prediction.fn("emulator/timer", {"seconds": 1000})
+    account.faults.add("not_found", times=None, path="/predictions/.")
+    cancel = asyncio.create_task(acancel_prediction.fn(running))
+    await asyncio.sleep(60)
+    account.faults.clear()
+
+    assert (await cancel).status == "canceled"
+
+
 async def test_a_cancel_without_effect_is_asked_for_again(account: LocalAccount) -> None:
     running = await acreate_prediction.fn("emulator/timer", {"seconds": 1000})
     account.behave(cancel_lag=25.0)

@@ -19,7 +19,7 @@ from prefect_replicate import ReplicateCredentials, acreate_prediction, create_p
 from prefect_replicate.emulator import Emulator
 from prefect_replicate.emulator.models.model import version_id
 from prefect_replicate.exceptions import APIError, APIUnreachableError, UncertainCreateError
-from prefect_replicate.ledger.record import input_digest
+from prefect_replicate.ledger.record import input_digest, is_input
 
 CREATE = {"method": "POST", "path": "/predictions$"}
 VERSION = version_id("emulator/community-timer", 2)
@@ -165,10 +165,24 @@ async def test_a_lost_create_is_looked_for_since_shortly_before_it(
         {"seconds": 9, "seed": None},
         {"seconds": 9, "output": f"data:image/png;base64,{base64.b64encode(b'raw').decode()}"},
         {"seconds": 9, "output": "data:image/png;base64,not base64"},
+        {"seconds": 9, "output": 'data:text/plain;charset="utf-8";base64,YSBmb3g='},
+        {"seconds": 9, "output": [-0.0, {"z": -0.0}]},
         {"seconds": 9, "output": Path(__file__)},
         {"seconds": 9, "output": {"files": [Path(__file__)], "n": 1.0}},
     ],
-    ids=["whole", "large", "numbers", "secret", "none", "data-uri", "broken-uri", "file", "nested"],
+    ids=[
+        "whole",
+        "large",
+        "numbers",
+        "secret",
+        "none",
+        "data-uri",
+        "broken-uri",
+        "quoted-uri",
+        "zero",
+        "file",
+        "nested",
+    ],
 )
 @pytest.mark.parametrize("model", ["emulator/timer", VERSION])
 async def test_an_input_is_known_again_however_replicate_shows_it(
@@ -189,12 +203,14 @@ async def test_an_input_is_known_again_however_replicate_shows_it(
         ({"seed": 1}, {"seed": "1"}),
         ({"output": None}, {"output": 0}),
         ({"output": [1]}, {"output": 1}),
+        ({"key": "a", "seed": 1}, {"seed": 1}),
+        ({"seed": 1}, {"key": "[REDACTED]", "seed": 1}),
     ],
 )
 def test_inputs_that_mean_something_else_are_told_apart(
     mine: dict[str, Any], others: dict[str, Any]
 ) -> None:
-    assert input_digest(mine) != input_digest(others)
+    assert not is_input(others, input_digest(mine))
 
 
 @pytest.mark.parametrize("status", [408, 409, 425])
@@ -302,6 +318,29 @@ async def test_calls_with_the_same_secret_adopt_one_each(account: LocalAccount) 
     )
 
     assert {one.id for one in made} == {one.id for one in account.predictions}
+
+
+async def test_a_create_that_made_nothing_does_not_stand_in_the_way_of_later_ones(
+    account: LocalAccount,
+) -> None:
+    account.faults.add("reset", **CREATE, times=3)
+    with pytest.raises(UncertainCreateError):
+        await acreate_prediction.fn("emulator/timer", {"key": "a"})
+    await asyncio.sleep(300)
+    account.faults.add("lost_reply", **CREATE)
+
+    adopted = await acreate_prediction.fn("emulator/timer", {"key": "b"})
+
+    assert [one.id for one in account.predictions] == [adopted.id]
+
+
+def test_a_list_that_leads_back_to_itself_is_one_clear_error(
+    scripted: Any, impatient: None
+) -> None:
+    scripted.says({}, (502, "oops"), {"results": [], "next": "/v1/predictions?cursor=a"})
+
+    with pytest.raises(UncertainCreateError, match="next page is one that was read before"):
+        create_prediction.fn(VERSION, {"prompt": "a red fox"}, scripted.credentials)
 
 
 async def test_lost_creates_are_looked_for_at_the_same_time(account: LocalAccount) -> None:

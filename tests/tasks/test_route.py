@@ -54,7 +54,7 @@ def test_the_environments_proxy_is_used(
 
 
 @pytest.mark.parametrize("variable", ["NO_PROXY", "no_proxy"])
-@pytest.mark.parametrize("hosts", ["127.0.0.1", "example.org, 127.0.0.1", "*"])
+@pytest.mark.parametrize("hosts", ["127.0.0.1", "example.org, 127.0.0.1", "*", "*, x"])
 def test_hosts_that_need_no_proxy_are_asked_directly(
     scripted: Any, monkeypatch: pytest.MonkeyPatch, variable: str, hosts: str
 ) -> None:
@@ -82,13 +82,20 @@ def test_downloads_heed_the_hosts_that_need_no_proxy(
     assert Path(file.location).read_text() == "a file"
 
 
+@pytest.mark.parametrize(
+    "proxy", ["gopher://127.0.0.1:1", "http://127.0.0.1:notaport", "http://[::1"]
+)
+@pytest.mark.parametrize("request_by", [create, look])
 def test_a_proxy_that_cannot_be_used_is_one_clear_line(
-    scripted: Any, monkeypatch: pytest.MonkeyPatch
+    scripted: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    proxy: str,
+    request_by: Callable[[ReplicateCredentials], Any],
 ) -> None:
-    monkeypatch.setenv("ALL_PROXY", "gopher://127.0.0.1:1")
+    monkeypatch.setenv("ALL_PROXY", proxy)
 
     with pytest.raises(ConfigurationError, match=r"^The proxy that the environment names for 127"):
-        create(scripted.credentials)
+        request_by(scripted.credentials)
 
 
 @pytest.mark.parametrize(

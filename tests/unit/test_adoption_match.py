@@ -21,13 +21,13 @@ def one(id: str, status: str = "processing", **fields: Any) -> Prediction:
 
 
 def create(call: str = "ours", model: str = MODEL, base_url: str = "", **input: Any) -> Sought:
-    digest = input_digest({**INPUT, **input})
     return Sought(
-        call,
-        base_url,
-        NOW,
-        ModelReference.parse(model),
-        lambda shown: input_digest(shown) == digest,
+        call=call,
+        base_url=base_url,
+        model=ModelReference.parse(model),
+        input_digest=input_digest({**INPUT, **input}),
+        since=NOW,
+        until=NOW + timedelta(minutes=2),
     )
 
 
@@ -90,7 +90,7 @@ def test_the_version_does_not_decide(model: str) -> None:
 
 SECRET: dict[str, Any] = {"key": "[REDACTED]"}
 SHOWN = one("a", input=INPUT | SECRET, created_at=NOW)
-SHOWN_LATER = SHOWN.model_copy(update={"created_at": NOW + timedelta(hours=2)})
+SHOWN_LATER = SHOWN.model_copy(update={"created_at": NOW + timedelta(minutes=4)})
 
 
 @pytest.mark.parametrize(

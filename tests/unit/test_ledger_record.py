@@ -15,7 +15,7 @@ RECORD = Record(
     key="replicate-x-1",
     call="c",
     model="owner/name",
-    input_digest=digest({}),
+    input_digest={},
     intent_at=datetime(2025, 1, 2, tzinfo=timezone.utc),
     cancel_after=60,
     base_url="https://api.replicate.com",
@@ -44,26 +44,26 @@ def test_the_digest_is_that_of_the_meaning(one: Any, other: Any, is_same: bool) 
 
 def test_the_key_says_the_run_the_account_the_model_and_the_input() -> None:
     keys = [
-        key(RUN, "account", "a/b", "d1"),
-        key(OTHER_RUN, "account", "a/b", "d1"),
-        key(RUN, "other", "a/b", "d1"),
-        key(RUN, "account", "a/c", "d1"),
-        key(RUN, "account", "a/b", "d2"),
-        key(RUN, "account", "a/b", "d1", "place"),
+        key(RUN, "account", "a/b", {"a": "1"}),
+        key(OTHER_RUN, "account", "a/b", {"a": "1"}),
+        key(RUN, "other", "a/b", {"a": "1"}),
+        key(RUN, "account", "a/c", {"a": "1"}),
+        key(RUN, "account", "a/b", {"a": "2"}),
+        key(RUN, "account", "a/b", {"a": "1"}, "place"),
     ]
 
     assert len(set(keys)) == len(keys)
-    assert keys[0] == key(RUN, "account", "a/b", "d1")
+    assert keys[0] == key(RUN, "account", "a/b", {"a": "1"})
 
 
-def key(root: UUID, *call: str) -> str:
+def key(root: UUID, *call: Any) -> str:
     return record_key(root, call_digest(*call))
 
 
 def test_the_key_is_one_that_prefect_takes() -> None:
     prefect_takes = re.compile(r"[a-z0-9-]+")
 
-    assert prefect_takes.fullmatch(key(RUN, "Account", "Owner/Name_1.0", "d1"))
+    assert prefect_takes.fullmatch(key(RUN, "Account", "Owner/Name_1.0", {"a": "1"}))
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,14 @@ def test_a_log_that_is_gone_repeats_nothing_when_it_comes_back() -> None:
         ("a\n\n   \nb\n", ["a", "b"]),
         ("", []),
         ("\n", []),
+        ("a\r\r\nb\r\r\n", ["a", "b"]),
+        ("loading\rloaded\n", ["loaded"]),
+        ("".join(f"\rloss=0.{n}: {n}%|##  |" for n in range(100)) + "\n", ["loss=0.99: 99%|##  |"]),
+        ("".join(f"Working… {'━' * n} {n}%\n" for n in range(100)), [f"Working… {'━' * 99} 99%"]),
+        ("".join(f"step {n}/2000 ({n / 20}%)\n" for n in range(100)), ["step 99/2000 (4.95%)"]),
+        ("".join(f"{n}it [00:{n:02}, {n}.5it/s]\n" for n in range(50)), ["49it [00:49, 49.5it/s]"]),
+        ("".join(f"a: {n}%\nb: {n}%\n" for n in range(9)) + "end", ["a: 8%", "b: 8%", "end"]),
+        ("1/2 shards: a\n2/2 shards: b\n", ["1/2 shards: a", "2/2 shards: b"]),
     ],
 )
 def test_lines_end_as_models_end_them(log: str, lines: list[str]) -> None:
@@ -53,6 +61,16 @@ def test_of_a_progress_bar_its_last_state_comes_at_each_look(end: str) -> None:
 
     assert first == ["Using seed: 1", bar(39)]
     assert last == [bar(100), "done"]
+
+
+def test_a_line_that_is_written_over_is_told_at_each_look_and_at_its_end() -> None:
+    tail = LogTail()
+
+    assert tail.new_lines("10%\r20%\r3", is_complete=False) == ["20%"]
+    assert tail.new_lines("10%\r20%\r30%", is_complete=False) == []
+    assert tail.new_lines("10%\r20%\r30%\r100%\r", is_complete=False) == ["100%"]
+    assert tail.new_lines("10%\r20%\r30%\r100%\rdone\nnext", is_complete=False) == ["done"]
+    assert tail.new_lines("10%\r20%\r30%\r100%\rdone\nnext", is_complete=True) == ["next"]
 
 
 def test_bars_that_follow_one_another_are_told_by_their_labels() -> None:

@@ -31,7 +31,7 @@ def record(*flow_runs: UUID, **fields: Any) -> Record:
         key="k",
         call="c",
         model="owner/name",
-        input_digest="d",
+        input_digest={},
         intent_at=ago(2000),
         cancel_after=3600,
         base_url="https://x.org",

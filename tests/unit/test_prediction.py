@@ -47,10 +47,16 @@ def test_every_status_is_known_to_be_an_end_or_not(
         ("PA", False),
         ("", True),
         (" ", True),
+        ("\u200b.", True),
         (None, True),
+        ([], True),
+        ({}, True),
+        (0, True),
+        ({"code": "PA"}, True),
+        ({"code": "E005"}, False),
     ],
 )
-def test_a_failure_of_the_platform_is_transient(error: str | None, is_transient: bool) -> None:
+def test_a_failure_of_the_platform_is_transient(error: Any, is_transient: bool) -> None:
     assert prediction(status="failed", error=error).is_transient_failure is is_transient
 
 
@@ -102,7 +108,7 @@ def test_every_prediction_has_a_page(urls: Any) -> None:
         ("created_at", "yesterday", None),
         ("started_at", "", None),
         ("deployment", {"name": "x"}, None),
-        ("error", {"code": 1}, "{'code': 1}"),
+        ("error", {"code": 1}, '{"code": 1}'),
     ],
 )
 def test_an_optional_field_of_another_shape_is_taken_as_absent(
