@@ -21,6 +21,8 @@ class Level(NamedTuple):
 
     run_id: UUID
     attempt: int
+    began: datetime | None = None
+    """Tells apart two executions of one attempt in one process."""
 
 
 class TimeLimit(NamedTuple):
@@ -113,19 +115,19 @@ class Ancestry(NamedTuple):
 
 
 def _levels() -> Iterator[Level]:
-    task_runs = [one.task_run for one in _enclosing(TaskRunContext.get())]
+    tasks = list(_enclosing(TaskRunContext.get()))
     # A detached flow run is that of a task that another process has sent here, as Dask's do.
-    flow_runs = [
-        one.flow_run
-        for one in _enclosing(FlowRunContext.get())
-        if one.flow_run and not one.detached
-    ]
-    for flow_run in flow_runs:
-        own = (one for one in task_runs if one.flow_run_id == flow_run.id)
-        yield from (Level(one.id, one.run_count) for one in own)
-        yield Level(flow_run.id, flow_run.run_count)
-    if not flow_runs:
-        yield from (Level(one.id, one.run_count) for one in task_runs)
+    flows = [one for one in _enclosing(FlowRunContext.get()) if one.flow_run and not one.detached]
+    for flow in flows:
+        own = (one for one in tasks if one.task_run.flow_run_id == flow.flow_run.id)
+        yield from (_level(one.task_run, one) for one in own)
+        yield _level(flow.flow_run, flow)
+    if not flows:
+        yield from (_level(one.task_run, one) for one in tasks)
+
+
+def _level(run: Any, context: Any) -> Level:
+    return Level(run.id, run.run_count, context.start_time)
 
 
 def _limits() -> Iterator[TimeLimit]:

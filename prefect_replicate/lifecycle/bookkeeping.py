@@ -30,6 +30,12 @@ def known_ids() -> set[str]:
     return set(process_state("entries", _Entries))
 
 
+def id_made_for(entry: Entry) -> str | None:
+    """The prediction of a record, if this process made it and may not have written that yet."""
+    known = process_state("entries", _Entries).items()
+    return next((made for made, entries in known if entry.artifact_id in entries), None)
+
+
 def keeps_on_crash(prediction_id: str) -> bool:
     """Whether a crash of its run is to leave a prediction running, as far as this process knows."""
     return any(entry.record.keep_on_crash for entry in _known(prediction_id))

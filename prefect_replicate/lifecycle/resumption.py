@@ -24,7 +24,7 @@ from prefect_replicate.ledger.store import (
     void_record,
 )
 from prefect_replicate.lifecycle.adoption import LOOKS, look_for_recorded
-from prefect_replicate.lifecycle.bookkeeping import record_outcome, remember
+from prefect_replicate.lifecycle.bookkeeping import id_made_for, record_outcome, remember
 from prefect_replicate.lifecycle.claiming import (
     ABANDONED_SECONDS,
     SEND_SECONDS,
@@ -165,9 +165,10 @@ class Resumption:
         return prediction
 
     async def _prediction_of(self, entry: Entry) -> Prediction | None:
-        if entry.record.prediction_id is not None:
-            remember(self.run, entry.record.prediction_id, entry)
-            return await get_prediction(self.run.connection, entry.record.prediction_id)
+        prediction_id = entry.record.prediction_id or id_made_for(entry)
+        if prediction_id is not None:
+            remember(self.run, prediction_id, entry)
+            return await get_prediction(self.run.connection, prediction_id)
         found = await self._adopt(entry)
         if found is None:
             await void_record(entry)
