@@ -20,7 +20,7 @@ from prefect_replicate.engine import Caller
 from prefect_replicate.exceptions import LedgerError, ReplicateError
 from prefect_replicate.flows.account import address_for
 from prefect_replicate.ledger.flow_runs import FlowRunSeen, flow_runs_seen, time_there
-from prefect_replicate.ledger.record import INTENT, Record
+from prefect_replicate.ledger.record import Record
 from prefect_replicate.ledger.scope import RunScope
 from prefect_replicate.ledger.store import (
     Entry,
@@ -29,7 +29,13 @@ from prefect_replicate.ledger.store import (
     update_record,
     void_record,
 )
-from prefect_replicate.lifecycle.adoption import CLOCK_SLACK, HELD_UP, Sought, match
+from prefect_replicate.lifecycle.adoption import (
+    CLOCK_SLACK,
+    HELD_UP,
+    Sought,
+    match,
+    open_creates,
+)
 from prefect_replicate.lifecycle.bookkeeping import record_outcome, remember
 from prefect_replicate.lifecycle.cancellation import cancel
 from prefect_replicate.lifecycle.heartbeats import silent_runs
@@ -56,20 +62,14 @@ class _View(NamedTuple):
         """Whether it is an orphan still, and all that was known of it is so still."""
         return any(one.entries == other.entries for other in self.orphans)
 
-    def has_rival(self, one: Orphaned, entries: Iterable[Entry]) -> bool:
-        """Whether another call, which goes on, may have made the prediction that this one seeks."""
+    def has_other_maker(self, found: Prediction, base_url: str, entries: Iterable[Entry]) -> bool:
+        """Whether a create of a call that goes on may have made a prediction."""
         orphans = {entry.artifact_id for other in self.orphans for entry in other.entries}
-        goal = _goal(one.record)
+        others = [one for one in open_creates(entries) if one.artifact_id not in orphans]
         return any(
-            entry.record.status == INTENT
-            and entry.artifact_id not in orphans
-            and _goal(entry.record) == goal
-            for entry in entries
+            entry.record.base_url == base_url and Sought.by(entry).may_have_made(found)
+            for entry in others
         )
-
-
-def _goal(record: Record) -> tuple[Any, ...]:
-    return record.base_url, record.model, record.input_digest
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,9 @@ class Sweep:
         found = match(listed, sought, self._adopted | recorded.ids)
         if found is not None:
             self._adopted.add(found.id)
-        is_contested = found is not None and view.has_rival(one, recorded.entries)
+        is_contested = found is not None and view.has_other_maker(
+            found, sought.base_url, recorded.entries
+        )
         return _Case(one, run, found, is_contested)
 
     async def _handled(self, one: Orphaned, case: _Case | ReplicateError, view: _View) -> Orphan:

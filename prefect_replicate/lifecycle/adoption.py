@@ -220,7 +220,8 @@ async def _look(
     found = match(candidates, sought, _owned() | recorded.ids)
     if found is None:
         return None
-    others = [*process_state("creates under way", _UnderWay), *_open_creates(recorded)]
+    recorded_ones = map(Sought.by, open_creates(recorded.entries))
+    others = [*process_state("creates under way", _UnderWay), *recorded_ones]
     if is_contested(found, sought, [one for one in others if one.call not in unwanted]):
         raise _ContestedError(
             f"prediction {found.id} may be that of another call, which is equal but for a secret"
@@ -233,6 +234,6 @@ def _owned() -> set[str]:
     return known_ids() | process_state("taken", _Taken)
 
 
-def _open_creates(recorded: Found) -> list[Sought]:
-    open_ones = (one for one in recorded.entries if one.record.status == INTENT)
-    return [Sought.by(one) for one in open_ones if one.record.prediction_id is None]
+def open_creates(entries: Iterable[Entry]) -> list[Entry]:
+    """The records of creates whose predictions nobody has recorded."""
+    return [one for one in entries if one.record.status == INTENT and not one.record.prediction_id]

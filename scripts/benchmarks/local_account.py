@@ -50,14 +50,14 @@ def as_a_new_process(loop: VirtualTimeLoop, seed: int) -> Generator[None]:
     # Ids decide by some digits how a time is written.
     platforms.secrets = random.Random(seed)  # pyright: ignore[reportAttributeAccessIssue]
     try:
-        with loop.as_the_time_of_day(), _chance_of_this_thread(seed):
+        with loop.as_the_time_of_day(), chance_of_this_thread(seed):
             yield
     finally:
         engine._engine, platforms.secrets = before
 
 
 @contextmanager
-def _chance_of_this_thread(seed: int) -> Generator[None]:
+def chance_of_this_thread(seed: int) -> Generator[None]:
     """Seed what jitter is made of; other threads, such as Prefect's, draw from elsewhere."""
     own, thread = random.Random(seed), threading.get_ident()
 

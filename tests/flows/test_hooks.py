@@ -122,11 +122,13 @@ async def test_lost_creates_that_differ_in_a_secret_alone_are_all_canceled(
     still: Emulator, impatient: None
 ) -> None:
     still.faults.add("lost_reply", method="POST", path="/predictions$", times=2)
+    still.faults.add("error_page", method="GET", path="/v1/predictions$", times=2)
 
     @flow(**HOOKS)
     async def generation() -> None:
         calls = [acreate_prediction("emulator/timer", {**INPUT, "key": key}) for key in "ab"]
-        await asyncio.gather(*calls)
+        await asyncio.gather(*calls, return_exceptions=True)
+        raise Oops
 
     await generation(return_state=True)
 

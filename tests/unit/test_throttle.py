@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from benchmarks.local_account import chance_of_this_thread
 from benchmarks.virtual_time import VirtualTimeLoop
 from pydantic import SecretStr
 
@@ -119,7 +120,8 @@ def in_virtual_time(work: Coroutine[Any, Any, None]) -> float:
     """Run it, and say how many seconds have passed for it."""
     loop = VirtualTimeLoop()
     try:
-        loop.run_until_complete(work)
+        with chance_of_this_thread(seed=1):
+            loop.run_until_complete(work)
         return loop.time()
     finally:
         loop.close()
@@ -228,7 +230,6 @@ async def create(connection: Connection, number: int) -> None:
 def test_creates_use_the_limit_up_and_share_it_with_hardly_a_refusal(
     processes: int, left: float
 ) -> None:
-    random.seed(1)
     account, count = Account(limits.STANDARD["create"], left), int(left) + 300
 
     async def work() -> None:
