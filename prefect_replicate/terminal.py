@@ -199,8 +199,14 @@ def _require_prefect(purpose: str) -> None:
 
 
 def _check_prefect() -> None:
-    with get_client(sync_client=True) as client:
-        problem = client.api_healthcheck()
+    try:
+        with get_client(sync_client=True) as client:
+            problem = client.api_healthcheck()
+    except httpx.InvalidURL as exc:
+        raise ConfigurationError(
+            "Prefect's API can't be asked: it, or a proxy in the environment, has no usable"
+            f" address: {exc}"
+        ) from exc
     if problem is not None:
         raise ConfigurationError(
             f"Prefect's API at {PREFECT_API_URL.value()} can't be reached: {problem}"

@@ -98,6 +98,18 @@ def test_an_unreachable_prefect_server_is_told_in_one_line(
     assert "Prefect's API at http://127.0.0.1:1/api can't be reached" in err
 
 
+@pytest.mark.parametrize("line", ["generate a/b --prompt p", "orphans", "limits"])
+def test_a_proxy_without_an_address_is_told_in_one_line(
+    line: str, command: Command, replicate_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:notaport")
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:1/api"}):
+        code, out, err = command(line)
+
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert "a proxy in the environment, has no usable address: Invalid port" in err
+
+
 def test_no_command_shows_what_there_is(command: Command) -> None:
     code, out, _ = command("")
 
