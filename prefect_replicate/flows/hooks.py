@@ -110,7 +110,10 @@ async def _cancel_one(
     try:
         connection = connection_to(await address_for(record))
         run = Run(connection, None, RunScope(flow_run_id), caller, logger)
-        prediction_id = record.prediction_id or await _lost_id(run, entry, unwanted)
+        prediction_id = record.prediction_id
+        if prediction_id is None:  # its create was interrupted before that was recorded
+            found = await look_for_recorded(run, entry, looks=4, unwanted=unwanted)
+            prediction_id = found.id if found else None
     except ReplicateError as exc:
         message = "Prediction %s of %s was not canceled: %s"
         reason = str(exc)
@@ -119,9 +122,3 @@ async def _cancel_one(
     if prediction_id is not None:
         remember(run, prediction_id, entry)
         await stop(run, prediction_id)
-
-
-async def _lost_id(run: Run, entry: Entry, unwanted: Collection[str]) -> str | None:
-    """The prediction of a create that was interrupted before its id was recorded."""
-    found = await look_for_recorded(run, entry, looks=4, unwanted=unwanted)
-    return found.id if found else None

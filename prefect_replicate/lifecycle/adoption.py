@@ -224,8 +224,8 @@ async def _look(
     others = [*process_state("creates under way", _UnderWay), *recorded_ones]
     if is_contested(found, sought, [one for one in others if one.call not in unwanted]):
         raise _ContestedError(
-            f"prediction {found.id} may be that of another call, which is equal but for a secret"
-            " that Replicate does not show."
+            f"Prediction {found.id} may belong to another call, which is equal but for a secret"
+            " that Replicate does not show. Nothing more was paid; a retry checks again."
         )
     return take(found)
 

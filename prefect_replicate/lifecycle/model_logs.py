@@ -37,7 +37,10 @@ class LogTail:
         states = [_states(line) for line in lines[self._seen :]]
         if states and self._told in states[0]:
             del states[0][: states[0].index(self._told) + 1]
-        self._told = states[-1][-1] if not is_complete and states[-1] else self._told
+        if not is_complete and states[-1]:
+            self._told = states[-1][-1]
+        elif whole > self._seen:
+            self._told = ""
         self._seen = whole
         return _without_steps([state for line in states for state in line])
 

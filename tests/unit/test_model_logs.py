@@ -73,6 +73,14 @@ def test_a_line_that_is_written_over_is_told_at_each_look_and_at_its_end() -> No
     assert tail.new_lines("10%\r20%\r30%\r100%\rdone\nnext", is_complete=True) == ["next"]
 
 
+def test_a_line_that_says_the_same_as_the_one_before_is_told_too() -> None:
+    tail = LogTail()
+
+    assert tail.new_lines("ready\r", is_complete=False) == ["ready"]
+    assert tail.new_lines("ready\n", is_complete=False) == []
+    assert tail.new_lines("ready\nready\n", is_complete=False) == ["ready"]
+
+
 def test_bars_that_follow_one_another_are_told_by_their_labels() -> None:
     log = "\n".join([bar(50, "load: "), bar(100, "load: "), bar(50, "run: "), bar(100, "run: ")])
 
