@@ -18,7 +18,6 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
 
-from prefect.exceptions import Abort, Pause
 from prefect.utilities.asyncutils import run_coro_as_sync
 
 from prefect_replicate.exceptions import ReplicateError
@@ -44,8 +43,8 @@ class Caller:
         self._post = post
         self.interrupted = asyncio.Event()
         """Set on the engine's loop when the caller no longer wants the result."""
-        self.keeps_predictions = False
-        """Set when the interruption is one that the run comes back from, such as a suspension."""
+        self.reason: BaseException | None = None
+        """Why it no longer wants it."""
 
     def tell(self, notice: Notice) -> None:
         """Run `notice` in the caller's thread, in its Prefect context, soon.
@@ -130,7 +129,7 @@ class _Call(Generic[T]):
             self.future.set_exception(exc)
 
     def interrupt(self, reason: BaseException) -> None:
-        self.caller.keeps_predictions = isinstance(reason, Pause | Abort)
+        self.caller.reason = reason
         self._loop.call_soon_threadsafe(self._cancel)
 
     def _cancel(self) -> None:

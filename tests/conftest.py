@@ -115,6 +115,8 @@ def prefect_server(
 
     home = tmp_path_factory.mktemp("prefect")
     own = prefect_server.without_prefect_settings() | {leftovers.KEPT: "until the last test"}
+    # What is said by an event can be read soon.
+    own |= {"PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "0.1"}
     running = prefect_server.prefect_server if database_env else server_from_template
     with running(home, env=own | database_env) as server:
         server.env.pop(leftovers.KEPT)

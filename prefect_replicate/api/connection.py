@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import httpx
 from pydantic import SecretStr
 from replicate.client import Client
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 from tenacity.wait import wait_random_exponential
 
 from prefect_replicate.api.clock import Clock
@@ -55,17 +55,6 @@ class Address(NamedTuple):
 
     base_url: str
     token: SecretStr
-
-
-class Permit(NamedTuple):
-    """When a request that must not be repeated may be sent."""
-
-    turn: Turn
-    """Its place in the queue; whoever has made it gives it back if it was not used."""
-    unwanted: asyncio.Event
-    """Once set, no further attempt is made."""
-    confirm: Callable[[], Awaitable[None]]
-    """Called right before each attempt; raises where it must not be made."""
 
 
 class LostReplyError(Exception):
@@ -131,7 +120,11 @@ class Connection:
             APIError: The API refused.
             APIUnreachableError: No usable reply after half a minute of attempts.
         """
-        return await self._send(method, path, None, **kwargs)
+        url = self._at_home(path)
+        try:
+            return await self.retrying()(self._attempt, method, url, None, kwargs)
+        except Refused as refusal:
+            raise refusal.error from refusal.__cause__
 
     async def read_once(self, path: str, **kwargs: Any) -> Any:
         """`read` by GET for a caller that has a back-off of its own.
@@ -143,35 +136,40 @@ class Connection:
         """
         return await self._attempt("GET", path, None, kwargs)
 
-    async def write(self, path: str, permit: Permit, **kwargs: Any) -> Any:
+    async def write_once(self, path: str, turn: Turn, **kwargs: Any) -> Any:
         """Send a POST that must not be repeated once it can have been processed.
 
         Args:
             path: Below the base URL.
-            permit: When it may be sent.
+            turn: Its place in the queue, which is at the front.
             kwargs: As for `httpx.AsyncClient.request`.
 
         Raises:
+            Refused: It was not processed, and another attempt may be.
             LostReplyError: It was sent, and whether it was processed is unknown.
             ConfigurationError: The key was rejected.
             APIError: The API refused, so that nothing was paid.
-            APIUnreachableError: It could not be sent after half a minute of attempts.
         """
-        return await self._send("POST", path, permit, **kwargs)
+        return await self._attempt("POST", path, turn, kwargs)
 
-    async def _send(self, method: str, path: str, permit: Permit | None, **kwargs: Any) -> Any:
-        attempts = AsyncRetrying(
-            retry=retry_if_exception(lambda exc: isinstance(exc, Refused)),
-            stop=lambda state: _out_of_patience(state, permit),
+    def retrying(
+        self,
+        turn: Turn | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> AsyncRetrying:
+        """The attempts at a request that may be `Refused`: for half a minute, or ten in a queue.
+
+        Args:
+            turn: Of a request that keeps its place in the queue; else each attempt takes one.
+            sleep: Between two attempts.
+        """
+        return AsyncRetrying(
+            retry=retry_if_exception_type(Refused),
+            stop=lambda state: _out_of_patience(state, turn),
             wait=_pause,
-            sleep=lambda seconds: _sleep(seconds, permit),
+            sleep=sleep,
             reraise=True,
         )
-        url = self._at_home(path)
-        try:
-            return await attempts(self._attempt, method, url, permit, kwargs)
-        except Refused as refusal:
-            raise refusal.error from refusal.__cause__
 
     async def learn_time(self) -> None:
         """Ask what time it is at Replicate, if no reply has said it yet; once, whatever comes."""
@@ -186,11 +184,11 @@ class Connection:
         return path.removeprefix(own) if path.startswith(f"{own}/") else path
 
     async def _attempt(
-        self, method: str, path: str, permit: Permit | None, kwargs: dict[str, Any]
+        self, method: str, path: str, turn: Turn | None, kwargs: dict[str, Any]
     ) -> Any:
-        repeatable = permit is None
-        turn = permit.turn if permit else self.gates.turn(method, path)
-        await (_come(permit, f"{method} {path}") if permit else turn.come())
+        repeatable = turn is None
+        turn = turn or self.gates.turn(method, path)
+        await turn.come()
         sent_at = time.monotonic()
         try:
             reply = await self._reply(turn, method, path, kwargs)
@@ -270,34 +268,12 @@ class Connection:
         return APIUnreachableError(f"Replicate's API at {host} can't be reached: {_described(exc)}")
 
 
-async def _come(permit: Permit, what: str) -> None:
-    coming = asyncio.create_task(permit.turn.come())
-    stop = asyncio.create_task(permit.unwanted.wait())
-    try:
-        await asyncio.wait({coming, stop}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        coming.cancel()
-        stop.cancel()
-    if permit.turn.is_held:
-        await permit.confirm()
-    if permit.unwanted.is_set():
-        raise APIError(f"{what} was not sent: nobody waits for it any more.")
-
-
-async def _sleep(seconds: float, permit: Permit | None) -> None:
-    if permit is None:
-        await asyncio.sleep(seconds)
-        return
-    with contextlib.suppress(asyncio.TimeoutError):
-        await asyncio.wait_for(permit.unwanted.wait(), seconds)
-
-
-def _out_of_patience(state: RetryCallState, permit: Permit | None) -> bool:
+def _out_of_patience(state: RetryCallState, turn: Turn | None) -> bool:
     passed = state.seconds_since_start or 0.0
     if _last_refusal(state).error.status != 429:
         return passed >= _RETRY_SECONDS
     # What a create has waited because others were refused is no sign that it always will be.
-    return (permit.turn.seconds_refused if permit else passed) >= _THROTTLED_SECONDS
+    return (turn.seconds_refused if turn else passed) >= _THROTTLED_SECONDS
 
 
 def _pause(state: RetryCallState) -> float:

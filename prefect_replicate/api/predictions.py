@@ -10,9 +10,10 @@ from typing import Any, NamedTuple, cast
 
 from pydantic import BaseModel
 
-from prefect_replicate.api.connection import Connection, LostReplyError, Permit
+from prefect_replicate.api.connection import Connection, LostReplyError
 from prefect_replicate.api.models import ResolvedModel
 from prefect_replicate.api.replies import created_at, parsed
+from prefect_replicate.api.throttle import Turn
 from prefect_replicate.engine import process_state
 from prefect_replicate.exceptions import APIError, InvalidInputError
 from prefect_replicate.values import Prediction
@@ -49,7 +50,7 @@ async def post_prediction(
     model: ResolvedModel,
     input: dict[str, Any],
     cancel_after: float,
-    permit: Permit,
+    turn: Turn,
 ) -> Prediction:
     """Send one create.
 
@@ -58,9 +59,10 @@ async def post_prediction(
         model: Decides the route.
         input: JSON, with no local files left in it.
         cancel_after: Seconds from creation after which Replicate ends it; at least 5.
-        permit: When it may be sent.
+        turn: Its place in the queue, which is at the front.
 
     Raises:
+        Refused: It was not processed, and another attempt may be.
         LostReplyError: It was sent, and whether a prediction exists is unknown.
         InvalidInputError: Replicate found the input or the version wrong, and started nothing.
     """
@@ -69,7 +71,7 @@ async def post_prediction(
         body["version"] = model.version
     headers = {"Cancel-After": f"{max(5, round(cancel_after))}s"}
     try:
-        reply = await connection.write(model.create_path, permit, json=body, headers=headers)
+        reply = await connection.write_once(model.create_path, turn, json=body, headers=headers)
     except APIError as exc:
         if exc.status == 404:
             raise InvalidInputError(

@@ -18,8 +18,14 @@ from prefect_replicate.blocks.credentials import (
 from prefect_replicate.engine import Work, acall, call
 from prefect_replicate.exceptions import PredictionError
 from prefect_replicate.lifecycle.cancellation import cancel_to_the_end
-from prefect_replicate.lifecycle.creation import Request, create
-from prefect_replicate.lifecycle.limits import DEFAULT_TIMEOUT, OnCrash, deadline_for, keeps
+from prefect_replicate.lifecycle.creation import (
+    DEFAULT_TIMEOUT,
+    OnCrash,
+    Request,
+    create,
+    deadline_for,
+    keeps,
+)
 from prefect_replicate.lifecycle.waiting import OnUpdate, wait
 from prefect_replicate.values import PollPolicy, Prediction
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from prefect_replicate.exceptions import InvalidInputError
 from prefect_replicate.flows.lent_credentials import LentCredentials
 from prefect_replicate.flows.video_wish import Wish
-from prefect_replicate.ledger.record import digest
+from prefect_replicate.ledger.facts import digest
 from prefect_replicate.values import PollPolicy, VideoOutcome, VideoRequest
 
 OnItemFailure = Literal["continue", "stop"]

@@ -15,6 +15,7 @@ from prefect.blocks.core import Block
 from prefect.logging.loggers import get_run_logger
 
 from prefect_replicate.blocks import ReplicateCredentials
+from prefect_replicate.cleanup.hook import cancel_all
 from prefect_replicate.engine import Caller, Work
 from prefect_replicate.exceptions import (
     BatchError,
@@ -35,13 +36,12 @@ from prefect_replicate.flows.batch import (
 from prefect_replicate.flows.batch_input import duplicates, requests_from
 from prefect_replicate.flows.batch_part import Shared, shared_by
 from prefect_replicate.flows.batch_view import BatchView
-from prefect_replicate.flows.hooks import cancel_all
 from prefect_replicate.flows.lent_credentials import LentCredentials
 from prefect_replicate.flows.video_wish import VideoDefaults
-from prefect_replicate.ledger.occurrences import claim_of, number_of
-from prefect_replicate.ledger.record import digest
-from prefect_replicate.ledger.scope import Ancestry, RunScope, ancestry_of
-from prefect_replicate.lifecycle.limits import keeps
+from prefect_replicate.ledger.facts import digest
+from prefect_replicate.ledger.log import Ledger, ledger_of
+from prefect_replicate.ledger.scope import RunScope, ancestry_of
+from prefect_replicate.lifecycle.creation import keeps
 from prefect_replicate.values import GeneratedVideos, PollPolicy, VideoRequest
 
 _DEFAULTS = tuple(VideoDefaults.__annotations__)
@@ -114,7 +114,7 @@ class Order:
         if self.fan_out not in ("tasks", "deployment"):
             raise InvalidInputError(f"fan_out is 'tasks' or 'deployment', not {self.fan_out!r}.")
 
-    def whole(self, requests: Sequence[VideoRequest], scope: RunScope) -> Part:
+    def whole(self, requests: Sequence[VideoRequest], scope: RunScope, ledger: Ledger) -> Part:
         """All of the batch as one part, without its key yet."""
         defaults = {name: getattr(self, name) for name in _DEFAULTS}
         options = ItemOptions(
@@ -127,7 +127,7 @@ class Order:
             keep_for_parent=bool(self.part),
             regenerate_expired=self.regenerate_expired,
         )
-        number = partial(number_of, scope)
+        number = partial(ledger.occurrences.number, scope.levels)
         items = items_of(requests, self.model, self.input, defaults, self.part, number)
         allowed = failures_allowed(self.on_item_failure, self.max_failures)
         return Part("", tuple(items), options, self.concurrency, allowed)
@@ -202,12 +202,19 @@ async def _prepared(order: Order, scope: RunScope, logger: Any, caller: Caller) 
     _tell_duplicates(caller, logger, requests)
     ancestry = await ancestry_of(scope)
     assert ancestry is not None  # this is a flow
-    whole = order.whole(requests, scope)
+    ledger = await ledger_of(scope)
+    whole = order.whole(requests, scope, ledger)
+    key = key_of_part(ancestry.root, "", whole.items)
     if order.is_handed_out:
-        equal = number_of(scope, key_of_part(ancestry.root, "", whole.items))
+        equal = ledger.occurrences.number(scope.levels, key)
         parts = handed_out(whole, order.chunk_size, ancestry.root, equal)
+    elif order.part:
+        key = key_of_part(ancestry.root, order.part, whole.items)
+        parts = [replace(whole, key=key)]
     else:
-        parts = [_with_key(whole, scope, ancestry, order.part)]
+        # Equal batches of one run are told apart as equal predictions are, by their order.
+        call = ledger.occurrences.claim(scope, ancestry.attempt, key).name
+        parts = [replace(whole, key=key_of_part(ancestry.root, call, whole.items))]
     keys = {one.key: one.items[0].number - 1 for one in parts}
     view = BatchView(whole.items, keys, whole.max_failures, scope, logger)
     await view.begin()
@@ -228,15 +235,6 @@ def _tell_duplicates(caller: Caller, logger: Any, requests: Sequence[VideoReques
     if len(groups) > _MOST_DUPLICATES:
         more = f"So are items in {len(groups) - _MOST_DUPLICATES} more groups"
         caller.tell(partial(logger.warning, more))
-
-
-def _with_key(whole: Part, scope: RunScope, ancestry: Ancestry, part: str) -> Part:
-    """The batch with the key by which a retry, or who takes its place, finds what it has done."""
-    if part:
-        return replace(whole, key=key_of_part(ancestry.root, part, whole.items))
-    # Equal batches of one run are told apart as equal predictions are, by their order.
-    call = claim_of(scope, ancestry, key_of_part(ancestry.root, "", whole.items)).call
-    return replace(whole, key=key_of_part(ancestry.root, call, whole.items))
 
 
 def handed_out(whole: Part, size: int, root: UUID, equal: int) -> list[Part]:

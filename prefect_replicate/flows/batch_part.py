@@ -25,9 +25,8 @@ from prefect_replicate.exceptions import (
 from prefect_replicate.flows.batch import Item, Part
 from prefect_replicate.flows.transient_failures import attempts
 from prefect_replicate.ledger.boards import add_board, is_to_stop, update_board
-from prefect_replicate.lifecycle.creation import Request, create
+from prefect_replicate.lifecycle.creation import Request, create, deadline_for
 from prefect_replicate.lifecycle.delivery import deliver
-from prefect_replicate.lifecycle.limits import deadline_for
 from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.lifecycle.run_watch import has_ended, refuse_if_known_to_have_ended
 from prefect_replicate.lifecycle.waiting import wait

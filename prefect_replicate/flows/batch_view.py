@@ -15,8 +15,8 @@ from prefect_replicate.engine import Caller
 from prefect_replicate.exceptions import LedgerError
 from prefect_replicate.flows.batch import Item, Part, merged
 from prefect_replicate.flows.batch_table import percent_over, rows
-from prefect_replicate.ledger.artifacts import create_artifact, update_artifact
 from prefect_replicate.ledger.boards import ACTION, Board, ask_to_stop, boards_with_keys, latest
+from prefect_replicate.ledger.prefect_api import create_artifact, server_clock, update_artifact
 from prefect_replicate.ledger.scope import RunScope
 from prefect_replicate.values import VideoOutcome
 from prefect_replicate.values.video_batch import counts_of
@@ -166,6 +166,6 @@ class BatchView:
         artifact = ArtifactCreate(
             key=key, type=type, flow_run_id=self._scope.flow_run_id, **content
         )
-        made = await create_artifact(artifact, ACTION)
-        self._artifacts[type] = made.id
-        self.began = self.began or made.created
+        if self.began is None:
+            self.began = (await server_clock()).now()
+        self._artifacts[type] = await create_artifact(artifact, ACTION)

@@ -19,12 +19,12 @@ from prefect.deployments import arun_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelling, Crashed
 
+from prefect_replicate.cleanup.hook import cancel_all
 from prefect_replicate.engine import Caller, Work
 from prefect_replicate.exceptions import ConfigurationError, LedgerError, RunEndedError
 from prefect_replicate.flows.batch import Part
 from prefect_replicate.flows.batch_order import Batch, parameters_for
 from prefect_replicate.flows.batch_view import LOOK_SECONDS
-from prefect_replicate.flows.hooks import cancel_all
 from prefect_replicate.flows.part_run import (
     ENDED,
     REPLACEMENTS,
@@ -32,10 +32,10 @@ from prefect_replicate.flows.part_run import (
     are_without_worker,
     next_step,
 )
-from prefect_replicate.ledger.flow_runs import PART_TAG
+from prefect_replicate.ledger.flow_runs import PART_TAG, flow_runs
 from prefect_replicate.ledger.prefect_api import as_ledger_error, prefect_client
 from prefect_replicate.ledger.scope import RunScope, ancestry_of
-from prefect_replicate.lifecycle.limits import keeps
+from prefect_replicate.lifecycle.creation import keeps
 
 _REMIND_SECONDS = 60.0
 _RUNS_A_REQUEST = 200  # the server refuses more
@@ -88,7 +88,8 @@ def handing_out(batch: Batch) -> Work[None]:
         errands = [_Errand(part, parameters_for(batch.order, part)) for part in batch.parts]
         ancestry = await ancestry_of(scope)
         assert ancestry is not None  # this is a flow
-        handing = _HandingOut(batch, ancestry.flow_runs, caller, errands)
+        around = [one.id for one in ancestry.flow_runs]
+        handing = _HandingOut(batch, around, caller, errands)
         try:
             await handing.see_through()
         except BaseException as exc:
@@ -150,7 +151,7 @@ class _HandingOut:
         found: defaultdict[str, list[FlowRun]] = defaultdict(list)
         for start in range(0, len(names), _RUNS_A_REQUEST):
             chosen = FlowRunFilterName(any_=names[start : start + _RUNS_A_REQUEST])
-            for run in await _flow_runs(FlowRunFilter(name=chosen)):
+            for run in await flow_runs(FlowRunFilter(name=chosen)):
                 found[run.name].append(run)
         return found
 
@@ -319,22 +320,9 @@ async def _states_of(ids: Collection[UUID]) -> dict[UUID, State[Any]]:
     left = list(ids)
     for start in range(0, len(left), _RUNS_A_REQUEST):
         chosen = FlowRunFilterId(any_=left[start : start + _RUNS_A_REQUEST])
-        runs = await _flow_runs(FlowRunFilter(id=chosen))
+        runs = await flow_runs(FlowRunFilter(id=chosen))
         found |= {run.id: run.state for run in runs if run.state is not None}
     return found
-
-
-async def _flow_runs(chosen: FlowRunFilter) -> list[FlowRun]:
-    client = await prefect_client()
-    found: list[FlowRun] = []
-    while True:
-        with as_ledger_error("read how the runs of a batch stand"):
-            page = await client.read_flow_runs(
-                flow_run_filter=chosen, limit=_RUNS_A_REQUEST, offset=len(found)
-            )
-        found += page
-        if len(page) < _RUNS_A_REQUEST:
-            return found
 
 
 async def _set_state(run_id: UUID, state: State[Any]) -> None:

@@ -13,14 +13,14 @@ from tenacity import AsyncRetrying, Retrying
 
 from prefect_replicate.blocks import ReplicateCredentials
 from prefect_replicate.blocks.credentials import acting_as
+from prefect_replicate.cleanup.hook import cancel_predictions
 from prefect_replicate.engine import Work, acall, call
-from prefect_replicate.flows.hooks import cancel_predictions
 from prefect_replicate.flows.presentation import Presentation
 from prefect_replicate.flows.transient_failures import attempts
 from prefect_replicate.flows.video_wish import Wish
 from prefect_replicate.ledger.scope import keep_no_result_of_subflow
 from prefect_replicate.lifecycle.bookkeeping import expectation_of
-from prefect_replicate.lifecycle.limits import DEFAULT_TIMEOUT, OnCrash, deadline_for
+from prefect_replicate.lifecycle.creation import DEFAULT_TIMEOUT, OnCrash, deadline_for
 from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.tasks import (
     acreate_prediction,

@@ -27,7 +27,7 @@ from prefect_replicate.flows.fan_out import handing_out
 from prefect_replicate.flows.generate_video import DEFAULT_DESTINATION, DEFAULT_MODEL, HOOKS
 from prefect_replicate.flows.other_processes import Sealed, for_task_runner
 from prefect_replicate.ledger.scope import keep_no_result_of_subflow
-from prefect_replicate.lifecycle.limits import DEFAULT_TIMEOUT, OnCrash
+from prefect_replicate.lifecycle.creation import DEFAULT_TIMEOUT, OnCrash
 from prefect_replicate.values import GeneratedVideos, PollPolicy, VideoOutcome, VideoRequest
 
 DEFAULT_DEPLOYMENT = "generate-videos/on-demand"

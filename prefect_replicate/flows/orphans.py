@@ -13,13 +13,13 @@ from prefect.logging.loggers import get_run_logger
 from prefect.settings import get_current_settings
 
 from prefect_replicate.blocks import ReplicateCredentials
+from prefect_replicate.cleanup.orphans import SILENT_HEARTBEATS
+from prefect_replicate.cleanup.sweep import Sweep
+from prefect_replicate.cleanup.table import rows, summary
 from prefect_replicate.engine import Caller, Work, acall, call
 from prefect_replicate.exceptions import ReplicateError
-from prefect_replicate.flows.orphan_table import rows, summary
-from prefect_replicate.flows.sweep import Sweep
-from prefect_replicate.ledger.prefect_api import as_ledger_error, prefect_client
+from prefect_replicate.ledger.prefect_api import create_artifact
 from prefect_replicate.ledger.scope import RunScope, keep_no_result_of_subflow
-from prefect_replicate.lifecycle.heartbeats import SILENT_HEARTBEATS
 from prefect_replicate.values import Orphan
 
 DEFAULT_GRACE = 300.0
@@ -71,9 +71,7 @@ async def _show(scope: RunScope, orphans: Sequence[Orphan]) -> None:
         description=summary(orphans),
         flow_run_id=scope.flow_run_id,
     )
-    client = await prefect_client()
-    with as_ledger_error("write the table of orphaned predictions"):
-        await client.create_artifact(table)
+    await create_artifact(table, "write the table of orphaned predictions")
 
 
 def _check(orphans: Sequence[Orphan]) -> None:
@@ -100,7 +98,8 @@ def cancel_orphaned_predictions(
     prediction is an orphan when its flow run, or one around it, has ended, was deleted, or has
     stopped to give heartbeats; so it is, too, when all of them have completed without waiting for
     it. Flow runs that are suspended, scheduled or wait for a retry keep theirs. A prediction that
-    no record of this package tells of is left alone. All is shown in a table on the run's Artifacts
+    no flow run has recorded is left alone, and so is that of a flow run which was deleted together
+    with those around it: its deadline ends it. All is shown in a table on the run's Artifacts
     page.
 
     Args:

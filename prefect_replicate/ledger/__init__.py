@@ -1,6 +1,5 @@
 """What a flow run has started at Replicate, kept in Prefect's own API.
 
-Any worker, hook, retry and person can read it there. Each prediction has a record, an artifact of
-the type `replicate-prediction`: written as an intent before the paid call, completed with the id
-after it, and with the outcome at the end.
+Any worker, hook and retry can read it there: facts about each paid call, of which each is written
+once, as inputs of the flow run at the top.
 """

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from itertools import count
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
-from prefect.client.schemas.filters import ArtifactFilterKey
 from prefect.client.schemas.objects import Artifact
 from pydantic import TypeAdapter, ValidationError
 
-from prefect_replicate.ledger.artifacts import (
-    artifacts_of_type,
+from prefect_replicate.ledger.prefect_api import (
+    as_ledger_error,
     create_artifact,
+    request,
     update_artifact,
 )
 from prefect_replicate.ledger.scope import RunScope
@@ -28,6 +29,7 @@ from prefect_replicate.values.video_batch import counts_of
 
 BOARD_TYPE = "replicate-batch"
 ACTION = "show how a batch stands"
+_PAGE = 200
 _STOP_TYPE = "replicate-batch-stop"
 _OUTCOMES = TypeAdapter(list[VideoOutcome])
 
@@ -97,15 +99,23 @@ async def _add(type: str, key: str, scope: RunScope, **content: Any) -> UUID:
     artifact = ArtifactCreate(
         key=key, type=type, flow_run_id=scope.flow_run_id, task_run_id=scope.task_run_id, **content
     )
-    return (await create_artifact(artifact, ACTION)).id
+    return await create_artifact(artifact, ACTION)
 
 
 async def _read(type: str, keys: Iterable[str]) -> list[Board]:
-    return [
-        Board(one.key, one.created, one.updated, _outcomes(one))
-        async for one in artifacts_of_type(type, key=ArtifactFilterKey(any_=list(keys)))
-        if one.key and one.created and one.updated
-    ]
+    found: dict[UUID, Board] = {}
+    filters = {"type": {"any_": [type]}, "key": {"any_": list(keys)}}
+    query = {"artifacts": filters, "sort": "CREATED_DESC", "limit": _PAGE}
+    for offset in count(0, _PAGE - 1):  # the last one again, as others may be added meanwhile
+        reply = await request(ACTION, "POST", "/artifacts/filter", json={**query, "offset": offset})
+        with as_ledger_error(ACTION):
+            page = Artifact.model_validate_list(reply.json())
+        for one in page:
+            if one.key and one.created and one.updated:
+                found[one.id] = Board(one.key, one.created, one.updated, _outcomes(one))
+        if len(page) < _PAGE:
+            break
+    return list(found.values())
 
 
 def _outcomes(artifact: Artifact) -> list[VideoOutcome]:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import NamedTuple, TypeVar
 from uuid import UUID
 
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterEndTime,
+    FlowRunFilterId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    FlowRunFilterTags,
+)
 from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.events.filters import (
     EventFilter,
     EventNameFilter,
@@ -17,7 +25,7 @@ from prefect.events.filters import (
     EventResourceFilter,
 )
 
-from prefect_replicate.ledger.prefect_api import as_ledger_error, prefect_client
+from prefect_replicate.ledger.prefect_api import as_ledger_error, prefect_client, request
 
 T = TypeVar("T")
 
@@ -31,6 +39,20 @@ _ANY_CLOCK = timedelta(days=7)
 _HEARTBEAT = "prefect.flow-run.heartbeat"
 _RESOURCE = "prefect.flow-run."
 
+
+TAG = "replicate"
+"""Of the flow runs at the top that have started predictions, for people to filter by."""
+
+OPEN_TAG = "replicate-open"
+"""Of those that may have left some running, for sweeps."""
+
+_GOING_ON = [
+    StateType.SCHEDULED,
+    StateType.PENDING,
+    StateType.RUNNING,
+    StateType.PAUSED,
+    StateType.CANCELLING,
+]
 
 CANCELED = frozenset({StateType.CANCELLING, StateType.CANCELLED})
 
@@ -58,22 +80,53 @@ class FlowRunSeen(NamedTuple):
     lives_by_itself: bool = False
 
 
-async def time_there(flow_run_id: UUID | None) -> datetime:
-    """What time it is at Prefect's server, which says when records and states were written.
+async def set_tags(flow_run_id: UUID, tags: Collection[str]) -> None:
+    """Write the tags of a flow run.
 
-    A server tells how long a flow run has been running by now, and since when. Without a running
-    one, it is this machine's clock that counts.
+    Raises:
+        LedgerError: Prefect's API could not be written to.
+    """
+    json = {"tags": sorted(tags)}
+    await request("tag the flow run", "PATCH", f"/flow_runs/{flow_run_id}", 204, json=json)
+
+
+async def tagged_runs(tag: str, since: datetime) -> list[FlowRun]:
+    """The flow runs with a tag that have not ended by a time of the server's.
 
     Raises:
         LedgerError: Prefect's API could not be read.
     """
-    if flow_run_id is not None:
-        client = await prefect_client()
-        with as_ledger_error("be asked what time it is"):
-            run = await client.read_flow_run(flow_run_id)
-        if run.state is not None and run.state.is_running():
-            return run.state.timestamp + (run.estimated_run_time - run.total_run_time)
-    return datetime.now(timezone.utc)
+    tags = FlowRunFilterTags(all_=[tag])
+    going_on = FlowRunFilterState(type=FlowRunFilterStateType(any_=_GOING_ON))
+    ended = FlowRunFilterEndTime.model_validate({"after_": since})
+    found: dict[UUID, FlowRun] = {}
+    for chosen in (
+        FlowRunFilter(tags=tags, state=going_on),
+        FlowRunFilter(tags=tags, end_time=ended),
+    ):
+        found |= {run.id: run for run in await flow_runs(chosen)}
+    return list(found.values())
+
+
+async def flow_runs(chosen: FlowRunFilter) -> list[FlowRun]:
+    """All flow runs that fulfil conditions.
+
+    Raises:
+        LedgerError: Prefect's API could not be read.
+    """
+    client = await prefect_client()
+    found: list[FlowRun] = []
+    while True:
+        with as_ledger_error("read how flow runs stand"):
+            page = await client.read_flow_runs(
+                flow_run_filter=chosen,
+                sort=FlowRunSort.ID_DESC,
+                limit=_RUNS_A_REQUEST,
+                offset=len(found),
+            )
+        found += page
+        if len(page) < _RUNS_A_REQUEST:
+            return found
 
 
 async def flow_runs_seen(ids: Collection[UUID]) -> dict[UUID, FlowRunSeen]:
@@ -82,13 +135,10 @@ async def flow_runs_seen(ids: Collection[UUID]) -> dict[UUID, FlowRunSeen]:
     Raises:
         LedgerError: Prefect's API could not be read.
     """
-    client = await prefect_client()
     found: dict[UUID, FlowRunSeen] = {}
     for chunk in _chunks(ids, _RUNS_A_REQUEST):
-        chosen = FlowRunFilter(id=FlowRunFilterId(any_=chunk))
-        with as_ledger_error("read how flow runs stand"):
-            page = await client.read_flow_runs(flow_run_filter=chosen, limit=_RUNS_A_REQUEST)
-        found |= {run.id: _seen(run) for run in page}
+        runs = await flow_runs(FlowRunFilter(id=FlowRunFilterId(any_=chunk)))
+        found |= {run.id: _seen(run) for run in runs}
     return found
 
 

@@ -1,31 +1,89 @@
-"""The engine's way to Prefect's API, and the one place where its errors become ours."""
+"""The only door to Prefect's API, and the one place where its errors become ours."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
+from prefect.client.schemas.objects import Artifact
 from prefect.exceptions import PrefectException
 from prefect.settings import PREFECT_API_URL
 
+from prefect_replicate.api.clock import Clock
 from prefect_replicate.engine import process_state
 from prefect_replicate.exceptions import LedgerError
 
 
-class _Clients(dict["str | None", PrefectClient]):
-    """By API address."""
+class _Servers(dict["str | None", "tuple[PrefectClient, Clock]"]):
+    """By API address: the engine's client, and what time it is there."""
 
 
 async def prefect_client() -> PrefectClient:
     """The engine's client for the API that the caller's settings name."""
-    clients = process_state("prefect clients", _Clients)
+    return (await _server())[0]
+
+
+async def server_clock() -> Clock:
+    """What time it is at Prefect's server, as its replies say."""
+    return (await _server())[1]
+
+
+async def _server() -> tuple[PrefectClient, Clock]:
+    servers = process_state("prefect servers", _Servers)
     address = PREFECT_API_URL.value()
-    if address not in clients:
+    if address not in servers:
         with as_ledger_error("be reached"):
-            clients[address] = await get_client().__aenter__()
-    return clients[address]
+            servers[address] = await get_client().__aenter__(), Clock()
+    return servers[address]
+
+
+async def request(
+    action: str, method: Any, path: Any, expected: int = 200, **options: Any
+) -> httpx.Response:
+    """Send a request, and return its reply.
+
+    Args:
+        action: What Prefect's API could not do if it fails, for the message.
+        method: Of HTTP.
+        path: Below the API's address.
+        expected: Status of the reply; another success comes from something in between.
+        options: Of `PrefectClient.request`.
+
+    Raises:
+        LedgerError: It failed; `__cause__` says how.
+    """
+    client, clock = await _server()
+    sent_at = time.monotonic()
+    with as_ledger_error(action):
+        reply = await client.request(method, path, **options)
+        if reply.status_code != expected:
+            raise ValueError(f"HTTP {reply.status_code} from {reply.url}, which is not its reply")
+    clock.heard(reply.headers.get("date"), sent_at, time.monotonic())
+    return reply
+
+
+async def create_artifact(artifact: ArtifactCreate, action: str) -> UUID:
+    """Write a new artifact, without the event that Prefect's own client emits for each.
+
+    Raises:
+        LedgerError: It could not be written.
+    """
+    content = artifact.model_dump(mode="json", exclude_unset=True)
+    reply = await request(action, "POST", "/artifacts/", 201, json=content)
+    with as_ledger_error(action):
+        return Artifact.model_validate(reply.json()).id
+
+
+async def update_artifact(artifact_id: UUID, update: ArtifactUpdate, action: str) -> None:
+    """Change an artifact; as `create_artifact`."""
+    content = update.model_dump(mode="json", exclude_unset=True)
+    await request(action, "PATCH", f"/artifacts/{artifact_id}", 204, json=content)
 
 
 @contextmanager

@@ -1,7 +1,8 @@
-"""Which flow run and task run a call belongs to."""
+"""Which runs a call is made in, and which of their equal calls it is."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextvars import Token
 from dataclasses import dataclass
@@ -9,11 +10,15 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from prefect.client.orchestration import PrefectClient
 from prefect.context import FlowRunContext, TaskRunContext
 
 from prefect_replicate.engine import process_state
+from prefect_replicate.ledger.facts import Ancestor, Claim
+from prefect_replicate.ledger.flow_runs import OPEN_TAG, lives_by_itself
 from prefect_replicate.ledger.prefect_api import as_ledger_error, prefect_client
+
+_REMEMBERED = 1000
+"""Flow runs of other processes whose ancestors are known."""
 
 
 class Level(NamedTuple):
@@ -32,41 +37,74 @@ class TimeLimit(NamedTuple):
     is_retried: bool
 
 
+class Ancestry(NamedTuple):
+    """The flow runs around a call, from its own to the one at the top, and what that one is."""
+
+    flow_runs: tuple[Ancestor, ...]
+    attempt: int
+    tags: tuple[str, ...]
+
+    @property
+    def root(self) -> UUID:
+        """Its id stays the same when a parent's retry makes new subflow runs."""
+        return self.flow_runs[-1].id
+
+    @property
+    def is_tagged(self) -> bool:
+        return OPEN_TAG in self.tags
+
+
 @dataclass(frozen=True)
 class RunScope:
-    """The run that a call was made in; everything is `None` outside of runs."""
+    """The runs that a call is made in; everything is empty outside of runs."""
 
     flow_run_id: UUID | None = None
     task_run_id: UUID | None = None
     levels: tuple[Level, ...] = ()
-    """The runs that the call stands in and that run in this process, innermost first."""
-    flow_runs: tuple[Level, ...] = ()
-    """The flow runs that it stands in, as far as this process knows them, innermost first."""
-    knows_root: bool = False
-    """Whether the last of them is the one at the top."""
+    """Those that run in this process, innermost first."""
+    ancestry: Ancestry | None = None
+    """The flow runs around the call, if this process knows them up to the one at the top."""
     limits: tuple[TimeLimit, ...] = ()
-    """Of all runs that it stands in, flow runs last."""
+    """Of all of them, flow runs last."""
+    outermost: Any = None
+    """The context of the outermost run in this process."""
 
     @classmethod
     def current(cls) -> RunScope:
         """Read Prefect's run contexts; to be called where the user's code runs."""
-        task = TaskRunContext.get()
-        flow_runs = [one.flow_run for one in _enclosing(FlowRunContext.get()) if one.flow_run]
-        if not flow_runs:
-            own = task.task_run.flow_run_id if task else None
-            return cls(
-                own,
-                task.task_run.id if task else None,
-                levels=tuple(_levels()),
-                limits=tuple(_limits()),
-            )
+        tasks, flows = list(_enclosing(TaskRunContext.get())), list[Any]()
+        levels, limits = list[Level](), list[TimeLimit]()
+        for context in _enclosing(FlowRunContext.get()):
+            if context.flow_run:
+                flows.append(context)
+        left = tasks
+        for context in flows:
+            if not context.detached:  # or a task's that another process has sent here, as Dask does
+                id = context.flow_run.id
+                levels += [
+                    _level(one.task_run, one) for one in left if one.task_run.flow_run_id == id
+                ]
+                left = [one for one in left if one.task_run.flow_run_id != id]
+                levels.append(_level(context.flow_run, context))
+        if not levels:
+            levels = [_level(one.task_run, one) for one in tasks]
+        for context in tasks:
+            _add_limit(limits, context, context.task, context.task_run)
+        for context in flows:
+            _add_limit(limits, context, context.flow, context.flow_run)
+        top = flows[-1].flow_run if flows else None
+        ancestry = None
+        if top is not None and top.parent_task_run_id is None:
+            own = tuple([Ancestor(one.flow_run.id, lives_by_itself(one.flow_run)) for one in flows])
+            ancestry = Ancestry(own, top.run_count, tuple(top.tags))
+        task = tasks[0].task_run if tasks else None
         return cls(
-            flow_run_id=flow_runs[0].id,
-            task_run_id=task.task_run.id if task else None,
-            levels=tuple(_levels()),
-            flow_runs=tuple(Level(one.id, one.run_count) for one in flow_runs),
-            knows_root=flow_runs[-1].parent_task_run_id is None,
-            limits=tuple(_limits()),
+            flow_run_id=flows[0].flow_run.id if flows else task and task.flow_run_id,
+            task_run_id=task and task.id,
+            levels=tuple(levels),
+            ancestry=ancestry,
+            limits=tuple(limits),
+            outermost=flows[-1] if flows else tasks[-1] if tasks else None,
         )
 
     def limit_passed(self) -> TimeLimit | None:
@@ -77,18 +115,14 @@ class RunScope:
     @property
     def is_away(self) -> bool:
         """Whether its flow run runs in another process, as that of a task in a Dask worker does."""
-        return self.flow_run_id is not None and all(
-            one.run_id != self.flow_run_id for one in self.levels
-        )
+        return self.flow_run_id is not None and self.flow_run_id not in [
+            one.run_id for one in self.levels
+        ]
 
     @property
-    def is_recorded(self) -> bool:
-        """Whether there is a run that a record could belong to."""
-        return self.own_id is not None
-
-    @property
-    def own_id(self) -> UUID | None:
-        return self.flow_run_id or self.task_run_id
+    def is_in_run(self) -> bool:
+        """Whether there is a run, hence a Prefect API."""
+        return self.flow_run_id is not None or self.task_run_id is not None
 
 
 def keep_no_result_of_subflow() -> None:
@@ -102,53 +136,25 @@ def keep_no_result_of_subflow() -> None:
         context.persist_result = False
 
 
-class Ancestry(NamedTuple):
-    """The flow runs around a call, from its own to the one at the top, and that one's attempt."""
-
-    flow_runs: tuple[UUID, ...]
-    attempt: int
-
-    @property
-    def root(self) -> UUID:
-        """Its id stays the same when a parent's retry makes new subflow runs."""
-        return self.flow_runs[-1]
-
-
-def _levels() -> Iterator[Level]:
-    tasks = list(_enclosing(TaskRunContext.get()))
-    # A detached flow run is that of a task that another process has sent here, as Dask's do.
-    flows = [one for one in _enclosing(FlowRunContext.get()) if one.flow_run and not one.detached]
-    for flow in flows:
-        own = (one for one in tasks if one.task_run.flow_run_id == flow.flow_run.id)
-        yield from (_level(one.task_run, one) for one in own)
-        yield _level(flow.flow_run, flow)
-    if not flows:
-        yield from (_level(one.task_run, one) for one in tasks)
-
-
 def _level(run: Any, context: Any) -> Level:
     return Level(run.id, run.run_count, context.start_time)
 
 
-def _limits() -> Iterator[TimeLimit]:
-    for context in _enclosing(TaskRunContext.get()):
-        yield from _limit(context, context.task, context.task_run)
-    for context in _enclosing(FlowRunContext.get()):
-        if context.flow and context.flow_run:
-            yield from _limit(context, context.flow, context.flow_run)
-
-
-def _limit(context: Any, definition: Any, run: Any) -> Iterator[TimeLimit]:
-    if definition.timeout_seconds:
+def _add_limit(limits: list[TimeLimit], context: Any, definition: Any, run: Any) -> None:
+    if definition is not None and definition.timeout_seconds:
         passes_at = context.start_time + timedelta(seconds=definition.timeout_seconds)
-        yield TimeLimit(passes_at, run.run_count <= (definition.retries or 0))
+        limits.append(TimeLimit(passes_at, run.run_count <= (definition.retries or 0)))
 
 
 def _enclosing(context: Any) -> Iterator[Any]:
-    """A run context and those around it, to which Prefect has no other way."""
+    """A run context and those around it.
+
+    Prefect has no public way to them. Where this one is closed, the innermost has to do: the flow
+    runs around it are asked of the API then, and equal calls are told apart in each subflow alone.
+    """
     while context is not None:
         yield context
-        outer = context._token.old_value if context._token else Token.MISSING
+        outer = getattr(getattr(context, "_token", None), "old_value", Token.MISSING)
         context = None if outer is Token.MISSING else outer
 
 
@@ -157,23 +163,68 @@ class _Ancestries(dict[UUID, Ancestry]):
 
 
 async def ancestry_of(scope: RunScope) -> Ancestry | None:
-    """The flow runs around a call; `None` outside of flow runs."""
-    if scope.flow_run_id is None:
-        return None
-    if scope.knows_root:
-        return Ancestry(tuple(one.run_id for one in scope.flow_runs), scope.flow_runs[-1].attempt)
+    """The flow runs around a call; `None` outside of flow runs.
+
+    Raises:
+        LedgerError: Prefect's API could not be asked for them.
+    """
+    if scope.ancestry is not None or scope.flow_run_id is None:
+        return scope.ancestry
     known = process_state("ancestries", _Ancestries)
     if scope.flow_run_id not in known:
         with as_ledger_error("read the run around a subflow run"):
-            known[scope.flow_run_id] = await _climb(await prefect_client(), scope.flow_run_id)
+            found = await _climb(scope.flow_run_id)
+        known[scope.flow_run_id] = found
+        while len(known) > _REMEMBERED:
+            del known[next(iter(known))]
     return known[scope.flow_run_id]
 
 
-async def _climb(client: PrefectClient, flow_run_id: UUID) -> Ancestry:
+async def _climb(flow_run_id: UUID) -> Ancestry:
+    client = await prefect_client()
     flow_run = await client.read_flow_run(flow_run_id)
+    own = Ancestor(flow_run_id, lives_by_itself(flow_run))
     if flow_run.parent_task_run_id is not None:
         parent = await client.read_task_run(flow_run.parent_task_run_id)
         if parent.flow_run_id is not None:
-            above = await _climb(client, parent.flow_run_id)
-            return Ancestry((flow_run_id, *above.flow_runs), above.attempt)
-    return Ancestry((flow_run_id,), flow_run.run_count)
+            above = await _climb(parent.flow_run_id)
+            return above._replace(flow_runs=(own, *above.flow_runs))
+    return Ancestry((own,), flow_run.run_count, tuple(flow_run.tags))
+
+
+class Occurrences:
+    """Tells apart equal calls of one run, and knows a retried call again.
+
+    A call is numbered among the equal calls of each run that it stands in, from the inside out. An
+    attempt begins with 1 again, and keeps its run's numbers in the run around it, so that a task or
+    subflow that is retried at any depth gets the numbers that it had. Which of several equal calls
+    comes first does not matter: they are interchangeable.
+    """
+
+    def __init__(self) -> None:
+        self._counts: Counter[tuple[Level, str]] = Counter()
+        self._numbers: dict[tuple[Level, str, UUID, int], int] = {}
+
+    def number(self, levels: tuple[Level, ...], call: str) -> int:
+        """Number a call among the equal ones of the outermost run in this process, from 1."""
+        number, inner = 1, None
+        for level in levels:
+            arrival = inner and (level, call, inner.run_id, number)
+            if arrival is not None and arrival in self._numbers:
+                number = self._numbers[arrival]
+            else:
+                self._counts[level, call] += 1
+                number = self._counts[level, call]
+                if arrival is not None:
+                    self._numbers[arrival] = number
+            inner = level
+        return number
+
+    def claim(self, scope: RunScope, attempt: int, call: str) -> Claim:
+        """Name a call by its number among the equal ones of the outermost run in this process.
+
+        That is the one at the top, but for subflows that are deployments and for tasks that were
+        sent to another process, which are told apart by their own ids.
+        """
+        outermost = scope.levels[-1].run_id if scope.levels else scope.flow_run_id
+        return Claim(str(attempt), f"{outermost}/{self.number(scope.levels, call)}")

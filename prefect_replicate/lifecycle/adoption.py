@@ -8,9 +8,10 @@ differ from what was sent and from one route to another.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Generator, Iterable, Mapping
+from collections.abc import Collection, Generator, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from tenacity import (
     AsyncRetrying,
@@ -24,10 +25,9 @@ from prefect_replicate.api.connection import LostReplyError
 from prefect_replicate.api.predictions import list_predictions
 from prefect_replicate.engine import process_state
 from prefect_replicate.exceptions import UncertainCreateError
-from prefect_replicate.ledger.record import INTENT, REDACTED, is_input
-from prefect_replicate.ledger.store import Entry, Found, records_since
-from prefect_replicate.lifecycle.bookkeeping import known_ids
-from prefect_replicate.lifecycle.claiming import ABANDONED_SECONDS
+from prefect_replicate.ledger.facts import REDACTED, Generation, Intent, is_input
+from prefect_replicate.ledger.flow_runs import TAG
+from prefect_replicate.ledger.log import ledgers_since
 from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.values import ModelReference, Prediction
 from prefect_replicate.values.moments import as_utc
@@ -35,48 +35,40 @@ from prefect_replicate.values.moments import as_utc
 CLOCK_SLACK = timedelta(seconds=60)
 """How far a time of Replicate's may be off that a process has written down."""
 
-HELD_UP = timedelta(hours=1)
-"""How long after its record was first written a create may be sent: it waits for files that are
-uploaded, and for the account's limits."""
+ANSWERED = timedelta(seconds=75)
+"""How long after a create was announced its prediction is made at the latest, if ever."""
 
 LOOKS = 5
 FIRST_PAUSE = 1.0
-"""Seconds; it doubles, so that the looks spread over about 15 s: a list may lag behind a create."""
+"""Seconds; it doubles, so that they spread over about 15 s: a list may lag behind a create."""
+
+_REMEMBERED = 10_000
 
 
 @dataclass(eq=False)
 class Sought:
-    """A create, as its prediction is known by. The times are of Replicate's clock."""
+    """A create, as its prediction is known by."""
 
-    call: str
-    """Which equal creates share, and which those do not that differ in a secret alone."""
     base_url: str
-    model: ModelReference
-    input_digest: Mapping[str, str] | None
-    since: datetime
-    """When it was about to be sent."""
+    intent: Intent
+    announced_at: datetime
+    """By the clock of Prefect's server."""
     until: datetime | None = None
-    """When its prediction is surely made, if it is; `None` while it is under way."""
+    """When its prediction is surely made, if it is, by Replicate's clock; `None` while it is under
+    way."""
 
     @classmethod
-    def by(cls, entry: Entry) -> Sought:
-        """The create that a record is of."""
-        record, held_up = entry.record, entry.updated - entry.created
-        return cls(
-            call=record.call,
-            base_url=record.base_url,
-            model=ModelReference.parse(record.model),
-            input_digest=record.input_digest,
-            since=record.intent_at,
-            until=record.intent_at + held_up + timedelta(seconds=ABANDONED_SECONDS),
-        )
+    def by(cls, known: Generation) -> Sought:
+        """The create that is written down, of an attempt that may have been interrupted."""
+        intent = known.intent
+        return cls(known.origin.base_url, intent, known.written_at, intent.at + ANSWERED)
 
     def is_in_time(self, prediction: Prediction) -> bool:
         """Whether a prediction was made when it can have been made by this create."""
         if prediction.created_at is None:
             return True
         made_at = as_utc(prediction.created_at)
-        is_early = made_at < self.since - CLOCK_SLACK
+        is_early = made_at < self.intent.at - CLOCK_SLACK
         return not is_early and (self.until is None or made_at < self.until + CLOCK_SLACK)
 
     def may_have_made(self, prediction: Prediction) -> bool:
@@ -84,24 +76,24 @@ class Sought:
         return (
             prediction.source != "web"
             and self._is_its_model(prediction)
-            and self.input_digest is not None
-            and is_input(prediction.input, self.input_digest)
+            and is_input(prediction.input, self.intent.input_digest)
         )
 
     def _is_its_model(self, prediction: Prediction) -> bool:
         # A deployment's predictions name its model, a bare version does not say whose it is, and
         # some replies leave the model out.
-        if self.model.is_deployment or self.model.full_name is None or prediction.model is None:
+        model = ModelReference.parse(self.intent.model)
+        if model.is_deployment or model.full_name is None or prediction.model is None:
             return True
-        return prediction.model == self.model.full_name
+        return prediction.model == model.full_name
 
 
 class _UnderWay(set[Sought]):
     """The creates of this process that have no prediction yet."""
 
 
-class _Taken(set[str]):
-    """Predictions that calls of this process have made or adopted."""
+class _Taken(dict[str, None]):
+    """Predictions that calls of this process have made or adopted, the oldest first."""
 
 
 class _ContestedError(UncertainCreateError):
@@ -115,29 +107,31 @@ def under_way(run: Run, sought: Sought, *, is_recorded: bool) -> Generator[Sough
     Where that remains in doubt, a record says so, if there is one.
     """
     creates = process_state("creates under way", _UnderWay)
-    long_ago = sought.since - 2 * CLOCK_SLACK
+    long_ago = sought.intent.at - 2 * CLOCK_SLACK
     creates -= {one for one in creates if one.until is not None and one.until < long_ago}
     creates.add(sought)
     try:
         yield sought
     except (LostReplyError, UncertainCreateError):
-        sought.until = run.connection.clock.now() + timedelta(seconds=ABANDONED_SECONDS)
+        sought.until = run.connection.clock.now() + ANSWERED
         raise
     finally:
         if is_recorded or sought.until is None:
             creates.remove(sought)
 
 
-def take(prediction: Prediction) -> Prediction:
+def take(prediction: Prediction, *, is_known: bool = False) -> Prediction:
     """Keep other calls of this process from adopting a prediction.
 
     Raises:
         LostReplyError: One has, an equal call whose reply was lost: this one needs another.
     """
     taken = process_state("taken", _Taken)
-    if prediction.id in taken:
+    if prediction.id in taken and not is_known:
         raise LostReplyError(f"an equal call has adopted prediction {prediction.id}")
-    taken.add(prediction.id)
+    taken[prediction.id] = None
+    while len(taken) > _REMEMBERED:
+        del taken[next(iter(taken))]
     return prediction
 
 
@@ -160,7 +154,7 @@ def match(candidates: Iterable[Prediction], sought: Sought, owned: set[str]) -> 
 def is_contested(prediction: Prediction, sought: Sought, others: Iterable[Sought]) -> bool:
     """Whether a prediction may be that of another create, which differs in a secret alone."""
     return REDACTED in prediction.input.values() and any(
-        one.call != sought.call
+        one.intent.call != sought.intent.call
         and one.base_url == sought.base_url
         and one.is_in_time(prediction)
         and one.may_have_made(prediction)
@@ -169,18 +163,13 @@ def is_contested(prediction: Prediction, sought: Sought, others: Iterable[Sought
 
 
 async def look_for_lost(
-    run: Run,
-    sought: Sought,
-    intent: Entry | None,
-    looks: int = LOOKS,
-    unwanted: Collection[str] = (),
+    run: Run, sought: Sought, looks: int = LOOKS, unwanted: Collection[str] = ()
 ) -> Prediction | None:
     """Look for a lost create's prediction, several times; `None` when there is none.
 
     Args:
         run: Who looks.
         sought: The create.
-        intent: What was recorded then; `None` outside of runs.
         looks: How often to look.
         unwanted: Other calls whose predictions are not wanted either.
 
@@ -194,35 +183,26 @@ async def look_for_lost(
         wait=wait_exponential(multiplier=FIRST_PAUSE, max=8),
         retry_error_callback=lambda state: state.outcome and state.outcome.result(),
     )
-    found: Prediction | None = await attempts(_look, run, sought, intent, unwanted)
+    found: Prediction | None = await attempts(_look, run, sought, unwanted)
     return found
 
 
-async def look_for_recorded(
-    run: Run, entry: Entry, looks: int = LOOKS, unwanted: Collection[str] = ()
-) -> Prediction | None:
-    """Look for the prediction of a create whose intent another process has recorded."""
-    if entry.record.input_digest is None:
-        return None  # its files were still being sent
-    return await look_for_lost(run, Sought.by(entry), entry, looks, unwanted)
-
-
-async def _look(
-    run: Run, sought: Sought, intent: Entry | None, unwanted: Collection[str]
-) -> Prediction | None:
-    since = sought.since - CLOCK_SLACK
+async def _look(run: Run, sought: Sought, unwanted: Collection[str]) -> Prediction | None:
+    since = sought.intent.at - CLOCK_SLACK
     candidates = [one async for one in list_predictions(run.connection, since)]
-    if match(candidates, sought, _owned()) is None:
+    taken = process_state("taken", _Taken)
+    if match(candidates, sought, set(taken)) is None:
         return None
-    recorded = await records_since(intent.created - HELD_UP) if intent else Found([], [])
+    known = Recorded([], set())
+    if run.scope.flow_run_id is not None:
+        known = await recorded_since(sought.announced_at)
     # Nothing is awaited between this and `take`, or two equal calls whose replies are lost together
     # would adopt the same one.
-    found = match(candidates, sought, _owned() | recorded.ids)
+    found = match(candidates, sought, known.ids | set(taken))
     if found is None:
         return None
-    recorded_ones = map(Sought.by, open_creates(recorded.entries))
-    others = [*process_state("creates under way", _UnderWay), *recorded_ones]
-    if is_contested(found, sought, [one for one in others if one.call not in unwanted]):
+    others = [*process_state("creates under way", _UnderWay), *known.creates]
+    if is_contested(found, sought, [one for one in others if one.intent.call not in unwanted]):
         raise _ContestedError(
             f"Prediction {found.id} may belong to another call, which is equal but for a secret"
             " that Replicate does not show. Nothing more was paid; a retry checks again."
@@ -230,10 +210,30 @@ async def _look(
     return take(found)
 
 
-def _owned() -> set[str]:
-    return known_ids() | process_state("taken", _Taken)
+class Recorded(NamedTuple):
+    """What the ledgers of many flow runs say."""
+
+    creates: list[Sought]
+    """Those whose predictions nobody has recorded."""
+    ids: set[str]
+    """The predictions that any of them is of."""
 
 
-def open_creates(entries: Iterable[Entry]) -> list[Entry]:
-    """The records of creates whose predictions nobody has recorded."""
-    return [one for one in entries if one.record.status == INTENT and not one.record.prediction_id]
+async def recorded_since(moment: datetime) -> Recorded:
+    """What is recorded of everyone's predictions that may have been made since a moment.
+
+    Args:
+        moment: By the clock of Prefect's server.
+    """
+    found = Recorded([], set())
+    for _, ledger in await ledgers_since(moment - 2 * CLOCK_SLACK, TAG):
+        for log in ledger.all:
+            found.ids.update(log.named_in_unreadable)
+            if log.generation is None:
+                continue
+            if log.generation.prediction_id is not None:
+                found.ids.add(log.generation.prediction_id)
+            elif log.generation.is_unknown:
+                found.creates.append(Sought.by(log.generation))
+            found.ids.update(log.former_ids)
+    return found

@@ -3,66 +3,16 @@
 from __future__ import annotations
 
 import logging
-from uuid import UUID
+from collections.abc import Sequence
 
-from prefect_replicate.api.connection import Address
-from prefect_replicate.engine import process_state
 from prefect_replicate.exceptions import LedgerError
-from prefect_replicate.ledger.history import expectation_for, note_timing
-from prefect_replicate.ledger.record import Record, input_digest, record_key
+from prefect_replicate.ledger.facts import Intent, Origin, digest, ended, input_digest, made
+from prefect_replicate.ledger.log import Ledger, OwnLog, ledger_of
 from prefect_replicate.ledger.scope import ancestry_of
-from prefect_replicate.ledger.store import Entry, add_record, records_of_runs, update_record
-from prefect_replicate.lifecycle.limits import UNWATCHED_SECONDS
+from prefect_replicate.ledger.timings import expectation_for, note_timing
 from prefect_replicate.lifecycle.run import Run
-from prefect_replicate.values import Prediction
+from prefect_replicate.values import OutputFile, Prediction
 from prefect_replicate.values.expectation import Expectation
-
-
-class _Entries(dict[str, dict[UUID, Entry]]):
-    """By prediction id and artifact: those that this process has seen.
-
-    A prediction has one of the run that has started it, and one of each other that waits for it.
-    """
-
-
-def known_ids() -> set[str]:
-    """The predictions that a record of this process owns."""
-    return set(process_state("entries", _Entries))
-
-
-def id_made_for(entry: Entry) -> str | None:
-    """The prediction of a record, if this process made it and may not have written that yet."""
-    known = process_state("entries", _Entries).items()
-    return next((made for made, entries in known if entry.artifact_id in entries), None)
-
-
-def keeps_on_crash(prediction_id: str) -> bool:
-    """Whether a crash of its run is to leave a prediction running, as far as this process knows."""
-    return any(entry.record.keep_on_crash for entry in _known(prediction_id))
-
-
-def is_kept_for_parent(prediction_id: str) -> bool:
-    """Whether the run around its own has another one go on with a prediction, when that crashes."""
-    return any(entry.record.keep_for_parent for entry in _known(prediction_id))
-
-
-def _known(prediction_id: str) -> list[Entry]:
-    return list(process_state("entries", _Entries).get(prediction_id, {}).values())
-
-
-class _Addresses(dict[str, Address]):
-    """By prediction id: the accounts that this process has used."""
-
-
-def remember(run: Run, prediction_id: str, entry: Entry) -> None:
-    entries = process_state("entries", _Entries)
-    entries.setdefault(prediction_id, {})[entry.artifact_id] = entry
-    process_state("addresses", _Addresses)[prediction_id] = run.connection.address
-
-
-def address_of(prediction_id: str | None) -> Address | None:
-    """As whom this process has made a prediction, if it was this process."""
-    return process_state("addresses", _Addresses).get(prediction_id or "")
 
 
 async def expectation_of(run: Run, prediction: Prediction) -> Expectation | None:
@@ -70,27 +20,35 @@ async def expectation_of(run: Run, prediction: Prediction) -> Expectation | None
     return await expectation_for(prediction, run.connection.address.base_url, run.scope)
 
 
-async def record_outcome(run: Run, prediction: Prediction) -> None:
-    """Bring the prediction's records up to date. Never raises.
+async def logs_of(ledger: Ledger, prediction_id: str) -> list[OwnLog]:
+    """The logs that a prediction is in, also where another process has written them."""
+    if not ledger.of(prediction_id):
+        await ledger.read()
+    return ledger.of(prediction_id)
 
-    A record that is behind costs one look at Replicate later; a lost result would cost money.
+
+async def record_outcome(run: Run, prediction: Prediction) -> None:
+    """Write down how a prediction has ended. Never raises.
+
+    A log that is behind costs one request to Replicate later; a lost result would cost money.
     """
-    note_timing(run.connection.address.base_url, prediction)
+    note_timing(run.scope.flow_run_id, run.connection.address.base_url, prediction)
     try:
-        for entry in await _entries_of(run, prediction.id):
-            if entry.record.status != prediction.status:
-                entry = await update_record(entry, entry.record.showing(prediction))
-                remember(run, prediction.id, entry)
+        for log in await logs_of(await ledger_of(run.scope), prediction.id):
+            if log.generation is not None and log.generation.is_open and prediction.is_terminal:
+                await log.note(ended=ended(prediction))
     except LedgerError as exc:
         run.say("%s", exc, level=logging.WARNING)
 
 
-async def _entries_of(run: Run, prediction_id: str) -> list[Entry]:
-    ancestry = None if _known(prediction_id) else await ancestry_of(run.scope)
-    for entry in (await records_of_runs(ancestry.flow_runs)).entries if ancestry else ():
-        if entry.record.prediction_id == prediction_id:
-            remember(run, prediction_id, entry)
-    return _known(prediction_id)
+async def record_files(run: Run, prediction: Prediction, files: Sequence[OutputFile]) -> None:
+    """Write down where the files of a prediction are. Never raises."""
+    try:
+        for log in (await ledger_of(run.scope)).of(prediction.id):
+            if log.generation is not None and log.generation.stored != tuple(files):
+                await log.note(stored=list(files))
+    except LedgerError as exc:
+        run.say("%s", exc, level=logging.WARNING)
 
 
 async def record_interest(run: Run, prediction: Prediction) -> None:
@@ -103,23 +61,33 @@ async def record_interest(run: Run, prediction: Prediction) -> None:
         ancestry = await ancestry_of(run.scope)
         if ancestry is None:
             return
-        known = [entry.record for entry in await _entries_of(run, prediction.id)]
-        if any(record.is_of_one_of(ancestry.flow_runs) for record in known):
+        ledger = await ledger_of(run.scope)
+        logs = await logs_of(ledger, prediction.id)
+        known = [log.generation for log in logs if log.generation is not None]
+        runs = {one.id for one in ancestry.flow_runs}
+        if any(around[0].id in runs for one in known for around in one.awaited_by if around):
             return
-        record = Record(
-            key=record_key(ancestry.root, prediction.id),
-            call=prediction.id,
-            model=prediction.model or "unknown model",
-            input_digest=input_digest(prediction.input),
-            intent_at=prediction.created_at or run.connection.clock.now(),
-            cancel_after=UNWATCHED_SECONDS,
+        origin = Origin(
+            flow_runs=ancestry.flow_runs,
             base_url=run.connection.address.base_url,
             credentials_block=run.credentials_block,
-            flow_runs=ancestry.flow_runs,
-            keep_on_crash=any(record.keep_on_crash for record in known),
-            keep_for_parent=any(record.keep_for_parent for record in known),
+            keep_on_crash=any(one.origin.keep_on_crash for one in known),
+            keep_for_parent=any(one.origin.keep_for_parent for one in known),
         )
-        entry = await add_record(record.showing(prediction), run.scope)
-        remember(run, prediction.id, entry)
+        if logs:
+            await logs[0].note(origin=origin, is_awaited=True)
+            return
+        await ledger.tag(ancestry)
+        call = digest(prediction.id)[:16]
+        log = ledger.logs[call].setdefault(1, OwnLog(ledger, f"{call}-1"))
+        intent = Intent(
+            call=call,
+            model=prediction.model or "unknown model",
+            input_digest=input_digest(prediction.input),
+            at=prediction.created_at or run.connection.clock.now(),
+            cancel_after=0,
+        )
+        log.address = run.connection.address
+        await log.note(origin=origin, intent=intent, made=made(prediction))
     except LedgerError as exc:
         run.say("%s", exc, level=logging.WARNING)

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import random
 import time
 
+from prefect.exceptions import Abort, Pause
 from tenacity import AsyncRetrying, retry_if_result
 
 from prefect_replicate.api.predictions import get_prediction, post_cancel
-from prefect_replicate.exceptions import APIError, PredictionError, ReplicateError
-from prefect_replicate.lifecycle.bookkeeping import (
-    is_kept_for_parent,
-    keeps_on_crash,
-    record_outcome,
-)
+from prefect_replicate.exceptions import APIError, LedgerError, PredictionError, ReplicateError
+from prefect_replicate.ledger.log import ledger_of
+from prefect_replicate.lifecycle.bookkeeping import record_outcome
 from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.lifecycle.run_watch import is_being_canceled, is_wholly_ended
 from prefect_replicate.values import PollPolicy, Prediction
@@ -144,7 +143,7 @@ async def stop_unless_kept(run: Run, prediction_id: str, *, is_known: bool = Tru
 
 
 async def _is_kept(run: Run, prediction_id: str) -> bool:
-    if run.caller.keeps_predictions:
+    if isinstance(run.caller.reason, Pause | Abort):  # a suspension, from which the run comes back
         return True
     limit = run.scope.limit_passed()
     if limit is not None:
@@ -154,9 +153,17 @@ async def _is_kept(run: Run, prediction_id: str) -> bool:
 
 async def outlives_end_of_run(run: Run, prediction_id: str) -> bool:
     """Whether a run that has ended leaves its prediction to another: it has crashed, and is to."""
-    if keeps_on_crash(prediction_id):
-        return not await is_being_canceled(run)
-    return is_kept_for_parent(prediction_id) and not await is_wholly_ended(run)
+    with contextlib.suppress(LedgerError):
+        origins = [
+            log.generation.origin
+            for log in (await ledger_of(run.scope)).of(prediction_id)
+            if log.generation is not None
+        ]
+        if any(one.keep_on_crash for one in origins):
+            return not await is_being_canceled(run)
+        if any(one.keep_for_parent for one in origins):
+            return not await is_wholly_ended(run)
+    return False
 
 
 def how_it_ended(prediction: Prediction) -> str:

@@ -1,44 +1,53 @@
-"""Starting a prediction exactly once for a call, whatever happens on the way."""
+"""Starting a prediction exactly once for a call, whatever happens on the way.
+
+The chapter from top to bottom: what earlier attempts and other processes have made of the call is
+continued with; else the create is let in by the limits, announced in the ledger, and sent. A create
+that was sent and not answered is looked for before another one is sent.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import functools
+import contextlib
 import hashlib
 import logging
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
 
-from prefect_replicate.api.connection import LostReplyError, Permit
-from prefect_replicate.api.input_files import (
-    needs_upload,
-    read_files,
-    send_files,
-    without_content,
-)
+from prefect_replicate.api.connection import LostReplyError, Refused
+from prefect_replicate.api.input_files import read_files, send_files, without_content
 from prefect_replicate.api.models import ResolvedModel, resolve_model
-from prefect_replicate.api.predictions import post_prediction
-from prefect_replicate.exceptions import ReplicateError, UncertainCreateError
-from prefect_replicate.ledger.occurrences import claim_of
-from prefect_replicate.ledger.record import (
-    Claim,
-    Record,
-    call_digest,
-    input_digest,
-    record_key,
+from prefect_replicate.api.predictions import get_prediction, post_prediction
+from prefect_replicate.engine import process_state
+from prefect_replicate.exceptions import (
+    InvalidInputError,
+    LedgerError,
+    ReplicateError,
+    UncertainCreateError,
 )
+from prefect_replicate.ledger.facts import (
+    Claim,
+    Intent,
+    Origin,
+    digest,
+    input_digest,
+    made,
+)
+from prefect_replicate.ledger.limits import AHEAD_SECONDS, NAME, slots
+from prefect_replicate.ledger.log import Ledger, OwnLog, ledger_of, this_process
+from prefect_replicate.ledger.prefect_api import server_clock
 from prefect_replicate.ledger.scope import Ancestry, ancestry_of
-from prefect_replicate.lifecycle.admission import Admission, admit
-from prefect_replicate.lifecycle.adoption import Sought, look_for_lost, take, under_way
+from prefect_replicate.lifecycle.adoption import LOOKS, Sought, look_for_lost, take, under_way
+from prefect_replicate.lifecycle.bookkeeping import record_outcome
 from prefect_replicate.lifecycle.cancellation import outlives_end_of_run, stop, stop_unless_kept
-from prefect_replicate.lifecycle.intent import Intent
-from prefect_replicate.lifecycle.resumption import Resumption, belongs_to, call_of
 from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.lifecycle.run_watch import (
+    end_of_run,
     has_ended,
     look_for_end_elsewhere,
     refuse_if_ended,
@@ -46,7 +55,50 @@ from prefect_replicate.lifecycle.run_watch import (
 )
 from prefect_replicate.values import Prediction
 
+DEFAULT_TIMEOUT = 3600.0
+"""Seconds from creation. Replicate itself stops a model after 30 minutes of running; the rest is
+for the queue and the boot (https://replicate.com/docs/topics/predictions/lifecycle)."""
+
+UNWATCHED_SECONDS = 24 * 3600.0
+"""The deadline of a prediction whose wait has no limit: nobody may be left to end it."""
+
+SEND_SECONDS = 10.0
+"""A create is sent no later than this after it was announced, or announced again."""
+
+ABANDONED_SECONDS = 75.0
+"""After this an announced create has been sent and answered, if anybody was left to do it: it is
+sent within ten seconds, and its reply awaited for sixty."""
+
+PAUSE_SECONDS = 1.0
+"""Between two requests for what another process has made of a create."""
+
+SILENT_SECONDS = 3.0
+"""A wait for the limits that is longer is logged, and watches for the end of its flow run."""
+
+_MARGIN = 60.0
 _LOST_REPLIES = 3
+
+OnCrash = Literal["cancel", "keep"]
+"""What becomes of a prediction when its run crashes."""
+
+
+def deadline_for(timeout: float | None) -> float:
+    """Seconds after creation at which Replicate ends what nobody watches any more.
+
+    A little after the wait's own timeout, so that the wait can cancel and say how it ended.
+    """
+    return UNWATCHED_SECONDS if timeout is None else timeout + _MARGIN
+
+
+def keeps(on_crash: str) -> bool:
+    """Whether a prediction goes on when its run crashes.
+
+    Raises:
+        InvalidInputError: `on_crash` is neither `cancel` nor `keep`.
+    """
+    if on_crash not in get_args(OnCrash):
+        raise InvalidInputError(f"on_crash is 'cancel' or 'keep', not {on_crash!r}.")
+    return on_crash == "keep"
 
 
 @dataclass(frozen=True)
@@ -65,40 +117,6 @@ class Request:
     keep_for_parent: bool = False
 
 
-@dataclass(frozen=True)
-class _Create:
-    """A request that is ready to be sent."""
-
-    call: str
-    model: ResolvedModel
-    input: dict[str, Any]
-    input_digest: dict[str, str]
-    cancel_after: float
-    intent: Intent | None
-    """`None` outside of flow and task runs."""
-    admission: Admission
-
-    def sought(self, run: Run) -> Sought:
-        """What to look for if its reply is lost; to be called before it is sent."""
-        return Sought(
-            call=self.call,
-            base_url=run.connection.address.base_url,
-            model=self.model.reference,
-            input_digest=self.input_digest,
-            since=run.connection.clock.now(),
-        )
-
-    def permit(self, run: Run) -> Permit:
-        confirm = functools.partial(self.confirm, run)
-        return Permit(self.admission.turn, run.caller.interrupted, confirm)
-
-    async def confirm(self, run: Run) -> None:
-        await look_for_end_elsewhere(run)
-        refuse_if_known_to_have_ended(run)
-        if self.intent is not None:
-            await self.intent.confirm(self.input_digest)
-
-
 async def create(run: Run, request: Request) -> Prediction:
     """Return the prediction of this call: the one it made before, or a new one.
 
@@ -113,74 +131,306 @@ async def create(run: Run, request: Request) -> Prediction:
     files = await read_files(request.input)
     model = await resolve_model(run.connection, request.model)
     await run.connection.learn_time()
-    if run.scope.is_recorded:
-        await refuse_if_ended(run)
-    admission = await admit(run)
-    work = asyncio.create_task(_create_once(run, request, model, files, admission))
+    await refuse_if_ended(run)
+    ancestry, ledger = await ancestry_of(run.scope), await ledger_of(run.scope)
+    creation = _Creation(run, request, files, model, ledger, ancestry)
+    work = asyncio.create_task(creation.perform())
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:
+        creation.unwanted.set()
         prediction = await work
         await stop_unless_kept(run, prediction.id)
         raise
 
 
-async def _create_once(
-    run: Run, request: Request, model: ResolvedModel, files: Any, admission: Admission
-) -> Prediction:
-    try:
-        return await _resume_or_send(run, request, model, files, admission)
-    finally:
-        admission.give_back()
+class _Creation:
+    """One call on its way to its prediction. It is not canceled, but told that it is unwanted."""
 
+    log: OwnLog
+    intent: Intent
 
-async def _resume_or_send(
-    run: Run, request: Request, model: ResolvedModel, files: Any, admission: Admission
-) -> Prediction:
-    content = input_digest(without_content(files))
-    call = call_digest(_account(run), request.model, content, request.place)
-    intent = await _start(run, request, model, files, call) if run.scope.is_recorded else None
-    if isinstance(intent, Prediction):
-        return intent
-    try:
-        sent = await send_files(run.connection, files)
-    except ReplicateError:
-        await _void(intent)
-        raise
-    sent_digest = input_digest(sent, model.schema.secrets)
-    ready = _Create(call, model, sent, sent_digest, request.cancel_after, intent, admission)
-    return await _send_and_record(run, ready)
+    def __init__(
+        self,
+        run: Run,
+        request: Request,
+        files: Mapping[str, Any],
+        model: ResolvedModel,
+        ledger: Ledger,
+        ancestry: Ancestry | None,
+    ) -> None:
+        self.run = run
+        self.request = request
+        self.model = model
+        self.ledger = ledger
+        self.ancestry = ancestry
+        self.unwanted = asyncio.Event()
+        """Set when the caller was interrupted: nothing more is to be paid."""
+        self._files: Any = files
+        self._has_sent_files = False
+        self._is_in_doubt = False
+        """Whether a prediction may have been made whose reply was lost."""
+        self._announced_at = 0.0
+        content = input_digest(without_content(files))
+        parts = [_account(run), request.model, content, *filter(None, [request.place])]
+        self.call = digest(parts)[:16]
+        """What equal calls share, in whatever run and attempt they are made."""
+        self.origin = Origin(
+            flow_runs=ancestry.flow_runs if ancestry else (),
+            base_url=run.connection.address.base_url,
+            credentials_block=run.credentials_block,
+            keep_on_crash=request.keep_on_crash,
+            keep_for_parent=request.keep_for_parent,
+        )
+        attempt = ancestry.attempt if ancestry else 1
+        if request.keep_for_parent:
+            # Whichever of the flow runs that take one another's place makes the call, it is the
+            # same.
+            self.claim = Claim(str(attempt), request.place)
+        elif request.replaces is None or not ledger.of(request.replaces):
+            self.claim = ledger.occurrences.claim(run.scope, attempt, self.call)
+        else:
+            [log, *_] = ledger.of(request.replaces)
+            self.call = log.name.partition("-")[0]
+            self.claim = Claim(str(attempt), log.holder(str(attempt)) or "")
 
+    async def perform(self) -> Prediction:
+        while True:
+            self.log = await self.ledger.choose(self.claim, self.call, is_retry=self._is_retry)
+            self.log.check_readable()
+            prediction = await self._earlier()
+            if prediction is None:
+                prediction = await self._pay()
+            elif not await self._claimed():
+                continue
+            if prediction is not None:
+                return prediction
 
-async def _start(
-    run: Run, request: Request, model: ResolvedModel, files: Any, call: str
-) -> Intent | Prediction:
-    ancestry = await ancestry_of(run.scope)
-    root = ancestry.root if ancestry else run.scope.own_id
-    assert root is not None
-    key = record_key(root, call)
-    claim = call_of(request.replaces) or _claim(run, request, ancestry, key)
-    record = Record(
-        key=key,
-        call=call,
-        model=str(model.reference),
-        input_digest=None if needs_upload(files) else input_digest(files, model.schema.secrets),
-        intent_at=run.connection.clock.now(),
-        cancel_after=request.cancel_after,
-        base_url=run.connection.address.base_url,
-        credentials_block=run.credentials_block,
-        flow_runs=ancestry.flow_runs if ancestry else (),
-        keep_on_crash=request.keep_on_crash,
-        keep_for_parent=request.keep_for_parent,
-    )
-    return await Resumption(run, claim, request.regenerate_expired).start(record)
+    @property
+    def _is_retry(self) -> bool:
+        is_first = self.claim.attempt == "1" and all(
+            one.attempt == 1 for one in self.run.scope.levels
+        )
+        return not is_first or self.request.keep_for_parent or self.run.scope.ancestry is None
 
+    async def _claimed(self) -> bool:
+        """Have others know that this attempt has the log; says whether nobody was faster."""
+        if self.log.claims.get(self.claim.attempt) == self.claim.name:
+            return True
+        return await self.log.write(self.log.next, claim=self.claim, origin=self.origin)
 
-def _claim(run: Run, request: Request, ancestry: Ancestry | None, key: str) -> Claim:
-    if request.keep_for_parent and ancestry is not None:
-        # Whichever of the flow runs that take one another's place makes the call, it is the same.
-        return Claim(str(ancestry.attempt), request.place)
-    return claim_of(run.scope, ancestry, key)
+    # What was made of the call before
+
+    async def _earlier(self) -> Prediction | None:
+        """The prediction that there is already for this call, if it is of use."""
+        has_said_so = False
+        while (known := self.log.generation) is not None and known.is_open | known.is_useful:
+            if known.prediction_id is not None:
+                return await self._useful(
+                    await get_prediction(self.run.connection, known.prediction_id)
+                )
+            is_ours = known.process == this_process()
+            age = 0.0
+            if not self.log.is_under_way:
+                if not is_ours:
+                    clock = await server_clock()
+                    age = (clock.now() - known.written_at).total_seconds()
+                if is_ours or age >= ABANDONED_SECONDS:
+                    found = await self._adopted(LOOKS)
+                    return found and await self._useful(found)
+                if age > SEND_SECONDS and (found := await self._adopted(1)):
+                    return await self._useful(found)
+            if not has_said_so:
+                has_said_so = True
+                self.run.say("Another process is already starting this prediction; waiting")
+            await self._pause(PAUSE_SECONDS)
+            await self.ledger.read(self.log.name)
+            self.log.check_readable()
+        return None
+
+    async def _useful(self, prediction: Prediction) -> Prediction | None:
+        """A prediction of this call, if a retry has more of it than of a new one, which is paid."""
+        self.log.address = self.run.connection.address
+        take(prediction, is_known=True)
+        stored = self.log.generation is not None and self.log.generation.stored
+        is_useful = not prediction.is_terminal
+        if prediction.is_succeeded:
+            is_lost = prediction.data_removed and not stored
+            is_useful = not (is_lost and self.request.regenerate_expired)
+        elif prediction.status == "failed":
+            is_useful = (
+                not prediction.is_transient_failure
+            )  # it would fail again, and be paid again
+        if not is_useful:
+            await record_outcome(self.run, prediction)
+            return None
+        self.run.say(
+            "Continuing with prediction %s (%s), which this run started before: %s",
+            prediction.id, prediction.status, prediction.web_url,
+        )  # fmt: skip
+        return prediction
+
+    async def _adopted(self, looks: int) -> Prediction | None:
+        """The prediction of a create whose id nobody has recorded."""
+        assert self.log.generation is not None
+        found = await look_for_lost(self.run, Sought.by(self.log.generation), looks)
+        if found is not None:
+            self.run.say("Found prediction %s, whose id was not recorded", found.id)
+            await self._note(made=made(found))
+        return found
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self.unwanted.wait(), seconds)
+        self._refuse_if_unwanted()
+
+    def _refuse_if_unwanted(self) -> None:
+        if self.unwanted.is_set():
+            raise ReplicateError("Nothing was sent: the caller was interrupted.")
+
+    # A new prediction
+
+    async def _pay(self) -> Prediction | None:
+        """Make a prediction; `None` where somebody else has written to the log meanwhile."""
+        after, log = self.log.next, self.log
+        log.is_under_way = True
+        try:
+            if not self._has_sent_files:
+                self._files = await send_files(self.run.connection, self._files)
+                self._has_sent_files = True
+            admission = _Admission(self.run, self.unwanted)
+            try:
+                await admission.come()
+                if self.ancestry is not None:
+                    await self.ledger.tag(self.ancestry)
+                if not await self._announce(after):
+                    return None
+                return await self._send(admission)
+            finally:
+                admission.give_back()
+        finally:
+            log.is_under_way = False
+
+    async def _announce(self, after: int) -> bool:
+        """Write down what is about to be paid; says whether nobody was faster."""
+        self._announced_at = time.monotonic()
+        self.intent = Intent(
+            call=self.call,
+            model=str(self.model.reference),
+            input_digest=input_digest(self._files, self.model.schema.secrets),
+            at=self.run.connection.clock.now(),
+            cancel_after=self.request.cancel_after,
+        )
+        return await self.log.write(after, claim=self.claim, origin=self.origin, intent=self.intent)
+
+    async def _send(self, admission: _Admission) -> Prediction:
+        sought = Sought(self.origin.base_url, self.intent, (await server_clock()).now())
+        attempts = AsyncRetrying(
+            retry=retry_if_exception_type(LostReplyError),
+            stop=stop_after_attempt(_LOST_REPLIES),
+            reraise=True,
+        )
+        try:
+            with under_way(self.run, sought, is_recorded=self.ledger.root is not None):
+                prediction: Prediction = await attempts(self._send_or_adopt, admission, sought)
+        except LostReplyError as lost:
+            raise UncertainCreateError(
+                f"Creating a prediction of {self.model.reference} was tried {_LOST_REPLIES} times,"
+                f" each reply was lost ({lost}), and no such prediction is listed. If one was made"
+                f" after all, Replicate ends it within {self.request.cancel_after:.0f} s; a retry"
+                " checks for it before it pays for another."
+            ) from lost
+        self.log.address = self.run.connection.address
+        await self._note(made=made(prediction))
+        self.run.say(
+            "Prediction %s of %s: %s", prediction.id, self.model.reference, prediction.web_url
+        )
+        # Its hook may have looked for predictions to cancel before this one was there.
+        if has_ended(self.run) and not await outlives_end_of_run(self.run, prediction.id):
+            await stop(self.run, prediction.id)
+            refuse_if_known_to_have_ended(self.run)
+        return prediction
+
+    async def _send_or_adopt(self, admission: _Admission, sought: Sought) -> Prediction:
+        try:
+            return take(await self._post(admission))
+        except ReplicateError:
+            if not self._is_in_doubt:
+                await self._note(is_void=True)
+            raise
+        except LostReplyError as lost:
+            self._is_in_doubt = True
+            self.run.say(
+                "No reply to the create request (%s); checking whether Replicate received it",
+                lost, level=logging.WARNING,
+            )  # fmt: skip
+            found = await self._look_for(sought, lost)
+            if found is None:
+                raise
+            return found
+
+    async def _look_for(self, sought: Sought, lost: LostReplyError) -> Prediction | None:
+        try:
+            return await look_for_lost(self.run, sought)
+        except ReplicateError as exc:
+            raise UncertainCreateError(
+                f"A create of {self.model.reference} was sent, its reply was lost ({lost}), and it"
+                f" can't be looked for: {exc} If a prediction was made, Replicate ends it within"
+                f" {self.request.cancel_after:.0f} s; a retry checks for it before it pays for"
+                " another."
+            ) from exc
+
+    async def _post(self, admission: _Admission) -> Prediction:
+        connection = self.run.connection
+        attempts = connection.retrying(admission.turn, self._sleep)
+        try:
+            async for attempt in attempts:
+                with attempt:
+                    await admission.come_again()
+                    await self._confirm()
+                    return await post_prediction(
+                        connection,
+                        self.model,
+                        self._files,
+                        self.request.cancel_after,
+                        admission.turn,
+                    )
+        except Refused as refusal:
+            raise refusal.error from refusal.__cause__
+        raise AssertionError("it is sent, or an error says why not")
+
+    async def _sleep(self, seconds: float) -> None:
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self.unwanted.wait(), seconds)
+
+    async def _confirm(self) -> None:
+        """Make sure, right before a create is sent, that it is wanted and still this process's.
+
+        Raises:
+            LedgerError: Another process has taken it over, or the ledger can't be reached.
+        """
+        await look_for_end_elsewhere(self.run)
+        refuse_if_known_to_have_ended(self.run)
+        self._refuse_if_unwanted()
+        while time.monotonic() - self._announced_at > SEND_SECONDS:
+            before = self.intent
+            if await self._announce(self.log.next):
+                return
+            known = self.log.generation
+            if known is None or known.intent != before or not known.is_unknown:
+                self._is_in_doubt = True
+                raise LedgerError(
+                    f"The create of {self.model.reference} was not sent: while it was held up,"
+                    " another process has taken this call of the flow run over."
+                )
+            self._announced_at -= SEND_SECONDS + 1
+
+    async def _note(self, **content: Any) -> None:
+        """Write down what has happened. Never raises: a retry finds the prediction by its input."""
+        try:
+            await self.log.note(**content)
+        except LedgerError as exc:
+            self.run.say("%s", exc, level=logging.WARNING)
 
 
 def _account(run: Run) -> str:
@@ -194,79 +444,100 @@ def _account(run: Run) -> str:
     return f"{address.base_url} {hashlib.sha256(token.encode()).hexdigest()}"
 
 
-async def _send_and_record(run: Run, create: _Create) -> Prediction:
-    try:
-        prediction = await _send(run, create)
-    finally:
-        if create.intent is not None:
-            create.intent.settle()
-    if create.intent is not None:
-        await create.intent.fulfil(prediction)
-        belongs_to(prediction, create.intent.claim)
-    run.say("Prediction %s of %s: %s", prediction.id, create.model.reference, prediction.web_url)
-    # Its hook may have looked for predictions to cancel before this one was there.
-    if has_ended(run) and not await outlives_end_of_run(run, prediction.id):
-        await stop(run, prediction.id)
-        refuse_if_known_to_have_ended(run)
-    return prediction
+class _SaidToWait(set[Any]):
+    """Runs, or accounts outside of runs, whose log says that creates wait for a limit."""
 
 
-async def _send(run: Run, create: _Create) -> Prediction:
-    attempts = AsyncRetrying(
-        retry=retry_if_exception_type(LostReplyError),
-        stop=stop_after_attempt(_LOST_REPLIES),
-        reraise=True,
-    )
-    try:
-        is_recorded = create.intent is not None
-        with under_way(run, create.sought(run), is_recorded=is_recorded) as sought:
-            return await attempts(_send_or_adopt, run, create, sought)
-    except LostReplyError as lost:
-        raise UncertainCreateError(
-            f"Creating a prediction of {create.model.reference} was tried {_LOST_REPLIES} times,"
-            f" each reply was lost ({lost}), and no such prediction is listed. If one was made"
-            f" after all, Replicate ends it within {create.cancel_after:.0f} s; a retry looks for"
-            " it before it pays for another."
-        ) from lost
+class _Admission:
+    """The place of a create in the queues: that of the account, and that of Prefect's limit."""
 
+    def __init__(self, run: Run, unwanted: asyncio.Event) -> None:
+        self._run = run
+        self._unwanted = unwanted
+        self._gate = run.connection.gates.creates
+        self._slots = slots() if run.scope.is_in_run else None
+        self._has_slot = False
+        self.turn = self._gate.turn()
 
-async def _send_or_adopt(run: Run, create: _Create, sought: Sought) -> Prediction:
-    try:
-        return take(
-            await post_prediction(
-                run.connection,
-                create.model,
-                create.input,
-                create.cancel_after,
-                create.permit(run),
+    async def come(self) -> None:
+        """Wait until the create may be sent. Who is not admitted has taken nothing.
+
+        Raises:
+            RunEndedError: Prefect has ended the flow run meanwhile.
+            ConfigurationError: The limit in Prefect would never let anything pass.
+            LedgerError: Prefect's API could not be asked for it.
+        """
+        coming = asyncio.create_task(self._come())
+        unwanted = asyncio.create_task(self._unwanted.wait())
+        try:
+            await asyncio.wait(
+                {coming, unwanted}, timeout=SILENT_SECONDS, return_when=asyncio.FIRST_COMPLETED
             )
+            if not coming.done():
+                self._say_once()
+                async with end_of_run(self._run) as ended:
+                    end = asyncio.create_task(ended.wait())
+                    try:
+                        await asyncio.wait(
+                            {coming, unwanted, end}, return_when=asyncio.FIRST_COMPLETED
+                        )
+                    finally:
+                        end.cancel()
+                refuse_if_known_to_have_ended(self._run)
+            if not coming.done():
+                raise ReplicateError("Nothing was sent: the caller was interrupted.")
+            coming.result()
+        finally:
+            coming.cancel()
+            unwanted.cancel()
+
+    async def _come(self) -> None:
+        await self.turn.come()
+        if self._slots is not None:
+            self._has_slot = await self._slots.take(lambda: self._gate.soon(AHEAD_SECONDS))
+
+    async def come_again(self) -> None:
+        """Wait for another turn, if the last one was used up by a refusal."""
+        if self.turn.is_held:
+            return
+        coming = asyncio.create_task(self.turn.come())
+        unwanted = asyncio.create_task(self._unwanted.wait())
+        try:
+            await asyncio.wait({coming, unwanted}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            coming.cancel()
+            unwanted.cancel()
+
+    def give_back(self) -> None:
+        """Leave the place to the next, if nothing was sent."""
+        was_unused = self.turn.give_back()
+        if was_unused and self._has_slot and self._slots is not None:
+            self._slots.give_back()
+
+    def _say_once(self) -> None:
+        said = process_state("said to wait", _SaidToWait)
+        who = (
+            self._run.scope.flow_run_id
+            or self._run.scope.task_run_id
+            or self._run.connection.address
         )
-    except ReplicateError:
-        await _void(create.intent)
-        raise
-    except LostReplyError as lost:
-        if create.intent is not None:
-            create.intent.doubt()
-        run.say("A create's reply was lost (%s); looking for it", lost, level=logging.WARNING)
-        found = await _look_for(run, create, sought, lost)
-        if found is None:
-            raise
-        return found
+        if who not in said:
+            said.add(who)
+            self._run.say("%s", self._reason())
+
+    def _reason(self) -> str:
+        if not self.turn.is_held or self._slots is None:
+            limit = self._gate.budget.limit
+            allowed = _allowed(limit.per_second * 60, self._gate.waiting)
+            return f"Replicate lets this account create {allowed}"
+        shared = self._slots.limit
+        if shared is None:
+            return f"Waiting for Prefect's API to answer about the limit {NAME}"
+        allowed = _allowed(shared.per_second * 60, self._slots.waiting)
+        return f"Prefect's limit {NAME} lets all workers together create {allowed}"
 
 
-async def _look_for(
-    run: Run, create: _Create, sought: Sought, lost: LostReplyError
-) -> Prediction | None:
-    try:
-        return await look_for_lost(run, sought, create.intent and create.intent.entry)
-    except ReplicateError as exc:
-        raise UncertainCreateError(
-            f"A create of {create.model.reference} was sent, its reply was lost ({lost}), and it"
-            f" can't be looked for: {exc} If a prediction was made, Replicate ends it within"
-            f" {create.cancel_after:.0f} s; a retry looks for it before it pays for another."
-        ) from exc
-
-
-async def _void(intent: Intent | None) -> None:
-    if intent is not None:
-        await intent.void()
+def _allowed(per_minute: float, waiting: int) -> str:
+    minutes = waiting / per_minute
+    about = f"{minutes:.0f} min" if minutes >= 1 else f"{minutes * 60:.0f} s"
+    return f"{per_minute:.0f} predictions a minute: {waiting} wait, about {about}"

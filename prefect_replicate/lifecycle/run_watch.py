@@ -11,17 +11,17 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from prefect.client.schemas.objects import StateType
 from prefect.context import FlowRunContext
-from prefect.exceptions import ObjectNotFound
 
 from prefect_replicate.engine import process_state
 from prefect_replicate.exceptions import LedgerError, RunEndedError
-from prefect_replicate.ledger.flow_runs import CANCELED, flow_runs_seen, lives_by_itself
+from prefect_replicate.ledger.facts import Ancestor
+from prefect_replicate.ledger.flow_runs import CANCELED, flow_runs_seen
 from prefect_replicate.ledger.prefect_api import as_ledger_error, prefect_client
 from prefect_replicate.ledger.scope import Level, RunScope, ancestry_of
 from prefect_replicate.lifecycle.run import Run
@@ -38,6 +38,7 @@ _PATIENCE = 5.0
 _DOUBT_SECONDS = 1.0
 """After this, a flow that has returned has also been left by its tasks, where it leaves any."""
 
+_REMEMBERED = 1000
 _ENDED = CANCELED | {StateType.CRASHED, StateType.FAILED}
 _logger = logging.getLogger(__name__)
 
@@ -53,8 +54,8 @@ class _Watches(dict[UUID, _Watch]):
     """By flow run."""
 
 
-class _EndedRuns(set[UUID]):
-    """Flow runs of this process that Prefect has ended."""
+class _EndedRuns(dict[UUID, bool]):
+    """Flow runs that this process knows to have ended; and whether all below them has, too."""
 
 
 class _CheckedAttempts(set[tuple[Level, ...]]):
@@ -106,7 +107,7 @@ async def _look_on(
         await _until_next_look(submitted, were_left)
         were_left = submitted.are_left
         if await _has_ended(run, flow_run_id, submitted, were_left):
-            note_end([flow_run_id])
+            note_end(flow_run_id)
             ended.set()
 
 
@@ -166,18 +167,9 @@ async def _standing_around(scope: RunScope) -> list[Standing]:
     return await _standing_of(ancestry.flow_runs if ancestry else ())
 
 
-async def _standing_of(runs: Iterable[UUID]) -> list[Standing]:
-    return [await _read_standing(one) for one in runs]
-
-
-async def _read_standing(flow_run_id: UUID) -> Standing:
-    client = await prefect_client()
-    with as_ledger_error("read a flow run's state"):
-        try:
-            run = await client.read_flow_run(flow_run_id)
-        except ObjectNotFound:
-            return Standing(None)
-    return Standing(run.state_type or StateType.PENDING, lives_by_itself(run))
+async def _standing_of(runs: Sequence[Ancestor]) -> list[Standing]:
+    found = await flow_runs_seen([one.id for one in runs])
+    return [Standing(found[id].state if id in found else None, alone) for id, alone in runs]
 
 
 async def crashed_around(flow_run_id: UUID) -> set[UUID]:
@@ -189,7 +181,7 @@ async def crashed_around(flow_run_id: UUID) -> set[UUID]:
         LedgerError: Prefect's API could not be asked.
     """
     ancestry = await ancestry_of(RunScope(flow_run_id))
-    found = await flow_runs_seen(ancestry.flow_runs if ancestry else ())
+    found = await flow_runs_seen([one.id for one in ancestry.flow_runs] if ancestry else ())
     crashed = {one for one, run in found.items() if run.state is StateType.CRASHED}
     if StateType.CRASHED in since_scheduled(await _history(flow_run_id)):
         crashed.add(flow_run_id)
@@ -228,11 +220,13 @@ async def refuse_if_ended(run: Run) -> None:
     if flow_run_id is None:
         return
     checked = process_state("checked attempts", _CheckedAttempts)
-    is_retried = any(one.attempt > 1 for one in run.scope.levels)
-    if run.scope.levels not in checked and (is_retried or not run.scope.knows_root):
+    retried = tuple([one for one in run.scope.levels if one.attempt > 1])
+    # That of a flow run holds for all its tasks.
+    attempt = retried or (run.scope.levels if run.scope.ancestry is None else ())
+    if attempt and attempt not in checked:
         if is_over(await _standing_around(run.scope)) or await _was_revived(flow_run_id):
-            note_end([flow_run_id])
-        checked.add(run.scope.levels)
+            note_end(flow_run_id)
+        checked.add(attempt)
     refuse_if_known_to_have_ended(run)
 
 
@@ -249,7 +243,7 @@ async def look_for_end_elsewhere(run: Run) -> None:
     if flow_run_id is None or not run.scope.is_away:
         return
     if is_over(await _standing_around(run.scope)):
-        note_end([flow_run_id])
+        note_end(flow_run_id)
 
 
 def refuse_if_known_to_have_ended(run: Run) -> None:
@@ -263,12 +257,28 @@ def refuse_if_known_to_have_ended(run: Run) -> None:
 
 def has_ended(run: Run) -> bool:
     """Whether this process has noticed that Prefect has ended the flow run."""
-    return run.scope.flow_run_id in process_state("ended runs", _EndedRuns)
+    ended = process_state("ended runs", _EndedRuns)
+    if not ended or run.scope.flow_run_id in ended:
+        return bool(ended)
+    is_left_to_itself = False
+    for ancestor in run.scope.ancestry.flow_runs if run.scope.ancestry else ():
+        if ended.get(ancestor.id, False) or (ancestor.id in ended and not is_left_to_itself):
+            return True
+        is_left_to_itself = is_left_to_itself or ancestor.lives_by_itself
+    return False
 
 
-def note_end(flow_run_ids: Iterable[UUID]) -> None:
-    """Let creates that are under way in this process know that their flow runs have ended."""
-    process_state("ended runs", _EndedRuns).update(flow_run_ids)
+def note_end(flow_run_id: UUID, *, of_deployments: bool = False) -> None:
+    """Let creates that are under way in this process know that their flow run has ended.
+
+    Args:
+        flow_run_id: The run, with those below it.
+        of_deployments: Whether that is so, too, for those of them that live by themselves.
+    """
+    ended = process_state("ended runs", _EndedRuns)
+    ended[flow_run_id] = of_deployments
+    while len(ended) > _REMEMBERED:
+        del ended[next(iter(ended))]
 
 
 async def _was_revived(flow_run_id: UUID) -> bool:

@@ -9,8 +9,14 @@ from prefect.cache_policies import NO_CACHE
 from prefect_replicate.blocks import ReplicateCredentials
 from prefect_replicate.blocks.credentials import acting_as
 from prefect_replicate.engine import Work, acall, call
-from prefect_replicate.lifecycle.creation import Request, create
-from prefect_replicate.lifecycle.limits import DEFAULT_TIMEOUT, OnCrash, deadline_for, keeps
+from prefect_replicate.lifecycle.creation import (
+    DEFAULT_TIMEOUT,
+    OnCrash,
+    Request,
+    create,
+    deadline_for,
+    keeps,
+)
 from prefect_replicate.values import Prediction
 
 

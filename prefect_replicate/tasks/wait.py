@@ -6,7 +6,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect_replicate.blocks import ReplicateCredentials
 from prefect_replicate.blocks.credentials import acting_as
 from prefect_replicate.engine import Work, acall, call
-from prefect_replicate.lifecycle.limits import DEFAULT_TIMEOUT
+from prefect_replicate.lifecycle.creation import DEFAULT_TIMEOUT
 from prefect_replicate.lifecycle.waiting import OnUpdate, wait
 from prefect_replicate.values import PollPolicy, Prediction
 

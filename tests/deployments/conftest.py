@@ -4,11 +4,12 @@ import pytest
 from endings.house import House
 from endings.witness import Witness
 from prefect import flow
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterType
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 
 from prefect_replicate import create_prediction, engine
 from prefect_replicate.demo.prefect_server import PrefectServer
 from prefect_replicate.emulator import Emulator
+from prefect_replicate.ledger.flow_runs import OPEN_TAG
 
 Command = Callable[[str], tuple[object, str, str]]
 
@@ -63,12 +64,10 @@ def abandoning() -> str:
 @pytest.fixture
 def orphan(prefect_server: PrefectServer, account: None) -> str:
     """A prediction that a flow run has left running, the only one that the ledger tells of."""
-    records = ArtifactFilter(type=ArtifactFilterType(any_=["replicate-prediction"]))
+    tagged = FlowRunFilter(tags=FlowRunFilterTags(all_=[OPEN_TAG]))
     with prefect_server.client() as client:
-        while left := client.read_artifacts(artifact_filter=records):
-            for one in left:
-                client.delete_artifact(one.id)
+        for one in client.read_flow_runs(flow_run_filter=tagged):
+            client.delete_flow_run(one.id)
     prediction = abandoning()
-    for made_here in ("addresses", "entries"):  # whoever looks for it is another process
-        engine._running_engine().state.pop(made_here)
+    engine._running_engine().state.pop("ledgers")  # whoever looks for it is another process
     return prediction

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import os
+import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -15,9 +18,14 @@ from prefect.client.schemas.objects import Artifact
 from prefect.states import State
 
 from prefect_replicate import engine
+from prefect_replicate.cleanup import sweep
 from prefect_replicate.emulator import Emulator
 from prefect_replicate.emulator.models.model import version_id
-from prefect_replicate.ledger import store
+from prefect_replicate.engine import call
+from prefect_replicate.ledger import flow_runs, log, scope, timings
+from prefect_replicate.ledger.log import Ledger
+from prefect_replicate.ledger.scope import RunScope, ancestry_of
+from prefect_replicate.lifecycle import adoption
 
 
 @pytest.fixture(autouse=True)
@@ -58,12 +66,13 @@ def forget() -> Callable[..., None]:
 
 @pytest.fixture
 def ledger_requests(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What the engine asks of Prefect's artifacts from here on, such as `POST filter`."""
+    """What the engine asks of flow runs and their inputs from here on, such as `POST filter`."""
     asked: list[str] = []
     send = httpx.AsyncHTTPTransport.handle_async_request
 
     async def note(self: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
-        if "/api/artifacts" in request.url.path:
+        is_engines = threading.current_thread().name == "prefect-replicate"
+        if is_engines and "/api/flow_runs/" in request.url.path:
             asked.append(f"{request.method} {request.url.path.rpartition('/')[2]}".strip())
         return await send(self, request)
 
@@ -72,9 +81,28 @@ def ledger_requests(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.fixture
-def records(artifacts: Artifacts) -> Callable[[State[Any]], list[dict[str, Any]]]:
-    """The ledger's records of a run."""
-    return lambda state: [one.data for one in artifacts(state, store.RECORD_TYPE)]
+def records() -> Callable[[State[Any]], list[dict[str, Any]]]:
+    """What the ledger says of the predictions that a run has started or waits for."""
+
+    def records(state: State[Any]) -> list[dict[str, Any]]:
+        flow_run_id = state.state_details.flow_run_id
+        assert flow_run_id is not None
+
+        async def read(_: Any) -> list[dict[str, Any]]:
+            ancestry = await ancestry_of(RunScope(flow_run_id))
+            assert ancestry is not None
+            ledger = Ledger(ancestry.root)
+            await ledger.read()
+            found = [log.generation for log in ledger.all if log.generation]
+            return [
+                asdict(one) | {"model": one.intent.model, "stored": list(one.stored)}
+                for one in found
+                if flow_run_id in [around[0].id for around in one.awaited_by]
+            ]
+
+        return call(read)
+
+    return records
 
 
 @pytest.fixture
@@ -94,7 +122,11 @@ def unhurried() -> float:
 @pytest.fixture
 def own_ledger(monkeypatch: pytest.MonkeyPatch) -> None:
     """A ledger in which nothing is of other tests, on the server that they share."""
-    monkeypatch.setattr(store, "RECORD_TYPE", f"replicate-prediction-{uuid4()}")
+    for module in (flow_runs, log, adoption, scope, sweep):
+        for tag in ("TAG", "OPEN_TAG"):
+            if hasattr(module, tag):
+                monkeypatch.setattr(module, tag, f"{tag}-{os.environ['PYTEST_CURRENT_TEST']}")
+    monkeypatch.setattr(timings, "EVENT", f"replicate.test.{uuid4()}")
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ TIMER = "emulator/timer"
 PA = "Prediction interrupted; please retry (code: PA)"
 LONG = {"prompt": "a fox", "input": {"seconds": 1000}}
 REFUSED = {"prompt": "a hare", "input": {"seconds": -1}}
-STATE = ("occurrences", "calls", "entries", "addresses", "ancestries", "settled", "batches")
+STATE = ("ledgers", "ancestries", "batches", "process")
 
 
 def failing(error: str) -> dict[str, Any]:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
+import anyio
 import httpx
 import pytest
-from prefect import flow, get_client
-from prefect.client.schemas.actions import ArtifactCreate
+from prefect import flow
 from prefect.client.schemas.objects import Artifact
+from prefect.events import emit_event
 
 from prefect_replicate import (
     PollPolicy,
@@ -22,7 +21,8 @@ from prefect_replicate import (
     await_for_prediction,
 )
 from prefect_replicate.emulator import Emulator
-from prefect_replicate.ledger import store
+from prefect_replicate.engine import acall
+from prefect_replicate.ledger import timings
 from prefect_replicate.lifecycle import waiting
 
 OFTEN = PollPolicy(min_interval=0.02, max_interval=0.1)
@@ -48,9 +48,7 @@ class HistoryReads:
         self.fail = False
 
     def is_one(self, request: httpx.Request) -> bool:
-        if not request.url.path.endswith("/artifacts/filter"):
-            return False
-        return set(json.loads(request.content)["artifacts"]) == {"type"}
+        return request.url.path.endswith("/events/filter")
 
 
 @pytest.fixture
@@ -80,6 +78,13 @@ def forget_history(own_ledger: None, forget: Callable[..., None]) -> Callable[[]
     return forget_history
 
 
+async def are_told(count: int) -> None:
+    """Wait until Prefect's server has so many events of generations."""
+    with anyio.fail_after(60):
+        while len(await acall(lambda _: timings._newest_events())) < count:  # noqa: ASYNC110 it is asked of a server
+            await asyncio.sleep(0.05)
+
+
 def looks_at(emulator: Emulator, prediction: Prediction) -> list[float]:
     """When it was looked at, in seconds since its creation."""
     assert prediction.created_at
@@ -94,6 +99,7 @@ async def test_three_runs_teach_another_process_when_to_look(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     await flow(several)(0.8)
+    await are_told(3)
     forget_history()
 
     done = await flow(generate)(0.8, policy=USUALLY)
@@ -124,26 +130,19 @@ async def test_a_history_that_cannot_be_read_costs_one_try(
     assert all(record.levelname != "WARNING" for record in caplog.records)
 
 
-@contextlib.asynccontextmanager
-async def a_record_of_another_form() -> AsyncIterator[None]:
-    artifact = ArtifactCreate(key="replicate-new", type=store.RECORD_TYPE, data={"new": 1})
-    async with get_client() as client:
-        made = await client.create_artifact(artifact)
-        yield
-        await client.delete_artifact(made.id)
-
-
 @pytest.mark.contract
-async def test_records_of_another_form_are_passed_over(
+async def test_events_of_another_form_are_passed_over(
     replicate_emulator: Emulator,
     forget_history: Callable[[], None],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     await flow(several)(0.7)
+    for payload in ({}, {"base_url": "x", "id": "y", "model": 7}):
+        emit_event(timings.EVENT, {"prefect.resource.id": "new"}, payload=payload)
+    await are_told(5)
     forget_history()
 
-    async with a_record_of_another_form():
-        await flow(generate)(0.7, policy=USUALLY)
+    await flow(generate)(0.7, policy=USUALLY)
 
     assert f"{MODEL} usually takes about 0.7 s" in caplog.text
 

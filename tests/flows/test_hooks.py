@@ -186,7 +186,7 @@ async def test_a_saved_account_is_loaded_by_the_hook(
     @flow(**HOOKS)
     async def generation() -> None:
         await acreate_prediction("emulator/timer", INPUT, account)
-        forget("addresses")
+        forget("ledgers")
         raise Oops
 
     await generation(return_state=True)
@@ -203,7 +203,7 @@ async def test_an_account_that_was_deleted_is_said_by_the_hook(
     @flow(**HOOKS)
     async def generation() -> None:
         await acreate_prediction("emulator/timer", INPUT, account)
-        forget("addresses")
+        forget("ledgers")
         await ReplicateCredentials.adelete("account-that-goes")
         raise Oops
 
@@ -222,7 +222,7 @@ async def test_a_record_does_not_decide_where_the_environments_token_goes(
     @flow(**HOOKS)
     async def generation() -> None:
         await acreate_prediction("emulator/timer", INPUT, account)
-        forget("addresses")
+        forget("ledgers")
         raise Oops
 
     await generation(return_state=True)
@@ -358,7 +358,7 @@ def test_a_prediction_of_another_run_belongs_to_the_run_that_waits_for_it(
         raise Oops
 
     prediction = starting()
-    forget("entries")
+    forget("ledgers")
     state = waiting(prediction.id, return_state=True)
 
     [record] = records(state)

@@ -7,10 +7,10 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from prefect import flow, task
+from prefect import flow, get_client, tags, task
 from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.filters import ArtifactFilterKey
 from prefect.exceptions import PrefectException
+from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import State
 
@@ -22,16 +22,15 @@ from prefect_replicate import (
     create_prediction,
 )
 from prefect_replicate.emulator import Emulator
-from prefect_replicate.engine import acall, call
+from prefect_replicate.engine import acall, call, process_state
 from prefect_replicate.exceptions import APIError, InvalidInputError, LedgerError
-from prefect_replicate.ledger import artifacts, store
-from prefect_replicate.ledger.artifacts import artifacts_of_type
-from prefect_replicate.ledger.record import Record
+from prefect_replicate.ledger.facts import Claim, Intent, Origin
+from prefect_replicate.ledger.log import Ledger, ledger_of
 from prefect_replicate.ledger.scope import RunScope, ancestry_of
-from prefect_replicate.ledger.store import add_record, delete_record, records_with_key
 
 pytestmark = pytest.mark.contract
 Records = Callable[[State[Any]], list[dict[str, Any]]]
+NOW = datetime.now(timezone.utc)
 CREATE = {"method": "POST", "path": "/predictions$"}
 
 
@@ -96,7 +95,7 @@ async def test_an_intent_without_an_id_is_adopted_by_the_retry(
 
     @flow(retries=1)
     async def generation() -> str:
-        forget("taken", "entries", "uploads", "occurrences")  # as in another process
+        forget("taken", "ledgers", "uploads", "process")  # as in another process
         return (await acreate_prediction(*odd_call)).id
 
     state = await generation(return_state=True)
@@ -161,7 +160,7 @@ async def test_nothing_is_paid_where_the_ledger_cannot_be_written(
     assert replicate_emulator.predictions.create_requests == 0
 
 
-async def test_a_task_without_a_flow_is_recorded_too(still: Emulator) -> None:
+async def test_a_task_without_a_flow_continues_with_its_prediction_too(still: Emulator) -> None:
     seen: list[str] = []
 
     @task(retries=1)
@@ -195,7 +194,7 @@ async def test_a_lost_result_is_worse_than_a_record_that_is_behind(
     request = PrefectClient.request
 
     async def changes_nothing(client: PrefectClient, method: Any, *args: Any, **more: Any) -> Any:
-        if method == "PATCH":
+        if ("/input" in str(args) and '"made"' in str(more)) or '"ended"' in str(more):
             raise PrefectException("503 Service Unavailable")
         return await request(client, method, *args, **more)
 
@@ -206,7 +205,7 @@ async def test_a_lost_result_is_worse_than_a_record_that_is_behind(
         return (await await_for_prediction(prediction, policy=quick)).is_succeeded
 
     assert await generation()
-    assert "Prefect's API could not record that prediction" in caplog.text
+    assert "Prefect's API could not write" in caplog.text
 
 
 def test_a_run_around_that_cannot_be_read_is_an_error_of_ours() -> None:
@@ -216,101 +215,116 @@ def test_a_run_around_that_cannot_be_read_is_an_error_of_ours() -> None:
         call(lambda _: ancestry_of(unknown))
 
 
-def a_record(key: str) -> Record:
-    return Record(
-        key=key,
-        call="c",
-        model="emulator/timer",
-        input_digest=None,
-        intent_at=datetime.now(timezone.utc),
-        cancel_after=60,
-        base_url="http://127.0.0.1",
-    )
-
-
-async def test_calls_that_are_made_together_are_looked_up_together(
-    still: Emulator, ledger_requests: list[str]
+@pytest.mark.contract
+async def test_a_generation_takes_three_requests_to_prefect_and_one_for_its_run(
+    replicate_emulator: Emulator, quick: PollPolicy, ledger_requests: list[str]
 ) -> None:
     @flow
     async def generation() -> None:
-        calls = [acreate_prediction.fn("emulator/timer", {"seed": one}) for one in range(50)]
-        await asyncio.gather(*calls)
+        for seconds in (0.1, 0.2):
+            prediction = await acreate_prediction.fn("emulator/timer", {"seconds": seconds})
+            await await_for_prediction.fn(prediction, policy=quick)
 
     await generation()
 
-    assert ledger_requests.count("POST filter") <= 25
-    assert still.predictions.create_requests == 50
+    assert ledger_requests.count("POST input") == 6
+    assert len([one for one in ledger_requests if one.startswith("PATCH")]) == 1
+    assert len(ledger_requests) == 7
 
 
-async def test_each_of_many_keys_gets_its_own_records(
-    ledger_requests: list[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.contract
+@pytest.mark.parametrize("forgotten", [(), ("ledgers",)], ids=["same process", "another"])
+async def test_a_retry_that_continues_takes_two_at_most(
+    still: Emulator, ledger_requests: list[str], forget: Callable[..., None], forgotten: Any
 ) -> None:
-    monkeypatch.setattr(store, "_KEYS_A_READ", 4)
-    keys = [f"replicate-{uuid4()}" for _ in range(10)]
+    calls = 5
 
-    async def read(_: Any) -> list[list[str]]:
-        await asyncio.gather(*(add_record(a_record(key), RunScope()) for key in keys[::2]))
-        found = await asyncio.gather(*(records_with_key(key) for key in keys))
-        return [[entry.record.key for entry in entries] for entries in found]
+    @flow(retries=1)
+    async def generation() -> None:
+        forget(*forgotten)
+        ledger_requests.clear()
+        for number in range(calls):
+            await acreate_prediction.fn("emulator/timer", {"seconds": 60, "seed": number})
+        if still.predictions.create_requests == calls and not attempts:
+            attempts.append(1)
+            raise Oops
 
-    assert await acall(read) == [[key] if key in keys[::2] else [] for key in keys]
-    assert ledger_requests.count("POST filter") == 3
+    attempts: list[int] = []
+    await generation()
+
+    of_the_attempt = 2  # how its run stands, and what states it has had
+    assert len(ledger_requests) - of_the_attempt <= 2 * calls
+    assert still.predictions.create_requests == calls
 
 
-async def test_a_read_that_is_under_way_serves_nobody_who_comes_later(
-    ledger_requests: list[str],
+async def test_the_run_is_tagged_for_people_and_for_sweeps(still: Emulator) -> None:
+    @flow
+    async def generation() -> None:
+        await acreate_prediction("emulator/timer", {})
+
+    with tags("mine"):
+        state = await generation(return_state=True)
+
+    async with get_client() as client:
+        assert state.state_details.flow_run_id is not None
+        run = await client.read_flow_run(state.state_details.flow_run_id)
+    assert set(run.tags) == {"mine", "replicate", "replicate-open"}
+
+
+@pytest.mark.parametrize("value", ["{}", "no JSON", '{"version": 2, "id": "a", "process": "b"}'])
+async def test_a_fact_that_cannot_be_read_stops_the_call_that_it_belongs_to_alone(
+    still: Emulator, value: str
 ) -> None:
-    key = f"replicate-{uuid4()}"
+    @flow(retries=1)
+    async def generation() -> None:
+        if not attempts:
+            attempts.append(1)
+            await acreate_prediction("emulator/timer", {"seconds": 60})
+            [log] = (await acall(lambda _: ledger_of(RunScope.current()))).all
+            async with get_client() as client:
+                key = f"replicate-{log.name}-{log.next}"
+                await client.create_flow_run_input(UUID(flow_run.id), key, value)
+            raise Oops
+        await acreate_prediction("emulator/timer", {"seconds": 61})
+        with pytest.raises(LedgerError, match=r"^The input replicate-\S+ of flow run .* can't be"):
+            await acreate_prediction("emulator/timer", {"seconds": 60})
 
-    async def read(_: Any) -> int:
-        first = asyncio.create_task(records_with_key(key))
-        for _ in range(3):  # loop turns: it asks for the read, which begins
-            await asyncio.sleep(0)
-        later = asyncio.create_task(records_with_key(key))
-        await asyncio.gather(first, later)
-        return ledger_requests.count("POST filter")
+    attempts: list[int] = []
+    await generation()
 
-    assert await acall(read) == 2
-
-
-async def test_no_record_is_missed_where_others_are_deleted_while_they_are_read(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(artifacts, "PAGE", 5)
-    key = f"replicate-{uuid4()}"
-
-    async def read(_: Any) -> set[UUID]:
-        made = await asyncio.gather(*(add_record(a_record(key), RunScope()) for _ in range(7)))
-        left = {entry.artifact_id for entry in made}
-        chosen = ArtifactFilterKey(any_=[key])
-        async for artifact in artifacts_of_type("replicate-prediction", key=chosen):
-            left.remove(artifact.id)
-            if len(left) == 2:
-                await delete_record(next(one for one in made if one.artifact_id not in left))
-        return left
-
-    assert not await acall(read)
+    assert still.predictions.create_requests == 2
 
 
-async def test_who_is_canceled_leaves_the_read_to_the_others() -> None:
-    key = f"replicate-{uuid4()}"
+@pytest.mark.contract
+async def test_of_many_who_write_the_same_fact_one_does(still: Emulator) -> None:
+    @flow
+    async def generation() -> list[bool]:
+        ledgers = [Ledger(UUID(flow_run.id)) for _ in range(20)]
+        claim = Claim("1", "x")
+        logs = [await one.choose(claim, "c", is_retry=False) for one in ledgers]
+        intent = Intent(call="c", model="a/b", input_digest={}, at=NOW, cancel_after=5)
 
-    async def read(_: Any) -> int:
-        await add_record(a_record(key), RunScope())
-        first, other = (asyncio.create_task(records_with_key(key)) for _ in range(2))
-        await asyncio.sleep(0)
-        first.cancel()
-        return len(await other)
+        async def write(_: Any) -> list[bool]:
+            origin = Origin(base_url="https://x.org")
+            writes = [log.write(0, origin=origin, intent=intent) for log in logs]
+            return await asyncio.gather(*writes)
 
-    assert await acall(read) == 1
+        return await acall(write)
+
+    assert sorted(await generation()) == [False] * 19 + [True]
 
 
-async def test_a_read_that_fails_fails_for_all_who_wanted_it(no_prefect_api: str) -> None:
-    async def read(_: Any) -> list[Any]:
-        calls = (records_with_key(f"replicate-{one}") for one in range(3))
-        return await asyncio.gather(*calls, return_exceptions=True)
+async def test_what_runs_are_over_is_let_go(still: Emulator, forget: Callable[..., None]) -> None:
+    @flow
+    async def generation() -> None:
+        await acreate_prediction.fn("emulator/timer", {})
 
-    with temporary_settings({PREFECT_API_URL: no_prefect_api}):
-        errors = await acall(read)
+    forget("ledgers")
+    for _ in range(40):
+        await generation()
 
-    assert [type(error) for error in errors] == [LedgerError] * 3
+    assert len(await acall(known_ledgers)) <= 33
+
+
+async def known_ledgers(_: Any) -> list[Any]:
+    return list(process_state("ledgers", dict))

@@ -8,7 +8,7 @@ import pytest
 
 from prefect_replicate import cli
 from prefect_replicate.engine import call
-from prefect_replicate.ledger.global_limits import remove_limit
+from prefect_replicate.ledger.limits import remove_limit
 
 
 @pytest.fixture(autouse=True)

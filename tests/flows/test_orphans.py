@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
@@ -15,10 +14,10 @@ from uuid import UUID, uuid4
 import pytest
 from held import Hold
 from prefect import flow, get_client
-from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.objects import StateType
 from prefect.events import Event
 from prefect.events.clients import get_events_client
+from prefect.flow_engine import run_flow_async
 from prefect.states import AwaitingRetry, Crashed, Pending, Running, State, Suspended
 
 from prefect_replicate import (
@@ -29,25 +28,16 @@ from prefect_replicate import (
     await_for_prediction,
     cancel_orphaned_predictions,
 )
+from prefect_replicate.cleanup import orphans
+from prefect_replicate.cleanup import sweep as sweep_of_package
+from prefect_replicate.cleanup.orphans import Patience, silent_runs
 from prefect_replicate.emulator import Emulator
-from prefect_replicate.engine import acall, process_state
+from prefect_replicate.engine import acall
 from prefect_replicate.exceptions import LedgerError, ReplicateError
-from prefect_replicate.flows import sweep as sweep_of_package
-from prefect_replicate.ledger import artifacts as artifacts_of_ledger
-from prefect_replicate.ledger import store
+from prefect_replicate.ledger import flow_runs, log
+from prefect_replicate.ledger.facts import input_digest
 from prefect_replicate.ledger.flow_runs import FlowRunSeen, last_heartbeats
-from prefect_replicate.ledger.record import Record, input_digest
-from prefect_replicate.ledger.scope import RunScope
-from prefect_replicate.ledger.store import (
-    Entry,
-    add_record,
-    records_since,
-    update_record,
-)
-from prefect_replicate.lifecycle import orphans
-from prefect_replicate.lifecycle.bookkeeping import _Addresses
-from prefect_replicate.lifecycle.heartbeats import silent_runs
-from prefect_replicate.lifecycle.orphans import Patience
+from prefect_replicate.ledger.log import Ledger, OwnLog
 from prefect_replicate.values import Orphan
 
 MODEL, INPUT = "emulator/timer", {"seconds": 1000}
@@ -131,10 +121,16 @@ async def test_how_long_it_ran_and_how_much_that_saved_is_said(still: Emulator) 
 
 
 @pytest.mark.contract
-async def test_what_a_deleted_run_has_left_is_canceled(still: Emulator) -> None:
-    state = await generation(return_state=True)
+async def test_what_a_deleted_subflow_has_left_is_canceled(still: Emulator) -> None:
+    children: list[State[Any]] = []
+
+    @flow
+    async def parent() -> None:
+        children.append(await generation(return_state=True))
+
+    await set_state(await parent(return_state=True), Running())
     async with get_client() as client:
-        await client.delete_flow_run(run_of(state))
+        await client.delete_flow_run(run_of(children[0]))
 
     [orphan] = await sweep()
 
@@ -209,7 +205,7 @@ async def test_a_second_run_that_waits_protects_the_prediction_of_the_first(
     await crashed_generation()
     [prediction] = still.predictions
     wait = asyncio.create_task(waiting(prediction.id, return_state=True))
-    await until(lambda: ledger_has(2))
+    await until(lambda: are_tagged(2))
 
     assert await sweep() == []
 
@@ -331,12 +327,25 @@ async def test_what_may_be_the_prediction_of_an_equal_call_is_left_alone(
     assert len(still.predictions.live()) == 2
 
 
+async def never_sent() -> State[Any]:
+    """A run that has died after it had announced a create."""
+    state = await crashed_generation()
+
+    async def announce(_: Any) -> None:
+        [log] = await logs_of(run_of(state))
+        known = log.generation
+        assert known is not None
+        digest = {"input_digest": input_digest({"seconds": 6})}
+        await log.note(origin=known.origin, intent=known.intent.model_copy(update=digest))
+
+    await acall(announce)
+    return state
+
+
 async def test_a_create_that_was_never_sent_is_recorded_as_void(
     still: Emulator, records: Records
 ) -> None:
-    state = await crashed_generation()
-    [entry] = await ledger()
-    await acall(lambda _: update_record(entry, never_sent(entry.record)))
+    state = await never_sent()
     await acreate_prediction.fn(MODEL, {"seconds": 5})
 
     [dry] = await sweep(dry_run=True)
@@ -352,9 +361,7 @@ async def test_a_create_that_was_never_sent_is_recorded_as_void(
 async def test_an_equal_prediction_made_much_later_is_not_that_of_a_lost_create(
     still: Emulator,
 ) -> None:
-    await crashed_generation()
-    [entry] = await ledger()
-    await acall(lambda _: update_record(entry, never_sent(entry.record)))
+    await never_sent()
     still.clock.advance(600)
     later = await acreate_prediction.fn(MODEL, {"seconds": 6})
 
@@ -364,62 +371,60 @@ async def test_an_equal_prediction_made_much_later_is_not_that_of_a_lost_create(
     assert still.predictions[later.id].cancel_requests == 0
 
 
-def never_sent(record: Record) -> Record:
-    another = input_digest({"seconds": 6})
-    return record.model_copy(
-        update={"status": "intent", "prediction_id": None, "input_digest": another}
-    )
-
-
-@contextlib.asynccontextmanager
-async def strange_record(**data: Any) -> AsyncIterator[None]:
-    artifact = ArtifactCreate(key="replicate-new", type=store.RECORD_TYPE, data=data)
+async def write_input(state: State[Any], key: str, value: str) -> None:
     async with get_client() as client:
-        made = await client.create_artifact(artifact)
-        yield
-        await client.delete_artifact(made.id)
+        await client.create_flow_run_input(run_of(state), key, value)
 
 
-async def test_a_record_that_cannot_be_understood_is_skipped_and_said(
+async def test_a_fact_that_cannot_be_understood_is_skipped_and_said(
     still: Emulator, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await crashed_generation()
+    state = await crashed_generation()
+    await write_input(state, "replicate-0123-1-0", '{"version": 9}')
 
-    async with strange_record(version=9):
-        [orphan] = await sweep()
+    [orphan] = await sweep()
 
     assert orphan.outcome == "canceled"
-    assert caplog.text.count(f"1 records of the type {store.RECORD_TYPE} can't be understood") == 1
+    assert caplog.text.count("What is recorded of 1 calls can't be understood") == 1
 
 
-async def test_the_prediction_of_a_record_that_cannot_be_understood_is_left_alone(
+async def test_the_prediction_of_a_fact_that_cannot_be_understood_is_left_alone(
     still: Emulator,
 ) -> None:
-    await crashed_generation()
-    [entry] = await ledger()
+    state = await crashed_generation()
+    [prediction] = still.predictions
+    value = json.dumps({"version": 9, "made": {"id": prediction.id}})
+    await write_input(state, "replicate-0123-1-0", value)
 
-    async with strange_record(version=9, prediction_id=entry.record.prediction_id):
-        assert await sweep() == []
-
+    assert await sweep() == []
     assert len(still.predictions.live()) == 1
 
 
 @pytest.mark.contract
-async def test_orphans_beyond_the_first_page_of_the_ledger_are_found(
-    still: Emulator, monkeypatch: pytest.MonkeyPatch
+async def test_a_run_that_is_settled_is_read_no_more_until_it_is_retried(
+    still: Emulator, ledger_requests: list[str]
 ) -> None:
-    monkeypatch.setattr(artifacts_of_ledger, "PAGE", 5)
-    await crashed_generation()
-    [entry] = await ledger()
-    ended = entry.record.model_copy(update={"status": "succeeded", "prediction_id": "of another"})
-    scope = RunScope(entry.record.flow_runs[0])
-    for _ in range(11):
-        await acall(lambda _: add_record(ended, scope))
+    @flow
+    async def twice() -> None:
+        await acreate_prediction(MODEL, INPUT)
+        if len(still.predictions) == 1:
+            raise RuntimeError
 
-    [orphan] = await sweep()
+    state = await twice(return_state=True)
+    await sweep()
+    await sweep()  # it takes the run off the list, of which nothing is open any more
+    ledger_requests.clear()
 
-    assert len(await ledger()) > 2 * 5
-    assert (orphan.outcome, still.predictions.live()) == ("canceled", [])
+    assert await sweep() == []
+    assert "POST filter" not in ledger_requests or ledger_requests.count("POST filter") <= 4
+    async with get_client() as client:
+        run = await client.read_flow_run(run_of(state))
+        assert [tag for tag in run.tags if tag.startswith("OPEN_TAG")] == []
+        await client.set_flow_run_state(run.id, AwaitingRetry(), force=True)
+        await run_flow_async(twice, flow_run=await client.read_flow_run(run.id))
+        run = await client.read_flow_run(run.id)
+    assert len([tag for tag in run.tags if tag.startswith("OPEN_TAG")]) == 1
+    assert len(still.predictions.live()) == 1
 
 
 async def test_many_are_canceled_in_groups(
@@ -462,7 +467,6 @@ async def test_without_a_token_the_flow_fails_and_says_so(
     still: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await crashed_generation()
-    await forget_accounts()
     monkeypatch.delenv("REPLICATE_API_TOKEN")
 
     with pytest.raises(ReplicateError, match="There is no Replicate API token"):
@@ -471,7 +475,6 @@ async def test_without_a_token_the_flow_fails_and_says_so(
 
 async def test_an_account_can_be_given(still: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     await crashed_generation()
-    await forget_accounts()
     monkeypatch.delenv("REPLICATE_API_TOKEN")
     monkeypatch.delenv("REPLICATE_BASE_URL")
     account = ReplicateCredentials(api_token=still.token, base_url=still.base_url)
@@ -485,7 +488,6 @@ async def test_the_account_given_is_not_sent_where_a_record_says(
     still: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await crashed_generation()
-    await forget_accounts()
     account = ReplicateCredentials(api_token="r8_of_another", base_url="http://127.0.0.1:1")
 
     with pytest.raises(ReplicateError, match=r"this process's token is for http://127\.0\.0\.1:1"):
@@ -505,21 +507,11 @@ async def test_a_saved_block_is_the_account_of_what_was_made_with_it(
         await acreate_prediction(MODEL, INPUT, account)
 
     await set_state(await with_account(return_state=True), Crashed())
-    await forget_accounts()
     monkeypatch.delenv("REPLICATE_API_TOKEN")
 
     [orphan] = await sweep()
 
     assert orphan.outcome == "canceled"
-
-
-async def forget_accounts() -> None:
-    """As in another process, which knows nothing of the runs."""
-
-    async def forget(_: Any) -> None:
-        process_state("addresses", _Addresses).clear()
-
-    await acall(forget)
 
 
 @pytest.mark.contract
@@ -615,13 +607,16 @@ def table(artifacts: Artifacts, state: State[Any]) -> list[dict[str, Any]]:
     return json.loads(artifact.data)
 
 
-async def ledger() -> list[Entry]:
+async def logs_of(flow_run_id: UUID) -> list[OwnLog]:
+    ledger = Ledger(flow_run_id)
+    await ledger.read()
+    return ledger.all
+
+
+async def are_tagged(count: int) -> bool:
     since = datetime.now(timezone.utc) - timedelta(hours=1)
-    return (await acall(lambda _: records_since(since))).entries
-
-
-async def ledger_has(count: int) -> bool:
-    return len(await ledger()) == count
+    found = await acall(lambda _: log.ledgers_since(since, flow_runs.OPEN_TAG))
+    return sum(bool(ledger.all) for _, ledger in found) == count
 
 
 async def until(is_so: Callable[[], Awaitable[T | None]]) -> T:

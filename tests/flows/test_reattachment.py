@@ -7,10 +7,11 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from prefect import flow, get_client, task
-from prefect.client.schemas.actions import ArtifactCreate
+from prefect.runtime import flow_run
 from prefect.settings import PREFECT_RESULTS_PERSIST_BY_DEFAULT, temporary_settings
 
 from prefect_replicate import (
@@ -18,12 +19,12 @@ from prefect_replicate import (
     Prediction,
     ReplicateModel,
     acreate_prediction,
+    adownload_outputs,
     agenerate_video,
     await_for_prediction,
     create_prediction,
 )
 from prefect_replicate.emulator import Emulator
-from prefect_replicate.ledger import store
 from prefect_replicate.lifecycle import adoption
 
 INPUT = {"seconds": 60}
@@ -330,7 +331,7 @@ async def test_a_lost_create_leaves_other_runs_their_predictions(
     still.clock.advance(999)
     others = await generation()
     await waiting(old)
-    forget("entries", "taken")  # as another process
+    forget("ledgers", "taken")  # as another process
     still.faults.add("reset", method="POST", path="/predictions$")
 
     made = await generation()
@@ -350,7 +351,7 @@ async def test_a_lost_create_leaves_other_runs_what_they_wrote_down_long_before(
     generation = flow(acreate_prediction.fn)
     others = await generation(MODEL, INPUT)
     await asyncio.sleep(0.5)  # by Prefect's clock; Replicate's stands still
-    forget("entries", "taken")  # as another process
+    forget("ledgers", "taken")  # as another process
     still.faults.add("reset", method="POST", path="/predictions$")
 
     made = await generation(MODEL, INPUT)
@@ -374,7 +375,7 @@ async def test_a_lost_create_of_another_process_is_told_apart_by_its_secret(
     if not is_known:
         lose_create()
     others = await generation("a", return_state=True)
-    forget("entries", "taken")  # as another process
+    forget("ledgers", "taken")  # as another process
     still.faults.add("lost_reply", method="POST", path="/predictions$")
 
     made = await generation("b", return_state=True)
@@ -385,15 +386,40 @@ async def test_a_lost_create_of_another_process_is_told_apart_by_its_secret(
         assert still.predictions[(await made.aresult()).id].input["key"] == "b"
 
 
-async def test_a_lost_create_is_found_beside_a_record_that_cannot_be_understood(
+async def test_a_lost_create_is_found_beside_a_fact_that_cannot_be_understood(
     still: Emulator, impatient: None
 ) -> None:
-    still.faults.add("lost_reply", method="POST", path="/predictions$")
-    artifact = ArtifactCreate(key="replicate-new", type=store.RECORD_TYPE, data={"new": 1})
+    @flow
+    async def generation() -> Prediction:
+        await acreate_prediction(MODEL, {"seconds": 61})
+        async with get_client() as client:
+            key, value = "replicate-0123-1-0", '{"version": 9}'
+            await client.create_flow_run_input(UUID(flow_run.id), key, value)
+        still.faults.add("lost_reply", method="POST", path="/predictions$")
+        return await acreate_prediction(MODEL, INPUT)
 
-    async with get_client() as client:
-        strange = await client.create_artifact(artifact)
-        made = await flow(acreate_prediction.fn)(MODEL, INPUT)
-        await client.delete_artifact(strange.id)
+    made = await generation()
 
-    assert [made.id] == ids(still)
+    assert made.id in ids(still)
+    assert still.predictions.create_requests == 2
+
+
+async def test_files_that_are_stored_are_found_when_replicate_has_deleted_theirs(
+    still: Emulator, quick: PollPolicy, tmp_path: Path, forget: Callable[..., None]
+) -> None:
+    seen: list[Any] = []
+
+    @flow(retries=1)
+    async def generation() -> None:
+        made = await acreate_prediction(MODEL, {"seconds": 0}, regenerate_expired=True)
+        done = await await_for_prediction(made, policy=quick)
+        seen.append(await adownload_outputs(done, tmp_path))
+        if len(seen) == 1:
+            still.clock.advance(2 * 3600)
+            forget("ledgers")
+            raise Oops
+
+    await generation()
+
+    assert seen[0] == seen[1]
+    assert still.predictions.create_requests == 1

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
-from prefect import flow
+from prefect import flow, get_client
 from prefect.runtime import flow_run
 from prefect.states import State
 from prefect.task_runners import ProcessPoolTaskRunner
@@ -16,9 +17,9 @@ from prefect_replicate import create_prediction
 from prefect_replicate.emulator import Emulator
 from prefect_replicate.engine import call
 from prefect_replicate.exceptions import LedgerError
-from prefect_replicate.ledger.record import INTENT, VOID
-from prefect_replicate.ledger.store import delete_record, records_of_runs, update_record
-from prefect_replicate.lifecycle import claiming, intent, resumption
+from prefect_replicate.ledger.facts import Made
+from prefect_replicate.ledger.log import Ledger, OwnLog
+from prefect_replicate.lifecycle import creation
 
 pytestmark = pytest.mark.contract
 MODEL, INPUT = "emulator/timer", {"seconds": 60}
@@ -32,30 +33,34 @@ class Oops(Exception):
 
 @pytest.fixture(autouse=True)
 def _impatient(impatient: None, monkeypatch: pytest.MonkeyPatch) -> None:  # pyright: ignore[reportUnusedFunction] pytest calls it
-    monkeypatch.setattr(resumption, "PAUSE", 0.05)
-
-
-SetRecord = Callable[..., None]
+    monkeypatch.setattr(creation, "PAUSE_SECONDS", 0.05)
 
 
 @pytest.fixture
-def set_record(forget: Callable[..., None]) -> SetRecord:
-    """Change the run's only record, as another process does, and know nothing of it."""
+def not_made(forget: Callable[..., None]) -> Callable[[], None]:
+    """Have the run's only log say what it said before the id was written down, by another process."""
 
-    def set_record(**changes: Any) -> None:
-        async def change(_: Any) -> None:
-            [entry] = (await records_of_runs([UUID(flow_run.id)])).entries
-            await update_record(entry, entry.record.model_copy(update=changes))
+    def not_made() -> None:
+        async def remove(_: Any) -> None:
+            [log] = await logs()
+            async with get_client() as client:
+                await client.delete_flow_run_input(UUID(flow_run.id), f"replicate-{log.name}-1")
 
-        call(change)
-        forget("settled", "taken", "entries", "occurrences", "calls")
+        call(remove)
+        forget("process", "ledgers", "taken")
 
-    return set_record
+    return not_made
+
+
+async def logs() -> list[OwnLog]:
+    ledger = Ledger(UUID(flow_run.id))
+    await ledger.read()
+    return ledger.all
 
 
 def test_a_create_that_another_process_has_under_way_is_waited_for(
     still: Emulator,
-    set_record: SetRecord,
+    not_made: Callable[[], None],
     records: Records,
     eventually: Any,
     caplog: pytest.LogCaptureFixture,
@@ -66,11 +71,11 @@ def test_a_create_that_another_process_has_under_way_is_waited_for(
     def generation() -> None:
         if not seen:
             seen.append(create_prediction(MODEL, INPUT).id)
-            set_record(status=INTENT, prediction_id=None)
+            not_made()
             raise Oops
         future = create_prediction.submit(MODEL, INPUT)
-        eventually(lambda: "Another process of this run is starting this" in caplog.text)
-        set_record(status="processing", prediction_id=seen[0])
+        eventually(lambda: "Another process is already starting this" in caplog.text)
+        call(lambda _: write(made=Made(id=seen[0], url="")))
         seen.append(future.result().id)
 
     state = generation(return_state=True)
@@ -81,16 +86,16 @@ def test_a_create_that_another_process_has_under_way_is_waited_for(
 
 
 def test_a_create_that_another_process_has_abandoned_is_looked_for(
-    still: Emulator, set_record: SetRecord, records: Records, monkeypatch: pytest.MonkeyPatch
+    still: Emulator, not_made: Callable[[], None], records: Records, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(claiming, "ABANDONED_SECONDS", 0.0)
+    monkeypatch.setattr(creation, "ABANDONED_SECONDS", 0.0)
     seen: list[str] = []
 
     @flow(retries=1)
     def generation() -> None:
         seen.append(create_prediction(MODEL, INPUT).id)
         if len(seen) == 1:
-            set_record(status=INTENT, prediction_id=None)
+            not_made()
             raise Oops
 
     state = generation(return_state=True)
@@ -100,9 +105,9 @@ def test_a_create_that_another_process_has_abandoned_is_looked_for(
 
 
 def test_a_create_that_another_process_never_sent_is_sent(
-    still: Emulator, set_record: SetRecord, records: Records, monkeypatch: pytest.MonkeyPatch
+    still: Emulator, not_made: Callable[[], None], records: Records, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(claiming, "ABANDONED_SECONDS", 0.0)
+    monkeypatch.setattr(creation, "ABANDONED_SECONDS", 0.0)
     seen: list[str] = []
 
     @flow(retries=1)
@@ -110,37 +115,19 @@ def test_a_create_that_another_process_never_sent_is_sent(
         seen.append(create_prediction(MODEL, INPUT).id)
         if len(seen) == 1:
             still.predictions.clear()
-            set_record(status=INTENT, prediction_id=None)
+            not_made()
             raise Oops
 
     state = generation(return_state=True)
 
     assert [one.id for one in still.predictions] == [seen[1]]
-    assert [one["status"] for one in records(state)] == [VOID, "processing"]
-
-
-def test_an_input_whose_files_were_still_being_sent_was_not_paid(
-    still: Emulator, set_record: SetRecord, records: Records, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(claiming, "ABANDONED_SECONDS", 0.0)
-    seen: list[str] = []
-
-    @flow(retries=1)
-    def generation() -> None:
-        seen.append(create_prediction(MODEL, INPUT).id)
-        if len(seen) == 1:
-            set_record(status=INTENT, prediction_id=None, input_digest=None)
-            raise Oops
-
-    generation(return_state=True)
-
-    assert still.requests.matching("GET", "/v1/predictions") == []
+    assert [one["status"] for one in records(state)] == ["starting"]
 
 
 def test_a_create_that_is_held_up_says_that_it_is_still_under_way(
     still: Emulator, records: Records, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(intent, "SEND_SECONDS", 0.0)
+    monkeypatch.setattr(creation, "SEND_SECONDS", 0.0)
     still.faults.add("throttled", **CREATE, retry_after=0)
 
     @flow
@@ -149,15 +136,15 @@ def test_a_create_that_is_held_up_says_that_it_is_still_under_way(
 
     [record] = records(generation(return_state=True))
 
-    assert record["status"] == "processing"
+    assert record["status"] == "starting"
     assert still.predictions.create_requests == 1
 
 
-@pytest.mark.parametrize("takeover", ["voided", "deleted", "completed"])
+@pytest.mark.parametrize("takeover", ["announced", "made"])
 def test_a_create_that_was_held_up_too_long_is_not_sent_any_more(
     still: Emulator, eventually: Any, monkeypatch: pytest.MonkeyPatch, takeover: str
 ) -> None:
-    monkeypatch.setattr(intent, "SEND_SECONDS", 0.0)
+    monkeypatch.setattr(creation, "SEND_SECONDS", 0.0)
     still.faults.add("throttled", **CREATE, times=None, retry_after=0)
 
     @flow
@@ -173,13 +160,19 @@ def test_a_create_that_was_held_up_too_long_is_not_sent_any_more(
     assert still.predictions.create_requests == 0
 
 
+async def write(**content: Any) -> None:
+    [log] = await logs()
+    await log.note(**content)
+
+
 async def take_over(how: str) -> None:
-    [entry] = (await records_of_runs([UUID(flow_run.id)])).entries
-    if how == "deleted":
-        await delete_record(entry)
-        return
-    changes = {"status": VOID} if how == "voided" else {"prediction_id": "anothers"}
-    await update_record(entry, entry.record.model_copy(update=changes))
+    """As another process does that waits no longer."""
+    [log] = await logs()
+    assert log.generation is not None
+    origin, intent = log.generation.origin, log.generation.intent
+    later = intent.model_copy(update={"at": intent.at + timedelta(seconds=1)})
+    made = Made(id="anothers", url="") if how == "made" else None
+    await log.note(origin=origin, intent=later, made=made)
 
 
 @pytest.mark.full

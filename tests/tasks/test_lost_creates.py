@@ -19,7 +19,7 @@ from prefect_replicate import ReplicateCredentials, acreate_prediction, create_p
 from prefect_replicate.emulator import Emulator
 from prefect_replicate.emulator.models.model import version_id
 from prefect_replicate.exceptions import APIError, APIUnreachableError, UncertainCreateError
-from prefect_replicate.ledger.record import input_digest, is_input
+from prefect_replicate.ledger.facts import input_digest, is_input
 
 CREATE = {"method": "POST", "path": "/predictions$"}
 VERSION = version_id("emulator/community-timer", 2)

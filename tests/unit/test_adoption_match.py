@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 
 from prefect_replicate import Prediction
-from prefect_replicate.ledger.record import input_digest
+from prefect_replicate.ledger.facts import Intent, input_digest
 from prefect_replicate.lifecycle.adoption import Sought, is_contested, match
-from prefect_replicate.values import ModelReference
 
 INPUT: dict[str, Any] = {"prompt": "a fox", "seed": 1}
 MODEL = "owner/name"
@@ -21,14 +20,9 @@ def one(id: str, status: str = "processing", **fields: Any) -> Prediction:
 
 
 def create(call: str = "ours", model: str = MODEL, base_url: str = "", **input: Any) -> Sought:
-    return Sought(
-        call=call,
-        base_url=base_url,
-        model=ModelReference.parse(model),
-        input_digest=input_digest({**INPUT, **input}),
-        since=NOW,
-        until=NOW + timedelta(minutes=2),
-    )
+    digest = input_digest({**INPUT, **input})
+    intent = Intent(call=call, model=model, input_digest=digest, at=NOW, cancel_after=60)
+    return Sought(base_url, intent, announced_at=NOW, until=NOW + timedelta(minutes=2))
 
 
 def chosen(*candidates: Prediction, model: str = MODEL, owned: frozenset[str] = frozenset()) -> Any:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from prefect_replicate.ledger.global_limits import GlobalLimit
+from prefect_replicate.ledger.limits import GlobalLimit
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 import pytest
 
 from prefect_replicate.lifecycle.cancellation import how_it_ended
-from prefect_replicate.lifecycle.limits import deadline_for
+from prefect_replicate.lifecycle.creation import deadline_for
 from prefect_replicate.values import Prediction
 
 

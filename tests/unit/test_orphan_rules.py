@@ -7,10 +7,10 @@ from uuid import UUID, uuid4
 import pytest
 from prefect.client.schemas.objects import StateType
 
+from prefect_replicate.cleanup.orphans import Patience, orphaned, why_orphaned
+from prefect_replicate.ledger.facts import Ancestor, Generation, Intent, Origin
 from prefect_replicate.ledger.flow_runs import FlowRunSeen
-from prefect_replicate.ledger.record import Record
-from prefect_replicate.ledger.store import Entry
-from prefect_replicate.lifecycle.orphans import Patience, orphaned, why_orphaned
+from prefect_replicate.ledger.log import Ledger, OwnLog
 
 NOW = datetime(2030, 1, 1, tzinfo=timezone.utc)
 PATIENCE = Patience(NOW, grace=300, silence=540)
@@ -26,22 +26,28 @@ def run(state: str, seconds: float = 1000, heartbeat: float | None = None) -> Fl
     return FlowRunSeen("a run", StateType[state], ago(seconds), last)
 
 
-def record(*flow_runs: UUID, **fields: Any) -> Record:
-    return Record(
-        key="k",
-        call="c",
-        model="owner/name",
-        input_digest={},
-        intent_at=ago(2000),
-        cancel_after=3600,
-        base_url="https://x.org",
-        flow_runs=flow_runs,
-        **{"prediction_id": "p", "status": "processing", **fields},
+def known(*flow_runs: UUID, cancel_after: float = 3600, **fields: Any) -> Generation:
+    around = tuple([Ancestor(one, False) for one in flow_runs])
+    keep = {"keep_on_crash": fields.pop("keep_on_crash", False)}
+    intent = Intent(call="c", model="a/b", input_digest={}, at=ago(2000), cancel_after=cancel_after)
+    usual = {
+        "written_at": ago(1000),
+        "prediction_id": "p",
+        "status": "processing",
+        "awaited_by": (around,) if around else (),
+    }
+    return Generation(
+        intent,
+        Origin(flow_runs=around, base_url="https://x.org", **keep),
+        process="p",
+        **{**usual, **fields},
     )
 
 
-def entry(record: Record, updated: float = 1000) -> Entry:
-    return Entry(uuid4(), record, ago(2000), ago(updated))
+def log(generation: Generation) -> OwnLog:
+    made = OwnLog(Ledger(None), "c-1")
+    made.generation = generation
+    return made
 
 
 @pytest.mark.parametrize(
@@ -69,7 +75,7 @@ def entry(record: Record, updated: float = 1000) -> Entry:
 def test_what_has_become_of_the_flow_run_decides(own: FlowRunSeen | None, why: str | None) -> None:
     runs = {OWN: own} if own else {}
 
-    assert why_orphaned(record(OWN), runs, PATIENCE) == why
+    assert why_orphaned(known(OWN), runs, PATIENCE) == why
 
 
 @pytest.mark.parametrize(
@@ -93,7 +99,7 @@ def test_flow_runs_around_it_count_from_the_top(
 ) -> None:
     runs = {OWN: run(own), PARENT: run(parent), ROOT: run(root)}
 
-    assert why_orphaned(record(OWN, PARENT, ROOT), runs, PATIENCE) == why
+    assert why_orphaned(known(OWN, PARENT, ROOT), runs, PATIENCE) == why
 
 
 @pytest.mark.parametrize(
@@ -118,7 +124,7 @@ def test_a_deployments_run_that_is_alive_goes_on_without_the_run_that_started_it
     runs = {OWN: run(own)._replace(lives_by_itself=True)}
     runs |= {PARENT: run(parent)} if parent else {}
 
-    assert why_orphaned(record(OWN, PARENT), runs, PATIENCE) == why
+    assert why_orphaned(known(OWN, PARENT), runs, PATIENCE) == why
 
 
 @pytest.mark.parametrize(
@@ -136,42 +142,40 @@ def test_what_is_kept_on_a_crash_is_no_orphan_of_one(
 ) -> None:
     runs = {OWN: own} if own else {}
 
-    why = why_orphaned(record(OWN, keep_on_crash=True), runs, PATIENCE)
+    why = why_orphaned(known(OWN, keep_on_crash=True), runs, PATIENCE)
 
     assert (why is not None) is is_orphan
 
 
 def test_what_was_started_outside_of_flow_runs_is_not_judged() -> None:
-    assert why_orphaned(record(), {}, PATIENCE) is None
+    assert why_orphaned(known(), {}, PATIENCE) is None
 
 
 def test_one_flow_run_that_waits_protects_the_prediction_of_another() -> None:
     runs = {OWN: run("CRASHED"), PARENT: run("RUNNING")}
-    entries = [entry(record(PARENT)), entry(record(OWN))]
 
-    assert orphaned(entries, runs, PATIENCE) == []
+    assert orphaned([log(known(PARENT)), log(known(OWN))], runs, PATIENCE) == []
 
 
-def test_all_records_of_an_orphan_are_handled_together() -> None:
+def test_one_flow_run_that_waits_in_the_same_log_protects_it_too() -> None:
+    runs = {OWN: run("CRASHED"), PARENT: run("RUNNING")}
+    both = ((Ancestor(OWN, False),), (Ancestor(PARENT, False),))
+
+    assert why_orphaned(known(OWN, awaited_by=both), runs, PATIENCE) is None
+
+
+def test_all_logs_of_an_orphan_are_handled_together() -> None:
     runs = {OWN: run("CRASHED"), PARENT: run("FAILED")}
-    waited, made = entry(record(PARENT)), entry(record(OWN))
+    waited, made = log(known(PARENT, cancel_after=0)), log(known(OWN))
 
     [found] = orphaned([waited, made], runs, PATIENCE)
 
-    assert found.entries == (waited, made)
-    assert (found.record, found.why) == (made.record, "its flow run crashed 17 min ago")
-
-
-def test_a_record_that_is_read_twice_counts_once() -> None:
-    one = entry(record(OWN))
-
-    [found] = orphaned([one, one], {}, PATIENCE)
-
-    assert found.entries == (one,)
+    assert found.logs == (waited, made)
+    assert (found.generation, found.why) == (made.generation, "its flow run crashed 17 min ago")
 
 
 @pytest.mark.parametrize(
-    ("fields", "updated", "is_orphan"),
+    ("fields", "seconds", "is_orphan"),
     [
         ({"status": "starting"}, 1, True),
         ({"status": "brand-new"}, 1, True),
@@ -183,8 +187,8 @@ def test_a_record_that_is_read_twice_counts_once() -> None:
     ],
 )
 def test_only_what_may_be_running_is_an_orphan(
-    fields: dict[str, Any], updated: float, is_orphan: bool
+    fields: dict[str, Any], seconds: float, is_orphan: bool
 ) -> None:
-    found = orphaned([entry(record(OWN, **fields), updated)], {OWN: run("CRASHED")}, PATIENCE)
+    one = log(known(OWN, written_at=ago(seconds), **fields))
 
-    assert bool(found) is is_orphan
+    assert bool(orphaned([one], {OWN: run("CRASHED")}, PATIENCE)) is is_orphan

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import pytest
 
-from prefect_replicate.flows.orphan_table import rows, summary
+from prefect_replicate.cleanup.table import rows, summary
 from prefect_replicate.values import Orphan
 
 

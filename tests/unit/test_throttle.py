@@ -13,7 +13,7 @@ from benchmarks.local_account import chance_of_this_thread
 from benchmarks.virtual_time import VirtualTimeLoop
 from pydantic import SecretStr
 
-from prefect_replicate.api.connection import Address, Connection, Permit
+from prefect_replicate.api.connection import Address, Connection
 from prefect_replicate.api.throttle import (
     CREATES,
     FIRST_ALONE_SECONDS,
@@ -217,13 +217,9 @@ class Account:
 
 
 async def create(connection: Connection, number: int) -> None:
-    async def confirm() -> None:
-        pass
-
     turn = connection.gates.creates.turn()
-    await turn.come()
-    permit = Permit(turn, asyncio.Event(), confirm)
-    await connection.write(f"/v1/predictions?n={number}", permit, json={})
+    path = f"/v1/predictions?n={number}"
+    await connection.retrying(turn)(connection.write_once, path, turn, json={})
 
 
 @pytest.mark.parametrize(("processes", "left"), [(1, 600.0), (10, 600.0), (3, 0.0)])

@@ -2,13 +2,11 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
 from typing import Any
-from uuid import UUID
 
 import pytest
 
 from prefect_replicate import Prediction
-from prefect_replicate.ledger.history import expected_of
-from prefect_replicate.ledger.record import Record, Timing, workload_of
+from prefect_replicate.ledger.timings import Timing, expected_of, workload_of
 
 NOW = datetime.now(timezone.utc)
 
@@ -118,31 +116,3 @@ def test_the_last_runs_alike_count_and_else_any_of_the_model(
     expected = expected_of(known, "owner/name", "w")
 
     assert (expected and expected.p50) == p50
-
-
-def record(**fields: Any) -> dict[str, Any]:
-    old = {
-        "key": "replicate-x",
-        "call": "c",
-        "model": "owner/name",
-        "input_digest": None,
-        "intent_at": NOW.isoformat(),
-        "cancel_after": 60,
-        "base_url": "https://api.replicate.com",
-    }
-    return old | fields
-
-
-def test_a_record_keeps_what_a_prediction_took_when_its_data_is_gone() -> None:
-    done = Record.model_validate(record()).showing(prediction())
-    later = done.showing(prediction(data_removed=True))
-
-    assert later.timing == done.timing is not None
-    assert "48.0 s, 2.0 s of them queued" in later.description()
-
-
-@pytest.mark.parametrize(
-    "fields", [{}, {"status": "succeeded", "prediction_id": "abc"}, {"flow_runs": [UUID(int=1)]}]
-)
-def test_records_of_an_older_form_are_read(fields: dict[str, Any]) -> None:
-    assert Record.model_validate(record(**fields)).timing is None

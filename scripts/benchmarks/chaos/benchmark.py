@@ -20,7 +20,7 @@ from benchmarks.chaos.timeline import timeline_of
 from benchmarks.chaos.waiting import NeverHappenedError, until
 from benchmarks.chaos.witness import Witness
 from prefect_replicate.emulator.artifacts import NoiseFile
-from prefect_replicate.lifecycle.claiming import ABANDONED_SECONDS
+from prefect_replicate.lifecycle.creation import ABANDONED_SECONDS
 
 _AT_ONCE = 8
 BOUND = 10.0

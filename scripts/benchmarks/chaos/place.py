@@ -15,7 +15,7 @@ from uuid import UUID
 import httpx
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.objects import FlowRunInput, State
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.workers.process import ProcessWorker
 from tenacity import retry, retry_if_exception, stop_after_delay, wait_random
@@ -24,6 +24,7 @@ from benchmarks.chaos.faults import add_faults
 from benchmarks.chaos.plan import CALLS, REPLICATE_AHEAD, PlannedRun
 from benchmarks.chaos.processes import children_of, strike
 from benchmarks.chaos.waiting import until
+from benchmarks.written_facts import inputs_of
 from prefect_replicate.demo.prefect_server import prefect_server
 from prefect_replicate.demo.processes import running
 from prefect_replicate.emulator import Emulator
@@ -47,7 +48,6 @@ _SETTINGS = {
 _PICTURE = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 )
-_RECORDS = {"type": {"any_": ["replicate-prediction"]}}
 
 
 def _is_overloaded(exc: BaseException) -> bool:
@@ -110,10 +110,9 @@ class Place:
         self.client.set_flow_run_state(flow_run_id, state, force=force)
 
     @_patiently
-    def records(self, offset: int = 0, limit: int = 200) -> list[dict[str, Any]]:
-        """A page of the ledger's artifacts, newest first."""
-        query = {"artifacts": _RECORDS, "sort": "CREATED_DESC", "limit": limit, "offset": offset}
-        return self.client.request("POST", "/artifacts/filter", json=query).json()
+    def facts(self, flow_run_id: UUID) -> list[FlowRunInput]:
+        """What a run has written down, the oldest first."""
+        return inputs_of(self.client, flow_run_id)
 
     def _parameters(self, run: PlannedRun) -> dict[str, Any]:
         timer = {"queue_seconds": 0.5, "seconds": run.seconds, "output_bytes": FILE_SIZE}

@@ -22,13 +22,13 @@ class _Moment(NamedTuple):
 
 
 def timeline_of(place: Place, witness: Witness, life: Life, prompt: str) -> list[str]:
-    """Deeds, states, requests, predictions and records, one a line."""
+    """Deeds, states, requests, predictions and facts, one a line."""
     moments = [
         *(_Moment(deed.at, f"benchmark   {deed.what}") for deed in life.deeds),
         *_states(place, life),
         *_requests(place, witness, prompt),
         *_predictions(witness, prompt),
-        *_records(witness, life),
+        *_facts(witness, life),
     ]
     return [str(moment) for moment in sorted(moments)]
 
@@ -60,10 +60,7 @@ def _predictions(witness: Witness, prompt: str) -> Iterator[_Moment]:
             yield _Moment(ended_at, f"prediction  {one.id} {one.status}")
 
 
-def _records(witness: Witness, life: Life) -> Iterator[_Moment]:
-    for artifact in witness.records_of(life.flow_run_id):
-        data = artifact["data"]
-        shown = f"{artifact['key']} {data['status']} {data['prediction_id']}"
-        for what, field in (("created", artifact["created"]), ("updated", artifact["updated"])):
-            moment = datetime.fromisoformat(field.replace("Z", "+00:00"))
-            yield _Moment(moment.timestamp(), f"record      {what}, now {shown} {data['claims']}")
+def _facts(witness: Witness, life: Life) -> Iterator[_Moment]:
+    for one in witness.facts_of(life.flow_run_id):
+        assert one.created is not None
+        yield _Moment(one.created.timestamp(), f"fact        {one.key} {one.value}")

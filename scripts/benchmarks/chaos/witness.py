@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable
-from typing import Any
+from collections.abc import Collection
 from uuid import UUID
+
+from prefect.client.schemas.objects import FlowRunInput
 
 from benchmarks.chaos.place import Place
 from benchmarks.chaos.plan import Event
@@ -29,14 +30,11 @@ class Witness:
             case "process":
                 return bool(engines_of(flow_run_id))
             case "intent":
-                return self._has_record(flow_run_id)
+                return bool(self._place.facts(flow_run_id))
             case "create":
                 return any(self.has_create(prompt) for prompt in prompts)
             case "processing" | "succeeded":
                 return any(one.status == event for one in self.predictions_of(prompts))
-
-    def _has_record(self, flow_run_id: UUID) -> bool:
-        return any(_belongs_to(flow_run_id, one) for one in self._place.records(limit=20))
 
     def has_create(self, prompt: str) -> bool:
         """Whether a create with this prompt has reached Replicate."""
@@ -56,18 +54,11 @@ class Witness:
         ids = [one.id for one in history.records() if one.input["prompt"] in prompts]
         return [history[prediction_id] for prediction_id in ids]
 
-    def records_of(self, flow_run_id: UUID) -> Iterable[dict[str, Any]]:
-        """The artifacts of the ledger that belong to a run or to its subflows."""
-        offset = 0
-        while page := self._place.records(offset):
-            yield from (one for one in page if _belongs_to(flow_run_id, one))
-            offset += len(page)
+    def facts_of(self, flow_run_id: UUID) -> list[FlowRunInput]:
+        """What a run and its subflows have written down."""
+        return self._place.facts(flow_run_id)
 
 
 def is_create(request: Request) -> bool:
     """Whether a request is a paid one."""
     return request.method == "POST" and request.path.endswith("/predictions")
-
-
-def _belongs_to(flow_run_id: UUID, artifact: dict[str, Any]) -> bool:
-    return str(flow_run_id) in artifact["data"]["flow_runs"]

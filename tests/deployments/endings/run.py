@@ -7,9 +7,8 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
+from benchmarks.written_facts import generations_of
 from prefect.client.schemas.filters import (
-    ArtifactFilter,
-    ArtifactFilterType,
     DeploymentFilter,
     DeploymentFilterName,
     FlowRunFilter,
@@ -98,18 +97,13 @@ class Run:
 
     def recorded(self) -> dict[str, Billed]:
         """How each of its predictions stands in the ledger."""
-        ours = ArtifactFilter(type=ArtifactFilterType(any_=["replicate-prediction"]))
-        records: list[dict[str, Any]] = []
-        while True:
-            page = self.api.read_artifacts(artifact_filter=ours, limit=200, offset=len(records))
-            records += [one.data for one in page]
-            if len(page) < 200:
-                break
-        own = {one.id for one in self.predictions()}
+        run = self._find_flow_run()
+        if run is None:  # it was deleted, with all that was written down
+            return {}
         return {
-            one["prediction_id"]: (one["status"], one["seconds_billed"])
-            for one in records
-            if one["prediction_id"] in own
+            one.prediction_id: (one.status, one.seconds_billed)
+            for one in generations_of(self.api, run.id)
+            if one.prediction_id is not None
         }
 
     def _deployment(self, name: str) -> DeploymentResponse:

@@ -18,7 +18,8 @@ from .run import Run
 BY_HAND = "by-hand"
 """A work pool without a worker: the tests start the processes of its runs."""
 
-_PATCH = "PATCH /api/artifacts/"
+_ID = '\\"made\\":'
+"""In the request that writes down the id of a prediction."""
 
 _NOTICED_SECONDS = 12.0
 """After this, a wait would have noticed the end of its run, or of one around it."""
@@ -160,7 +161,7 @@ def _killed_during_the_create(teller: Teller) -> int:
 
 
 def _killed_before_the_id_is_recorded(teller: Teller) -> int:
-    until(lambda: teller.way_to_prefect.has_kept(_PATCH), what="the id is on its way to Prefect")
+    until(lambda: teller.way_to_prefect.has_kept(_ID), what="the id is on its way to Prefect")
     assert not teller.recorded()
     return _killed(teller)
 
@@ -191,7 +192,7 @@ def _prepare(teller: Teller, moment: _Moment) -> None:
     if moment == "during":
         teller.house.keep_reply_back()
     if moment == "after":
-        teller.way_to_prefect.keep_back(_PATCH)
+        teller.way_to_prefect.keep_back(_ID)
 
 
 def _killed_and_executed_again(moment: _Moment) -> Callable[[Teller], None]:

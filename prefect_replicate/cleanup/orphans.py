@@ -1,20 +1,30 @@
-"""Which records are of predictions that no flow run waits for any more; pure."""
+"""Which predictions no flow run waits for any more, and which flow runs are dead."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
 from prefect.client.schemas.objects import StateType
 
-from prefect_replicate.ledger.flow_runs import CANCELED, FlowRunSeen
-from prefect_replicate.ledger.record import Record
-from prefect_replicate.ledger.store import Entry
-from prefect_replicate.lifecycle.claiming import ABANDONED_SECONDS
+from prefect_replicate.exceptions import LedgerError
+from prefect_replicate.ledger.facts import Generation
+from prefect_replicate.ledger.flow_runs import (
+    CANCELED,
+    FlowRunSeen,
+    last_heartbeats,
+    was_listening,
+)
+from prefect_replicate.ledger.log import OwnLog
+from prefect_replicate.lifecycle.creation import ABANDONED_SECONDS
 
+SILENT_HEARTBEATS = 3
+"""How many have to be missing."""
+
+_LOOK_BACK = timedelta(hours=25)
 _COMING_BACK = {StateType.SCHEDULED, StateType.PENDING, StateType.PAUSED}
 _ENDED = {
     StateType.FAILED: "failed",
@@ -54,68 +64,74 @@ def last_sign(run: FlowRunSeen) -> datetime | None:
 class Orphaned(NamedTuple):
     """A prediction that nobody waits for, or a create that may have made one."""
 
-    entries: tuple[Entry, ...]
-    """All its open records, the newest first."""
+    logs: tuple[OwnLog, ...]
+    """All that it is open in."""
+    generation: Generation
+    """As the call has it that started it."""
     why: str
-
-    @property
-    def record(self) -> Record:
-        """The record of the call that started it."""
-        return self.entries[-1].record
 
 
 def orphaned(
-    entries: Iterable[Entry], runs: Mapping[UUID, FlowRunSeen], patience: Patience
+    logs: Iterable[OwnLog], runs: Mapping[UUID, FlowRunSeen], patience: Patience
 ) -> list[Orphaned]:
-    """Choose the predictions of which every record says that nobody waits.
+    """Choose the predictions of which every log says that nobody waits.
 
     Args:
-        entries: Newest first.
-        runs: The flow runs of the records, as far as they exist.
+        logs: Of any flow runs.
+        runs: The flow runs that are named in them, as far as they exist.
         patience: With which they are judged.
     """
+    groups: dict[object, list[tuple[OwnLog, Generation]]] = {}
+    for log in logs:
+        if log.generation is not None and log.generation.is_open:
+            id = log.generation.prediction_id or log
+            groups.setdefault(id, []).append((log, log.generation))
     found: list[Orphaned] = []
-    for group in _by_prediction(entries):
-        reasons = [_why_orphaned(entry, runs, patience) for entry in group]
-        reason = reasons[-1]
+    for group in groups.values():
+        reasons = [why_orphaned(one, runs, patience) for _, one in group]
+        # Whoever waits for a prediction of another run knows no deadline of it.
+        started, reason = max(
+            zip([one for _, one in group], reasons, strict=True),
+            key=lambda pair: pair[0].intent.cancel_after,
+        )
         if reason is not None and None not in reasons:
-            found.append(Orphaned(tuple(group), reason))
+            found.append(Orphaned(tuple([log for log, _ in group]), started, reason))
     return found
 
 
-def _by_prediction(entries: Iterable[Entry]) -> Iterable[list[Entry]]:
-    groups: dict[str, dict[UUID, Entry]] = {}
-    for entry in entries:
-        if entry.record.is_open:
-            key = entry.record.prediction_id or str(entry.artifact_id)
-            # A page that is read while a record is added repeats the last one of the page before.
-            groups.setdefault(key, {})[entry.artifact_id] = entry
-    return [list(group.values()) for group in groups.values()]
-
-
-def _why_orphaned(entry: Entry, runs: Mapping[UUID, FlowRunSeen], patience: Patience) -> str | None:
-    if entry.record.prediction_id is None and patience.since(entry.updated) < ABANDONED_SECONDS:
-        return None
-    return why_orphaned(entry.record, runs, patience)
-
-
 def why_orphaned(
-    record: Record, runs: Mapping[UUID, FlowRunSeen], patience: Patience
+    known: Generation, runs: Mapping[UUID, FlowRunSeen], patience: Patience
 ) -> str | None:
-    """Say why nobody waits for what is recorded; `None` where somebody may.
+    """Say why nobody waits for a prediction; `None` where somebody may."""
+    if known.is_unknown and patience.since(known.written_at) < ABANDONED_SECONDS:
+        return None
+    reasons = [
+        _why_unwanted(known, [one.id for one in around], runs, patience)
+        for around in known.awaited_by
+    ]
+    return None if None in reasons or not reasons else reasons[0]
+
+
+def _why_unwanted(
+    known: Generation,
+    flow_runs: Sequence[UUID],
+    runs: Mapping[UUID, FlowRunSeen],
+    patience: Patience,
+) -> str | None:
+    """Say why a flow run does not wait.
 
     The flow runs are judged from the one at the top to that of the call: what is around a run
     decides whether it comes back. A deployment's run that is alive lives on by itself, unless a run
     around it was canceled.
     """
-    for run_id in reversed(_that_count(record.flow_runs, runs, patience)):
+    for run_id in reversed(_that_count(flow_runs, runs, patience)):
         run = runs.get(run_id)
         if run is not None and run.state in _COMING_BACK:
             return None
-        what = _what_became_of(run, record.outlives_crash_of(run_id), patience)
+        what = _what_became_of(run, known.outlives_crash_of(run_id), patience)
         if what is not None:
-            return f"{_which(run_id, record)} {what}"
-    return _why_if_all_completed(record, runs, patience)
+            return f"{_which(run_id, flow_runs)} {what}"
+    return _why_if_all_completed(flow_runs, runs, patience)
 
 
 def _that_count(
@@ -138,8 +154,8 @@ def _is_alive(run: FlowRunSeen, patience: Patience) -> bool:
     return run.state is StateType.RUNNING and not patience.is_silent(run)
 
 
-def _which(run_id: UUID, record: Record) -> str:
-    return "its flow run" if run_id == record.flow_runs[0] else "a flow run around it"
+def _which(run_id: UUID, flow_runs: Sequence[UUID]) -> str:
+    return "its flow run" if run_id == flow_runs[0] else "a flow run around it"
 
 
 def _what_became_of(run: FlowRunSeen | None, outlives: bool, patience: Patience) -> str | None:
@@ -154,16 +170,16 @@ def _what_became_of(run: FlowRunSeen | None, outlives: bool, patience: Patience)
 
 
 def _why_if_all_completed(
-    record: Record, runs: Mapping[UUID, FlowRunSeen], patience: Patience
+    flow_runs: Sequence[UUID], runs: Mapping[UUID, FlowRunSeen], patience: Patience
 ) -> str | None:
     # Others may wait for it then: the run around a subflow that has returned its prediction, or a
     # deployment's run that the completed one has started without waiting for it.
-    found = [runs.get(one) for one in record.flow_runs]
+    found = [runs.get(one) for one in flow_runs]
     if {run and run.state for run in found} != {StateType.COMPLETED}:
         return None
-    last = max(reversed(record.flow_runs), key=lambda one: runs[one].since)
+    last = max(reversed(flow_runs), key=lambda one: runs[one].since)
     what = _ended(runs[last], patience)
-    return what and f"{_which(last, record)} {what}"
+    return what and f"{_which(last, flow_runs)} {what}"
 
 
 def _ended(run: FlowRunSeen, patience: Patience) -> str | None:
@@ -182,3 +198,29 @@ def _for_people(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
+
+
+async def silent_runs(
+    runs: Mapping[UUID, FlowRunSeen], patience: Patience
+) -> dict[UUID, FlowRunSeen]:
+    """Those of the flow runs whose heartbeat has stopped, with their last one.
+
+    After Prefect's server was away, all flow runs look silent until their next heartbeat. So it
+    must have heard anybody at all in the time in which theirs are missing.
+
+    Raises:
+        LedgerError: It can't be told.
+    """
+    running = [one for one, run in runs.items() if run.state is StateType.RUNNING]
+    heard = await last_heartbeats(running, patience.now - _LOOK_BACK)
+    beating = {one: runs[one]._replace(last_heartbeat=last) for one, last in heard.items()}
+    silent = {one: run for one, run in beating.items() if patience.is_silent(run)}
+    if silent:
+        interval = timedelta(seconds=patience.silence / SILENT_HEARTBEATS)
+        since = max(sign for run in silent.values() if (sign := last_sign(run)))
+        if not await was_listening(since + interval, patience.now - interval):
+            raise LedgerError(
+                f"{len(silent)} of them give no heartbeat, but Prefect's server has heard nobody"
+                " else in that time either."
+            )
+    return silent

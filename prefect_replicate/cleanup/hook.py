@@ -1,0 +1,173 @@
+"""The state hook that ends what a flow run has left running.
+
+Prefect runs it in a process that knows nothing of the run (the one that serves the deployment, or
+a fresh one that the worker starts), so it goes by the ledger alone.
+"""
+
+import asyncio
+from collections.abc import Collection, Sequence
+from typing import Any
+from uuid import UUID
+
+from prefect import Flow, State
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.logging.loggers import flow_run_logger
+
+from prefect_replicate.api.connection import Address, connection_to
+from prefect_replicate.blocks import ReplicateCredentials
+from prefect_replicate.engine import Caller, call
+from prefect_replicate.exceptions import ConfigurationError, ReplicateError
+from prefect_replicate.ledger.facts import Generation, made
+from prefect_replicate.ledger.flow_runs import CANCELED
+from prefect_replicate.ledger.log import OwnLog, ledger_of
+from prefect_replicate.ledger.prefect_api import as_ledger_error
+from prefect_replicate.ledger.scope import RunScope
+from prefect_replicate.lifecycle.adoption import Sought, look_for_lost
+from prefect_replicate.lifecycle.cancellation import stop
+from prefect_replicate.lifecycle.run import Run
+from prefect_replicate.lifecycle.run_watch import crashed_around, note_end
+
+_SECONDS = 25.0
+"""A runner kills what still runs 30 s after a cancel."""
+
+
+def cancel_predictions(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """Cancel every prediction that a flow run and its subflows have left running.
+
+    A state hook for `on_cancellation`, `on_crashed` and `on_failure`. It logs what it did to the
+    flow run, and never raises.
+
+    Example:
+        Use it on a flow of your own:
+        ```python
+        from prefect import flow
+        from prefect_replicate import cancel_predictions, create_prediction
+
+        @flow(
+            on_cancellation=[cancel_predictions],
+            on_crashed=[cancel_predictions],
+            on_failure=[cancel_predictions],
+        )
+        def render(prompt: str):
+            create_prediction("bytedance/seedance-1-lite", {"prompt": prompt})
+        ```
+    """
+    logger = flow_run_logger(flow_run, flow)
+    try:
+        call(lambda caller: _cancel_after(caller, flow_run.id, state.type, logger))
+    except ReplicateError as exc:
+        logger.error("Predictions of this run may still be running: %s", exc)
+
+
+async def _cancel_after(caller: Caller, flow_run_id: UUID, state: StateType, logger: Any) -> None:
+    crashed = {flow_run_id} if state is StateType.CRASHED else set[UUID]()
+    if state is StateType.FAILED:
+        # So ends a run that has noticed that it, or one around it, counts as crashed.
+        crashed = await crashed_around(flow_run_id)
+    # The runs of deployments that it has started go on after a failure, but not after a cancel.
+    await cancel_all(caller, flow_run_id, logger, crashed=crashed, of_deployments=state in CANCELED)
+
+
+async def cancel_all(
+    caller: Caller,
+    flow_run_id: UUID,
+    logger: Any,
+    *,
+    crashed: Collection[UUID] = (),
+    of_deployments: bool = True,
+) -> None:
+    """Cancel what a flow run and its subflows have left running, but what outlives a crash.
+
+    Args:
+        caller: Whose logs are written.
+        flow_run_id: The run.
+        logger: Of the run.
+        crashed: It and the runs around it, as far as they have crashed.
+        of_deployments: Whether runs of deployments count as subflows.
+    """
+    note_end(flow_run_id, of_deployments=of_deployments)
+    ledger = await ledger_of(RunScope(flow_run_id))
+    await ledger.read()
+    if unreadable := [log for log in ledger.all if log.unreadable]:
+        caller.tell(lambda: logger.warning("%s", what_is_skipped(unreadable)))
+    left: list[tuple[OwnLog, Generation]] = []
+    for log in ledger.all:
+        one = log.generation
+        if one is None or not one.is_open or any(map(one.outlives_crash_of, crashed)):
+            continue
+        if one.is_below(flow_run_id, of_deployments=of_deployments):
+            left.append((log, one))
+    if not left:
+        return
+    unwanted = {one.intent.call for _, one in left}
+    work = [
+        asyncio.create_task(_cancel_one(caller, flow_run_id, logger, log, one, unwanted))
+        for log, one in left
+    ]
+    _, unfinished = await asyncio.wait(work, timeout=_SECONDS)
+    if unfinished:
+        count = len(unfinished)
+        caller.tell(lambda: logger.error("%d predictions are still being canceled", count))
+
+
+async def _cancel_one(
+    caller: Caller,
+    flow_run_id: UUID,
+    logger: Any,
+    log: OwnLog,
+    known: Generation,
+    unwanted: Collection[str],
+) -> None:
+    prediction_id = known.prediction_id
+    try:
+        connection = connection_to(log.address or await address_for(known))
+        run = Run(connection, None, RunScope(flow_run_id), caller, logger)
+        if prediction_id is None:  # its create was interrupted before that was recorded
+            found = await look_for_lost(run, Sought.by(known), looks=4, unwanted=unwanted)
+            if found is None:
+                return
+            prediction_id = found.id
+            await log.note(made=made(found))
+    except ReplicateError as exc:
+        message, reason = "Prediction %s of %s was not canceled: %s", str(exc)
+        caller.tell(lambda: logger.error(message, prediction_id, known.intent.model, reason))
+        return
+    await stop(run, prediction_id)
+
+
+def what_is_skipped(logs: Sequence[OwnLog]) -> str:
+    """One line for the log about facts that can't be understood."""
+    first = logs[0]
+    return (
+        f"What is recorded of {len(logs)} calls can't be understood, and is skipped with the"
+        f" predictions that it is of: the first is the input {first.unreadable[0].key} of flow run"
+        f" {first.ledger.root}."
+    )
+
+
+async def address_for(
+    known: Generation, credentials: ReplicateCredentials | None = None
+) -> Address:
+    """The account that a prediction was made with.
+
+    Args:
+        known: Names the saved block, if there was one.
+        credentials: The account where there was none; `None`: the environment's.
+
+    Raises:
+        LedgerError: The block could not be loaded.
+        ConfigurationError: There is no token, or the one there is belongs to another address.
+    """
+    if known.origin.credentials_block is not None:
+        with as_ledger_error("load the credentials block that it was made with"):
+            block = await ReplicateCredentials.aload_from_ref(known.origin.credentials_block)
+        return block.address()
+    address = (credentials or ReplicateCredentials()).address()
+    if address.base_url != known.origin.base_url:
+        # A fact is data that others may write: it must not say where a token goes.
+        raise ConfigurationError(
+            f"it was made at {known.origin.base_url}, and this process's token is for"
+            f" {address.base_url}. Set REPLICATE_BASE_URL, or use a saved ReplicateCredentials"
+            " block."
+        )
+    return address

@@ -1,0 +1,280 @@
+"""Ending the predictions that no flow run waits for any more.
+
+Only what a fact of ours names is ever canceled, or what the create of one must have made: all
+other predictions of the account are left alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from prefect.client.schemas.objects import FlowRun
+
+from prefect_replicate.api.connection import connection_to
+from prefect_replicate.api.predictions import get_prediction, list_predictions
+from prefect_replicate.blocks import ReplicateCredentials
+from prefect_replicate.cleanup.hook import address_for, what_is_skipped
+from prefect_replicate.cleanup.orphans import Orphaned, Patience, orphaned, silent_runs
+from prefect_replicate.engine import Caller
+from prefect_replicate.exceptions import LedgerError, ReplicateError
+from prefect_replicate.ledger.facts import Intent, ended, made
+from prefect_replicate.ledger.flow_runs import OPEN_TAG, FlowRunSeen, flow_runs_seen, set_tags
+from prefect_replicate.ledger.log import Ledger, OwnLog, ledgers_since
+from prefect_replicate.ledger.prefect_api import request, server_clock
+from prefect_replicate.ledger.scope import RunScope
+from prefect_replicate.lifecycle.adoption import CLOCK_SLACK, Sought, match, recorded_since
+from prefect_replicate.lifecycle.cancellation import cancel
+from prefect_replicate.lifecycle.run import Run
+from prefect_replicate.values import Orphan, Prediction
+from prefect_replicate.values.moments import as_utc
+from prefect_replicate.values.orphan import Outcome
+
+AT_ONCE = 20
+"""How many are looked at and canceled at the same time."""
+
+_LOOK_BACK = timedelta(hours=25)
+"""No prediction lives longer than a day: that is the longest deadline."""
+
+
+class _View(NamedTuple):
+    """The ledgers of many flow runs at one moment."""
+
+    orphans: list[Orphaned]
+    logs: list[OwnLog]
+    runs: dict[UUID, FlowRunSeen]
+
+    def has(self, one: Orphaned) -> bool:
+        """Whether it is an orphan still, and all that was known of it is so still."""
+        known = [_key(log) for log in one.logs]
+        return any(known == [_key(log) for log in other.logs] for other in self.orphans)
+
+    def has_other_maker(self, found: Prediction, sought: Sought) -> bool:
+        """Whether a create of a call that goes on may have made a prediction."""
+        orphans = {_key(log) for other in self.orphans for log in other.logs}
+        return any(
+            log.generation.origin.base_url == sought.base_url
+            and Sought.by(log.generation).may_have_made(found)
+            for log in self.logs
+            if log.generation and log.generation.is_unknown and _key(log) not in orphans
+        )
+
+
+def _key(log: OwnLog) -> tuple[UUID | None, str, int]:
+    return log.ledger.root, log.name, log.next
+
+
+@dataclass(frozen=True)
+class _Case:
+    """An orphan, and what Replicate says of it."""
+
+    orphaned: Orphaned
+    run: Run
+    prediction: Prediction | None
+    is_contested: bool = False
+    """Whether the prediction may be that of another call, whose id is not recorded yet."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What to do about orphans, and on whose behalf. Lives on the engine's loop."""
+
+    caller: Caller
+    scope: RunScope
+    logger: Any
+    credentials: ReplicateCredentials | None
+    dry_run: bool
+    grace: float
+    silence: float
+    _adopted: set[str] = field(default_factory=set[str])
+    _skipped: set[str] = field(default_factory=set[str])
+    """Facts that it has told of."""
+
+    async def orphans(self) -> list[Orphan]:
+        """Find the orphans, and end them unless it is a dry run.
+
+        Raises:
+            LedgerError: Prefect's API could not be read.
+        """
+        view, shown = await self._look(), list[Orphan]()
+        found = view.orphans
+        for start in range(0, len(found), AT_ONCE):
+            batch = found[start : start + AT_ONCE]
+            cases = await asyncio.gather(*(self._case_of(one, view) for one in batch))
+            # Replicate may have taken long to answer, and somebody may be waiting again by now.
+            view = await self._look()
+            shown += await asyncio.gather(
+                *(self._handled(*case, view) for case in zip(batch, cases, strict=True))
+            )
+        return shown
+
+    async def _look(self) -> _View:
+        now = await self._now()
+        patience = Patience(now, self.grace, self.silence)
+        ledgers = await ledgers_since(now - _LOOK_BACK, OPEN_TAG)
+        logs = [log for _, ledger in ledgers for log in ledger.all]
+        self._tell_of_unreadable(logs)
+        named = [
+            one.id
+            for log in logs
+            if log.generation is not None and log.generation.is_open
+            for around in log.generation.awaited_by
+            for one in around
+        ]
+        runs = await flow_runs_seen(set(named))
+        runs |= await self._silent(runs, patience)
+        strange = {id for log in logs for id in log.named_in_unreadable}  # somebody may wait
+        orphans = [
+            one
+            for one in orphaned(logs, runs, patience)
+            if one.generation.prediction_id not in strange
+            and not any(log.unreadable for log in one.logs)
+        ]
+        if not self.dry_run:
+            closed = [run for run, ledger in ledgers if _is_closed(run, ledger, patience)]
+            await asyncio.gather(*map(_untag, closed))
+        return _View(orphans, logs, runs)
+
+    async def _now(self) -> datetime:
+        """The time at Prefect's server, at the latest: its replies state it in whole seconds."""
+        clock = await server_clock()
+        if not clock.is_known:
+            await request("be reached", "GET", "/health")
+        return clock.now() + timedelta(seconds=1)
+
+    def _tell_of_unreadable(self, logs: Iterable[OwnLog]) -> None:
+        new = [
+            log
+            for log in logs
+            if log.unreadable and not self._skipped.issuperset([log.unreadable[0].key])
+        ]
+        if new:
+            self._skipped.update([log.unreadable[0].key for log in new])
+            message = what_is_skipped(new)
+            self.caller.tell(lambda: self.logger.warning("%s", message))
+
+    async def _silent(
+        self, runs: dict[UUID, FlowRunSeen], patience: Patience
+    ) -> dict[UUID, FlowRunSeen]:
+        try:
+            return await silent_runs(runs, patience)
+        except LedgerError as exc:
+            message, reason = "Flow runs that may be dead are left alone: %s", str(exc)
+            self.caller.tell(lambda: self.logger.warning(message, reason))
+            return {}
+
+    async def _case_of(self, one: Orphaned, view: _View) -> _Case | ReplicateError:
+        known = one.generation
+        try:
+            connection = connection_to(await address_for(known, self.credentials))
+            block = known.origin.credentials_block
+            run = Run(connection, block, self.scope, self.caller, self.logger)
+            if known.prediction_id is not None:
+                return _Case(one, run, await get_prediction(connection, known.prediction_id))
+            return await self._look_for_lost(one, run, view)
+        except ReplicateError as exc:
+            return exc
+
+    async def _look_for_lost(self, one: Orphaned, run: Run, view: _View) -> _Case:
+        """Find the prediction of a create that was interrupted before its id was recorded."""
+        sought = Sought.by(one.generation)
+        since = sought.intent.at - CLOCK_SLACK
+        everyones = [each async for each in list_predictions(run.connection, since)]
+        listed = [each for each in everyones if sought.is_in_time(each)]
+        # Read after the listing: whatever is listed was announced in the ledger before it was made.
+        recorded = await recorded_since(sought.announced_at)
+        found = match(listed, sought, self._adopted | recorded.ids)
+        if found is None:
+            return _Case(one, run, None)
+        self._adopted.add(found.id)
+        return _Case(one, run, found, view.has_other_maker(found, sought))
+
+    async def _handled(self, one: Orphaned, case: _Case | ReplicateError, view: _View) -> Orphan:
+        try:
+            if isinstance(case, ReplicateError):
+                raise case
+            outcome, prediction = await self._outcome(case, view)
+            return _shown(one, view, outcome, prediction, case.run.connection.clock.now())
+        except ReplicateError as exc:
+            return _shown(one, view, "failed", error=str(exc))
+
+    async def _outcome(self, case: _Case, view: _View) -> tuple[Outcome, Prediction | None]:
+        logs, prediction = case.orphaned.logs, case.prediction
+        if case.is_contested or not view.has(case.orphaned):
+            return "left", prediction
+        if self.dry_run:
+            if prediction is None:
+                return "void", None
+            return ("ended" if prediction.is_terminal else "found"), prediction
+        if prediction is None:
+            await logs[0].note(is_void=True)
+            return "void", None
+        if case.orphaned.generation.prediction_id is None:
+            await logs[0].note(made=made(prediction))
+        outcome: Outcome = "ended"
+        if not prediction.is_terminal:
+            prediction = await cancel(case.run, prediction.id, is_known=True)
+            outcome = "ended" if prediction.is_succeeded else "canceled"
+        for log in logs:
+            await log.note(ended=ended(prediction))
+        return outcome, prediction
+
+
+def _is_closed(run: FlowRun, ledger: Ledger, patience: Patience) -> bool:
+    """Whether nothing more is to be done about a flow run that has ended."""
+    state = run.state
+    if state is None or not state.is_final() or patience.since(state.timestamp) <= patience.grace:
+        return False
+    return not any(log.generation and log.generation.is_open for log in ledger.all)
+
+
+async def _untag(run: FlowRun) -> None:
+    """Take a flow run off the list of those that sweeps read; it comes back with a retry."""
+    await set_tags(run.id, {*run.tags} - {OPEN_TAG})
+    now = (await flow_runs_seen([run.id])).get(run.id)
+    if now is not None and run.state is not None and now.state is not run.state.type:
+        await set_tags(run.id, run.tags)
+
+
+def _shown(
+    one: Orphaned,
+    view: _View,
+    outcome: Outcome,
+    prediction: Prediction | None = None,
+    now: datetime | None = None,
+    error: str | None = None,
+) -> Orphan:
+    known = one.generation
+    flow_run_id = known.origin.flow_runs[0].id
+    saves = outcome in ("canceled", "found")
+    return Orphan(
+        prediction_id=prediction.id if prediction else known.prediction_id,
+        web_url=prediction.web_url if prediction else known.web_url,
+        model=known.intent.model,
+        flow_run_id=flow_run_id,
+        flow_run_name=view.runs[flow_run_id].name if flow_run_id in view.runs else None,
+        why=one.why,
+        outcome=outcome,
+        error=error,
+        seconds_run=_seconds_run(prediction, now) if prediction and now else None,
+        seconds_saved=_seconds_left(prediction, known.intent, now)
+        if prediction and now and saves
+        else 0,
+    )
+
+
+def _seconds_run(prediction: Prediction, now: datetime) -> float | None:
+    if prediction.is_terminal or prediction.started_at is None:
+        return prediction.predict_time
+    return (now - as_utc(prediction.started_at)).total_seconds()
+
+
+def _seconds_left(prediction: Prediction, intent: Intent, now: datetime) -> float:
+    """Until the deadline that would have ended it."""
+    created = prediction.created_at or intent.at
+    deadline = prediction.deadline or created + timedelta(seconds=intent.cancel_after)
+    return max(0.0, (as_utc(deadline) - now).total_seconds())

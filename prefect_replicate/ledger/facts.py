@@ -1,0 +1,308 @@
+"""What is written down of paid calls, and what it says; pure.
+
+Each call has a log on the flow run at the top of those that it is made in: a row of facts under the
+keys `replicate-<call>-<slot>-<number>`. Prefect lets each key be written once: whoever writes the
+next number has seen all that is there, and whoever comes second is told so. To announce a create in
+that way is the right to pay for it.
+
+`<call>` is a digest of account, model and input, which equal calls share; each of those has a slot.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Literal, NamedTuple, cast
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict
+
+from prefect_replicate.values import OutputFile, Prediction
+from prefect_replicate.values.data_uri import elided
+from prefect_replicate.values.prediction import TERMINAL_STATUSES
+
+PREFIX = "replicate-"
+
+INTENT = "intent"
+"""The status of a create that was announced, and of which no prediction is known yet."""
+
+VOID = "void"
+"""The status of a create that has made no prediction."""
+
+REDACTED = "[REDACTED]"
+"""What Replicate shows in the place of a secret input."""
+
+_LARGEST = 10**300
+"""Larger integers are no floating-point numbers."""
+
+_USELESS = {VOID, "canceled", "aborted"}
+
+
+class Claim(NamedTuple):
+    """Who makes a call: an attempt of the run at the top, and which of its equal calls."""
+
+    attempt: str
+    name: str
+
+
+class Ancestor(NamedTuple):
+    """A flow run that a call is made in."""
+
+    id: UUID
+    lives_by_itself: bool
+    """Whether it goes on whatever becomes of the runs around it, unless they are canceled."""
+
+
+class _Content(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Origin(_Content):
+    """On whose behalf, and as whom, a call is made."""
+
+    flow_runs: tuple[Ancestor, ...] = ()
+    """The flow run of the call and those around it, up to the one at the top."""
+    base_url: str
+    credentials_block: UUID | None = None
+    """The saved block that has the key; `None` where it came from the environment."""
+    keep_on_crash: bool = False
+    """Whether a crash of the run leaves the prediction running, for a retry to continue with."""
+    keep_for_parent: bool = False
+    """Whether a crash of its own flow run alone leaves it running, since the run around that has
+    another flow run take its place."""
+
+
+class Intent(_Content):
+    """A create that is about to be sent, as its prediction is known by."""
+
+    call: str
+    model: str
+    input_digest: dict[str, str]
+    at: datetime
+    """By Replicate's clock."""
+    cancel_after: float
+
+
+class Made(_Content):
+    """The prediction of a create."""
+
+    id: str
+    url: str
+
+
+class Ended(_Content):
+    """How a prediction has ended."""
+
+    status: str
+    seconds_billed: float | None = None
+
+
+class Fact(_Content):
+    """One entry of a log: what has become of the call, or who goes on with it."""
+
+    version: Literal[1]
+    id: str
+    """Of this write, to tell a repeated one from somebody else's."""
+    process: str
+    claim: Claim | None = None
+    """Who has the call from now on."""
+    origin: Origin | None = None
+    intent: Intent | None = None
+    made: Made | None = None
+    is_void: bool = False
+    """Whether the create that was announced has made nothing."""
+    ended: Ended | None = None
+    stored: list[OutputFile] | None = None
+    is_awaited: bool = False
+    """Whether `origin` waits for it besides whoever has made it."""
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What is known of one paid call."""
+
+    intent: Intent
+    origin: Origin
+    written_at: datetime
+    """When the intent was, by the clock of Prefect's server."""
+    process: str
+    """That has announced it."""
+    awaited_by: tuple[tuple[Ancestor, ...], ...]
+    """The flow runs that want it, each with those around it."""
+    status: str = INTENT
+    prediction_id: str | None = None
+    web_url: str | None = None
+    seconds_billed: float | None = None
+    stored: tuple[OutputFile, ...] = ()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a prediction may be running for it."""
+        return self.status not in TERMINAL_STATUSES and self.status != VOID
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether its create may be on its way, or has made a prediction that nobody knows."""
+        return self.status == INTENT
+
+    @property
+    def is_useful(self) -> bool:
+        """Whether another attempt can continue with it."""
+        return self.status not in _USELESS
+
+    def outlives_crash_of(self, flow_run_id: UUID) -> bool:
+        """Whether the prediction is left running when this one of its flow runs crashes."""
+        is_own = [one.id for one in self.origin.flow_runs[:1]] == [flow_run_id]
+        return self.origin.keep_on_crash or (self.origin.keep_for_parent and is_own)
+
+    def is_below(self, flow_run_id: UUID, *, of_deployments: bool) -> bool:
+        """Whether a flow run wants it, or one that it has started.
+
+        Args:
+            flow_run_id: The run.
+            of_deployments: Whether runs below it that live by themselves count.
+        """
+        for around in self.awaited_by:
+            for ancestor in around:
+                if ancestor.id == flow_run_id:
+                    return True
+                if ancestor.lives_by_itself and not of_deployments:
+                    break
+        return False
+
+
+class Log:
+    """What the facts of one log say, as far as they are known.
+
+    Args:
+        name: `<call>-<slot>`.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.next = 0
+        """The number of the next fact."""
+        self.claims: dict[str, str] = {}
+        """By attempt: the call that has this slot."""
+        self.generation: Generation | None = None
+        self.former_ids: set[str] = set()
+        """Predictions of the call that others have replaced."""
+
+    def holder(self, attempt: str) -> str | None:
+        """The call that has this slot in an attempt."""
+        return self.claims.get(attempt)
+
+    def apply(self, fact: Fact, written_at: datetime) -> None:
+        """Take note of the next fact.
+
+        Args:
+            fact: As it was written.
+            written_at: By the clock of Prefect's server.
+        """
+        self.next += 1
+        known, origin = self.generation, fact.origin
+        if fact.claim is not None:
+            self.claims.setdefault(fact.claim.attempt, fact.claim.name)
+        if known is not None and known.prediction_id is not None:
+            self.former_ids.add(known.prediction_id)
+        if fact.intent is not None and origin is not None:
+            self.generation = Generation(
+                fact.intent, origin, written_at, fact.process, (origin.flow_runs,)
+            )
+        elif origin is not None and known is not None:
+            awaited_by = (*(known.awaited_by if fact.is_awaited else ()), origin.flow_runs)
+            origin = known.origin if fact.is_awaited else origin
+            self._change(origin=origin, awaited_by=awaited_by)
+        if fact.made is not None:
+            made = fact.made
+            self._change(status="starting", prediction_id=made.id, web_url=made.url)
+        if fact.is_void and self.generation is not None and self.generation.is_unknown:
+            self._change(status=VOID)
+        if fact.ended is not None:
+            ended = fact.ended
+            self._change(status=ended.status, seconds_billed=ended.seconds_billed)
+        if fact.stored is not None:
+            self._change(stored=tuple(fact.stored))
+
+    def _change(self, **changes: Any) -> None:
+        if self.generation is not None:  # or the fact is of somebody else's making
+            self.generation = replace(self.generation, **changes)
+
+
+def choose(logs: Mapping[int, Log], claim: Claim) -> int:
+    """The slot of a call: its own, else one that no call of its attempt has, else a new one.
+
+    Equal calls are interchangeable, so that any of those of an earlier attempt will do.
+
+    Args:
+        logs: By slot: those of all calls like it.
+        claim: Who makes the call.
+    """
+    mine = [slot for slot, log in logs.items() if log.holder(claim.attempt) == claim.name]
+    if mine:
+        return max(mine)
+    free = [slot for slot, log in sorted(logs.items()) if log.holder(claim.attempt) is None]
+    useful = [slot for slot in free if (one := logs[slot].generation) and one.is_useful]
+    return next(iter(useful), max(logs, default=0) + 1)
+
+
+def made(prediction: Prediction) -> Made:
+    return Made(id=prediction.id, url=prediction.web_url)
+
+
+def ended(prediction: Prediction) -> Ended:
+    return Ended(status=prediction.status, seconds_billed=prediction.predict_time)
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of canonical JSON, which is the same whatever the order of keys."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def input_digest(input: Mapping[str, Any], secrets: Collection[str] = ()) -> dict[str, str]:
+    """By name, a short SHA-256 of each input that is given; of one that is secret, `[REDACTED]`.
+
+    Args:
+        input: As it is sent.
+        secrets: Their names, as far as they are known.
+    """
+    shown = dict[str, str]()
+    for name, value in input.items():
+        if value is not None:
+            shown[name] = REDACTED if name in secrets else digest(canonical(value))[:16]
+    return shown
+
+
+def is_input(shown: Mapping[str, Any], sent: Mapping[str, str]) -> bool:
+    """Whether an input that Replicate shows may be the one that was sent.
+
+    Replicate writes whole numbers without a fraction, secrets as `[REDACTED]`, and no content of
+    `data:` URIs. Where a model's schema is not known, what it shows alone says what is secret.
+
+    Args:
+        shown: In a reply.
+        sent: By `input_digest`.
+    """
+    given = {name: value for name, value in shown.items() if value is not None}
+    return given.keys() == sent.keys() and all(
+        REDACTED in (value, sent[name]) or digest(canonical(value))[:16] == sent[name]
+        for name, value in given.items()
+    )
+
+
+def canonical(value: Any) -> Any:
+    """A value in the one form that all have that Replicate shows alike."""
+    if isinstance(value, str):
+        return elided(value) if value[:5].lower() == "data:" else value
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST:
+        return value + 0.0  # which makes 0 of -0, too
+    if isinstance(value, Mapping):
+        fields = cast("Mapping[str, Any]", value).items()
+        return {name: canonical(one) for name, one in fields}
+    if isinstance(value, list | tuple):
+        return [canonical(one) for one in cast("list[Any]", value)]
+    return value

@@ -1,0 +1,211 @@
+"""How long predictions took before, as far as Prefect and this process know."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from contextvars import Context
+from datetime import datetime, timedelta, timezone
+from typing import Any, cast
+from uuid import UUID
+
+from prefect.events import Event, emit_event
+from prefect.events.filters import EventFilter, EventNameFilter, EventOccurredFilter
+from prefect.settings import PREFECT_API_URL
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from prefect_replicate.engine import process_state
+from prefect_replicate.exceptions import LedgerError
+from prefect_replicate.ledger.facts import digest
+from prefect_replicate.ledger.prefect_api import as_ledger_error, prefect_client
+from prefect_replicate.ledger.scope import RunScope
+from prefect_replicate.values import Prediction
+from prefect_replicate.values.expectation import Expectation
+from prefect_replicate.values.moments import as_utc
+
+EVENT = "replicate.prediction.succeeded"
+"""Emitted for each prediction of a run that has succeeded; its payload says how long it took."""
+
+_READ_AGAIN_SECONDS = 300.0
+_PATIENCE_SECONDS = 3.0
+"""How long a caller waits for Prefect before it does with what is known without it."""
+
+_EVENTS = 50
+"""The server refuses more in a reply."""
+
+_LOOK_BACK = timedelta(days=7)
+"""As long as Prefect's server keeps events, if not told otherwise."""
+
+_REMEMBERED = 1000
+_LAST_RUNS = 20
+_ENOUGH = 3
+_CHOICE = re.compile(r"[\w.:+-]{0,16}")
+_SAYS_WHAT = re.compile(r"prompt|text|seed")
+_PRESENT = "…"
+
+
+class Timing(BaseModel):
+    """How long a prediction took to succeed, for who waits for another one like it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    model: str
+    workload: str
+    seconds_queued: float | None = None
+    seconds: float
+    """From creation to completion."""
+
+    @classmethod
+    def of(cls, prediction: Prediction) -> Timing | None:
+        """What a prediction tells of it, if it has succeeded and its times can be trusted."""
+        if not prediction.is_succeeded or prediction.data_removed:
+            return None
+        seconds = _seconds(prediction.created_at, prediction.completed_at)
+        if seconds is None or seconds < 0:
+            return None
+        return cls(
+            model=timed_model(prediction),
+            workload=workload_of(prediction),
+            seconds_queued=_seconds(prediction.created_at, prediction.started_at),
+            seconds=seconds,
+        )
+
+
+def _seconds(since: datetime | None, until: datetime | None) -> float | None:
+    return (as_utc(until) - as_utc(since)).total_seconds() if since and until else None
+
+
+def timed_model(prediction: Prediction) -> str:
+    """What is timed together: a model, or a deployment, whose machines are its own."""
+    if prediction.deployment:
+        return f"deployment:{prediction.deployment}"
+    return prediction.model or prediction.version or ""
+
+
+def workload_of(prediction: Prediction) -> str:
+    """A short digest of what decides how long a prediction takes.
+
+    That is the version of the model, and from the input: numbers, switches, choices such as `720p`,
+    and which files there are; not what the result is to show.
+    """
+    version = prediction.version
+    return digest([timed_model(prediction), version, _deciding(prediction.input)])[:16]
+
+
+def _deciding(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        fields = cast("Mapping[str, Any]", value).items()
+        return {name: _deciding(one) for name, one in fields if not _SAYS_WHAT.search(name)}
+    if isinstance(value, list | tuple):
+        return [_deciding(one) for one in cast("list[Any]", value)]
+    if isinstance(value, str) and not _CHOICE.fullmatch(value):
+        return _PRESENT
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def expected_of(newest_first: Iterable[Timing], model: str, workload: str) -> Expectation | None:
+    """What earlier runs lead to expect of another one; pure.
+
+    Args:
+        newest_first: Of any models.
+        model: Whose all runs count where too few of the same workload are known.
+        workload: What is preferred.
+    """
+    runs, alike = list[float](), list[float]()
+    for one in newest_first:
+        if one.model == model:
+            runs.append(one.seconds)
+            alike += [one.seconds] if one.workload == workload else []
+        if len(alike) == _LAST_RUNS:
+            break
+    chosen = alike if len(alike) >= _ENOUGH else runs[:_LAST_RUNS]
+    return Expectation.from_runs(chosen) if len(chosen) >= _ENOUGH else None
+
+
+class _Seen(dict[tuple[str, str], Timing]):
+    """By Replicate's address and prediction id: oldest first."""
+
+    def add(self, base_url: str, prediction_id: str, timing: Timing) -> None:
+        self.setdefault((base_url, prediction_id), timing)
+        while len(self) > _REMEMBERED:
+            del self[next(iter(self))]
+
+
+def note_timing(run_id: UUID | None, base_url: str, prediction: Prediction) -> None:
+    """Remember how long a prediction took, if it has succeeded, and let other processes know.
+
+    They learn it from an event of Prefect's, which costs nothing where nobody wants to know.
+    """
+    seen, key = process_state("history", _Seen), (base_url, prediction.id)
+    timing = Timing.of(prediction)
+    if timing is None or key in seen:
+        return
+    seen.add(*key, timing)
+    if run_id is not None and PREFECT_API_URL.value() is not None:
+        # Prefect asks its API for more about the run that an event is emitted in.
+        Context().run(
+            emit_event,
+            EVENT,
+            {"prefect.resource.id": f"replicate.prediction.{prediction.id}"},
+            payload={"base_url": base_url, "id": prediction.id, **timing.model_dump()},
+        )
+
+
+class _Reading:
+    """The reads of one Prefect API, which all waits of the process share."""
+
+    def __init__(self) -> None:
+        self._begun_at = 0.0
+        self._task: asyncio.Task[None] | None = None
+
+    async def be_recent(self) -> None:
+        """Read what others have said, if that was long ago; in vain where that fails."""
+        if self._task is None or time.monotonic() - self._begun_at > _READ_AGAIN_SECONDS:
+            self._begun_at = time.monotonic()
+            self._task = asyncio.create_task(_read())
+        await asyncio.wait({self._task}, timeout=_PATIENCE_SECONDS)
+
+
+class _Readings(dict["str | None", _Reading]):
+    """By API address."""
+
+
+async def _read() -> None:
+    try:
+        page = await _newest_events()
+    except LedgerError:
+        return  # an estimate is not worth an error, nor another try
+    seen = process_state("history", _Seen)
+    for event in reversed(page):
+        with suppress(ValidationError, KeyError):  # of another version
+            said = event.payload
+            seen.add(said["base_url"], said["id"], Timing.model_validate(said))
+
+
+async def _newest_events() -> Sequence[Event]:
+    client = await prefect_client()
+    today = datetime.now(timezone.utc)
+    times = {"since": today - _LOOK_BACK, "until": today + _LOOK_BACK}
+    chosen = EventFilter(
+        occurred=EventOccurredFilter.model_validate(times), event=EventNameFilter(name=[EVENT])
+    )
+    with as_ledger_error("read how long predictions took"):
+        return (await client.read_events(chosen, limit=_EVENTS)).events
+
+
+async def expectation_for(
+    prediction: Prediction, base_url: str, scope: RunScope
+) -> Expectation | None:
+    """How long a prediction may take, if enough is known of others like it.
+
+    Outside of runs nothing is recorded, and only what this process has seen itself counts.
+    """
+    if scope.is_in_run:
+        readings = process_state("history readings", _Readings)
+        await readings.setdefault(PREFECT_API_URL.value(), _Reading()).be_recent()
+    seen = process_state("history", _Seen)
+    timings = (timing for (url, _), timing in reversed(seen.items()) if url == base_url)
+    return expected_of(timings, timed_model(prediction), workload_of(prediction))
