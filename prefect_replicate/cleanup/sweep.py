@@ -140,11 +140,11 @@ class Sweep:
         return _View(orphans, logs, runs)
 
     async def _now(self) -> datetime:
-        """The time at Prefect's server, at the latest: its replies state it in whole seconds."""
+        """The time at Prefect's server, at the latest: its replies state it a second or two late."""
         clock = await server_clock()
         if not clock.is_known:
             await request("be reached", "GET", "/health")
-        return clock.now() + timedelta(seconds=1)
+        return clock.now() + timedelta(seconds=2)
 
     def _tell_of_unreadable(self, logs: Iterable[OwnLog]) -> None:
         new = [

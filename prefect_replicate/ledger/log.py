@@ -154,7 +154,8 @@ class Ledger:
         self.logs: defaultdict[str, dict[int, OwnLog]] = defaultdict(dict)
         """By call and slot."""
         self.occurrences = Occurrences()
-        self.is_tagged = False
+        self._tagged: set[int] = set()
+        """Attempts; between two of them, a sweep may have found the run settled."""
         self.contexts: list[weakref.ref[Any]] = []
 
     async def choose(self, claim: Claim, call: str, *, is_retry: bool) -> OwnLog:
@@ -216,9 +217,9 @@ class Ledger:
         Raises:
             LedgerError: Prefect's API could not be asked to.
         """
-        if not ancestry.is_tagged and not self.is_tagged:
+        if not ancestry.is_tagged and ancestry.attempt not in self._tagged:
             await set_tags(ancestry.root, {*ancestry.tags, TAG, OPEN_TAG})
-        self.is_tagged = True
+        self._tagged.add(ancestry.attempt)
 
     @property
     def is_in_use(self) -> bool:

@@ -38,7 +38,7 @@ def _impatient(impatient: None, monkeypatch: pytest.MonkeyPatch) -> None:  # pyr
 
 @pytest.fixture
 def not_made(forget: Callable[..., None]) -> Callable[[], None]:
-    """Have the run's only log say what it said before the id was written down, by another process."""
+    """Have the run's only log say what it said before another process wrote the id down."""
 
     def not_made() -> None:
         async def remove(_: Any) -> None:

@@ -101,7 +101,7 @@ class Cell:
     @property
     def is_recorded(self) -> bool:
         """Whether the ledger says how the predictions ended."""
-        return self.reaches_prefect and self.by != DEADLINE
+        return self.reaches_prefect and self.by != DEADLINE and self.way != "deleted"
 
     @property
     def has_own_supervisor(self) -> bool:
