@@ -24,7 +24,7 @@ from prefect_replicate.exceptions import ReplicateError
 
 T = TypeVar("T")
 Notice = Callable[[], "Coroutine[Any, Any, None] | None"]
-Work = Callable[["Caller"], Coroutine[Any, Any, T]]
+_Work = Callable[["Caller"], Coroutine[Any, Any, T]]
 
 CLEANUP_SECONDS = 15.0
 """How long an interrupted caller waits for its prediction to be canceled. The engine of Prefect
@@ -110,7 +110,7 @@ def known_state() -> dict[Any, Any] | None:
 class _Call(Generic[T]):
     """One piece of work on the engine's loop."""
 
-    def __init__(self, work: Work[T], caller: Caller) -> None:
+    def __init__(self, work: _Work[T], caller: Caller) -> None:
         self._work = work
         self.caller = caller
         self.future: Future[T] = Future()
@@ -138,7 +138,7 @@ class _Call(Generic[T]):
             self._task.cancel()
 
 
-def call(work: Work[T]) -> T:
+def call(work: _Work[T]) -> T:
     """Run `work` on the engine's loop and block until it is done.
 
     Interrupted by a signal, a timeout or a cancellation, the caller first waits, with a bound,
@@ -187,7 +187,24 @@ def _result(done: Future[T]) -> T:
         raise exc.with_traceback(None) from cause and cause.with_traceback(None)
 
 
-async def acall(work: Work[T]) -> T:
+def begin(work: Callable[[], Coroutine[Any, Any, object]]) -> None:
+    """Run `work` on the engine's loop soon, and wait for nothing. It must not raise."""
+    loop = _running_engine().loop
+    tasks = process_state("begun", _Begun)
+
+    def start() -> None:
+        task = loop.create_task(work())
+        tasks.add(task)  # the loop alone would not keep it
+        task.add_done_callback(tasks.discard)
+
+    loop.call_soon_threadsafe(start)
+
+
+class _Begun(set[Any]):
+    """What nobody waits for."""
+
+
+async def acall(work: _Work[T]) -> T:
     """Async version of `call`."""
     loop = asyncio.get_running_loop()
     inbox: asyncio.Queue[Notice | None] = asyncio.Queue()

@@ -28,12 +28,11 @@ from rich.text import Text
 
 from prefect_replicate.blocks import ReplicateCredentials
 from prefect_replicate.cleanup.table import done, seconds, summary
-from prefect_replicate.demo.prefect_server import prefect_server
-from prefect_replicate.demo.processes import running
+from prefect_replicate.demo.prefect_server import prefect_server, running
 from prefect_replicate.engine import call
 from prefect_replicate.exceptions import ConfigurationError, ReplicateError
 from prefect_replicate.flows import generate_video
-from prefect_replicate.flows.orphans import sweep
+from prefect_replicate.flows.cancel_orphaned_predictions import sweep
 from prefect_replicate.ledger.limits import NAME, GlobalLimit, remove_limit, set_limit
 from prefect_replicate.lifecycle.model_logs import percent_done
 from prefect_replicate.values import GeneratedVideo, ModelReference, Orphan

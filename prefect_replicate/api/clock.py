@@ -6,7 +6,7 @@ import time
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 
-from prefect_replicate.values.moments import as_utc
+from prefect_replicate.values.prediction import as_utc
 
 
 class Clock:

@@ -3,8 +3,9 @@
 import os
 from collections.abc import Callable, Coroutine
 from functools import lru_cache
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Concatenate, ParamSpec, TypeVar
 from urllib.parse import urlsplit
+from uuid import UUID
 
 from prefect.blocks.abstract import CredentialsBlock
 from prefect.blocks.core import Block, schema_extra
@@ -13,11 +14,12 @@ from replicate.client import Client
 
 from prefect_replicate.api.connection import DEFAULT_BASE_URL, Address
 from prefect_replicate.api.route import Route
-from prefect_replicate.engine import Work
+from prefect_replicate.engine import acall, call
 from prefect_replicate.exceptions import ConfigurationError
-from prefect_replicate.lifecycle.run import Run, on_behalf
+from prefect_replicate.lifecycle.run import Run, bound
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 LOGO_URL: Any = "https://github.com/replicate.png"
 DOCUMENTATION_URL: Any = "https://replicate.com/docs/topics/security/api-tokens"
@@ -146,9 +148,35 @@ def _client_of_process(address: Address, pid: int) -> Client:
     return Client(api_token=token, base_url=address.base_url, transport=route)
 
 
-def acting_as(
-    credentials: ReplicateCredentials | None, do: Callable[[Run], Coroutine[Any, Any, T]]
-) -> Work[T]:
-    """Bind `do` to an account and to the Prefect run that we are in; `None`: the environment's."""
+def call_as(
+    credentials: ReplicateCredentials | None,
+    do: Callable[Concatenate[Run, P], Coroutine[Any, Any, T]],
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> T:
+    """Do something on the engine's loop, and block: the one entrance of tasks, blocks and flows.
+
+    Args:
+        credentials: As whom; `None`: the environment.
+        do: Gets the Prefect run that we are in, with the account.
+        args: Further ones of `do`.
+        kwargs: Further ones of `do`.
+    """
+    address, block = _account(credentials)
+    return call(bound(address, block, do, *args, **kwargs))
+
+
+async def acall_as(
+    credentials: ReplicateCredentials | None,
+    do: Callable[Concatenate[Run, P], Coroutine[Any, Any, T]],
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> T:
+    """Async version of `call_as`."""
+    address, block = _account(credentials)
+    return await acall(bound(address, block, do, *args, **kwargs))
+
+
+def _account(credentials: ReplicateCredentials | None) -> tuple[Address, UUID | None]:
     credentials = credentials or ReplicateCredentials()
-    return on_behalf(credentials.address(), credentials._block_document_id, do)  # pyright: ignore[reportPrivateUsage]
+    return credentials.address(), credentials._block_document_id  # pyright: ignore[reportPrivateUsage]

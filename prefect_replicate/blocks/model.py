@@ -13,9 +13,9 @@ from prefect_replicate.blocks.credentials import (
     DOCUMENTATION_URL,
     LOGO_URL,
     ReplicateCredentials,
-    acting_as,
+    acall_as,
+    call_as,
 )
-from prefect_replicate.engine import Work, acall, call
 from prefect_replicate.exceptions import PredictionError
 from prefect_replicate.lifecycle.cancellation import cancel_to_the_end
 from prefect_replicate.lifecycle.creation import (
@@ -26,6 +26,7 @@ from prefect_replicate.lifecycle.creation import (
     deadline_for,
     keeps,
 )
+from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.lifecycle.waiting import OnUpdate, wait
 from prefect_replicate.values import PollPolicy, Prediction
 
@@ -40,7 +41,7 @@ class PredictionRun(JobRun[Any]):
 
     async def await_for_completion(self, on_update: OnUpdate | None = None) -> None:
         """Async version of `wait_for_completion`."""
-        self.prediction = await acall(self._wait(on_update))
+        await acall_as(self._model.credentials, self._wait, on_update)
 
     @async_dispatch(await_for_completion)
     def wait_for_completion(self, on_update: OnUpdate | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]  # as every block of Prefect does it
@@ -51,7 +52,7 @@ class PredictionRun(JobRun[Any]):
             PredictionCanceledError: It was canceled or aborted.
             PredictionTimeoutError: The block's timeout passed, and it was canceled.
         """
-        self.prediction = call(self._wait(on_update))
+        call_as(self._model.credentials, self._wait, on_update)
 
     async def afetch_result(self) -> Any:
         """Async version of `fetch_result`."""
@@ -68,28 +69,21 @@ class PredictionRun(JobRun[Any]):
 
     async def acancel(self) -> Prediction:
         """Async version of `cancel`."""
-        self.prediction = await acall(self._cancel())
+        await acall_as(self._model.credentials, self._cancel)
         return self.prediction
 
     @async_dispatch(acancel)
     def cancel(self) -> Prediction:
         """Cancel the prediction, if it has not ended, and return it as it ended."""
-        self.prediction = call(self._cancel())
+        call_as(self._model.credentials, self._cancel)
         return self.prediction
 
-    def _wait(self, on_update: OnUpdate | None) -> Work[Prediction]:
-        block, prediction = self._model, self.prediction
-        return acting_as(
-            block.credentials,
-            lambda run: wait(run, prediction, block.timeout, block.policy, on_update),
-        )
+    async def _wait(self, run: Run, on_update: OnUpdate | None) -> None:
+        block = self._model
+        self.prediction = await wait(run, self.prediction, block.timeout, block.policy, on_update)
 
-    def _cancel(self) -> Work[Prediction]:
-        prediction_id = self.prediction.id
-        return acting_as(
-            self._model.credentials,
-            lambda run: cancel_to_the_end(run, prediction_id, is_known=True),
-        )
+    async def _cancel(self, run: Run) -> None:
+        self.prediction = await cancel_to_the_end(run, self.prediction.id, is_known=True)
 
     def _output(self) -> Any:
         if not self.prediction.is_succeeded:
@@ -162,7 +156,8 @@ class ReplicateModel(JobBlock[Any]):
 
     async def atrigger(self, input: Mapping[str, Any] | None = None) -> PredictionRun:
         """Async version of `trigger`."""
-        return PredictionRun(self, await acall(self._create(input)))
+        prediction = await acall_as(self.credentials, create, self._request(input))
+        return PredictionRun(self, prediction)
 
     @async_dispatch(atrigger)
     def trigger(self, input: Mapping[str, Any] | None = None) -> PredictionRun:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -174,10 +169,9 @@ class ReplicateModel(JobBlock[Any]):
         Raises:
             InvalidInputError: Nothing was paid; the message says what to correct.
         """
-        return PredictionRun(self, call(self._create(input)))
+        return PredictionRun(self, call_as(self.credentials, create, self._request(input)))
 
-    def _create(self, input: Mapping[str, Any] | None) -> Work[Prediction]:
+    def _request(self, input: Mapping[str, Any] | None) -> Request:
         whole = {**self.default_input, **(input or {})}
         deadline, keep = deadline_for(self.timeout), keeps(self.on_crash)
-        request = Request(self.model, whole, deadline, keep_on_crash=keep)
-        return acting_as(self.credentials, lambda run: create(run, request))
+        return Request(self.model, whole, deadline, keep_on_crash=keep)

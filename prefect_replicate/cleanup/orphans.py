@@ -35,7 +35,7 @@ _ENDED = {
 
 
 @dataclass(frozen=True)
-class Patience:
+class Thresholds:
     """When, and how long things may have stood as they stand; in seconds."""
 
     now: datetime
@@ -72,7 +72,7 @@ class Orphaned(NamedTuple):
 
 
 def orphaned(
-    logs: Iterable[OwnLog], runs: Mapping[UUID, FlowRunSeen], patience: Patience
+    logs: Iterable[OwnLog], runs: Mapping[UUID, FlowRunSeen], patience: Thresholds
 ) -> list[Orphaned]:
     """Choose the predictions of which every log says that nobody waits.
 
@@ -100,7 +100,7 @@ def orphaned(
 
 
 def why_orphaned(
-    known: Generation, runs: Mapping[UUID, FlowRunSeen], patience: Patience
+    known: Generation, runs: Mapping[UUID, FlowRunSeen], patience: Thresholds
 ) -> str | None:
     """Say why nobody waits for a prediction; `None` where somebody may."""
     if known.is_unknown and patience.since(known.written_at) < ABANDONED_SECONDS:
@@ -116,7 +116,7 @@ def _why_unwanted(
     known: Generation,
     flow_runs: Sequence[UUID],
     runs: Mapping[UUID, FlowRunSeen],
-    patience: Patience,
+    patience: Thresholds,
 ) -> str | None:
     """Say why a flow run does not wait.
 
@@ -135,7 +135,7 @@ def _why_unwanted(
 
 
 def _that_count(
-    flow_runs: Sequence[UUID], runs: Mapping[UUID, FlowRunSeen], patience: Patience
+    flow_runs: Sequence[UUID], runs: Mapping[UUID, FlowRunSeen], patience: Thresholds
 ) -> list[UUID]:
     counting: list[UUID] = []
     is_left_to_itself = False
@@ -148,7 +148,7 @@ def _that_count(
     return counting
 
 
-def _is_alive(run: FlowRunSeen, patience: Patience) -> bool:
+def _is_alive(run: FlowRunSeen, patience: Thresholds) -> bool:
     if run.state in _COMING_BACK:
         return True
     return run.state is StateType.RUNNING and not patience.is_silent(run)
@@ -158,7 +158,7 @@ def _which(run_id: UUID, flow_runs: Sequence[UUID]) -> str:
     return "its flow run" if run_id == flow_runs[0] else "a flow run around it"
 
 
-def _what_became_of(run: FlowRunSeen | None, outlives: bool, patience: Patience) -> str | None:
+def _what_became_of(run: FlowRunSeen | None, outlives: bool, patience: Thresholds) -> str | None:
     """Say what ended a flow run and all that it stood for; `None` where nothing has."""
     if run is None:
         return "was deleted"
@@ -170,7 +170,7 @@ def _what_became_of(run: FlowRunSeen | None, outlives: bool, patience: Patience)
 
 
 def _why_if_all_completed(
-    flow_runs: Sequence[UUID], runs: Mapping[UUID, FlowRunSeen], patience: Patience
+    flow_runs: Sequence[UUID], runs: Mapping[UUID, FlowRunSeen], patience: Thresholds
 ) -> str | None:
     # Others may wait for it then: the run around a subflow that has returned its prediction, or a
     # deployment's run that the completed one has started without waiting for it.
@@ -182,13 +182,13 @@ def _why_if_all_completed(
     return what and f"{_which(last, flow_runs)} {what}"
 
 
-def _ended(run: FlowRunSeen, patience: Patience) -> str | None:
+def _ended(run: FlowRunSeen, patience: Thresholds) -> str | None:
     ago = patience.since(run.since)
     word = _ENDED.get(run.state, "completed")
     return f"{word} {_for_people(ago)} ago" if ago > patience.grace else None
 
 
-def _silent(run: FlowRunSeen, patience: Patience) -> str:
+def _silent(run: FlowRunSeen, patience: Thresholds) -> str:
     assert run.last_heartbeat is not None
     ago = _for_people(patience.since(run.last_heartbeat))
     return f"gave its last heartbeat {ago} ago"
@@ -201,7 +201,7 @@ def _for_people(seconds: float) -> str:
 
 
 async def silent_runs(
-    runs: Mapping[UUID, FlowRunSeen], patience: Patience
+    runs: Mapping[UUID, FlowRunSeen], patience: Thresholds
 ) -> dict[UUID, FlowRunSeen]:
     """Those of the flow runs whose heartbeat has stopped, with their last one.
 

@@ -19,7 +19,7 @@ from prefect_replicate.api.connection import connection_to
 from prefect_replicate.api.predictions import get_prediction, list_predictions
 from prefect_replicate.blocks import ReplicateCredentials
 from prefect_replicate.cleanup.hook import address_for, what_is_skipped
-from prefect_replicate.cleanup.orphans import Orphaned, Patience, orphaned, silent_runs
+from prefect_replicate.cleanup.orphans import Orphaned, Thresholds, orphaned, silent_runs
 from prefect_replicate.engine import Caller
 from prefect_replicate.exceptions import LedgerError, ReplicateError
 from prefect_replicate.ledger.facts import Intent, ended, made
@@ -31,8 +31,8 @@ from prefect_replicate.lifecycle.adoption import CLOCK_SLACK, Sought, match, rec
 from prefect_replicate.lifecycle.cancellation import cancel
 from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.values import Orphan, Prediction
-from prefect_replicate.values.moments import as_utc
 from prefect_replicate.values.orphan import Outcome
+from prefect_replicate.values.prediction import as_utc
 
 AT_ONCE = 20
 """How many are looked at and canceled at the same time."""
@@ -114,7 +114,7 @@ class Sweep:
 
     async def _look(self) -> _View:
         now = await self._now()
-        patience = Patience(now, self.grace, self.silence)
+        patience = Thresholds(now, self.grace, self.silence)
         ledgers = await ledgers_since(now - _LOOK_BACK, OPEN_TAG)
         logs = [log for _, ledger in ledgers for log in ledger.all]
         self._tell_of_unreadable(logs)
@@ -140,7 +140,7 @@ class Sweep:
         return _View(orphans, logs, runs)
 
     async def _now(self) -> datetime:
-        """The time at Prefect's server, at the latest: its replies state it a second or two late."""
+        """The time at Prefect's server, at the latest: replies state it a second or two late."""
         clock = await server_clock()
         if not clock.is_known:
             await request("be reached", "GET", "/health")
@@ -158,7 +158,7 @@ class Sweep:
             self.caller.tell(lambda: self.logger.warning("%s", message))
 
     async def _silent(
-        self, runs: dict[UUID, FlowRunSeen], patience: Patience
+        self, runs: dict[UUID, FlowRunSeen], patience: Thresholds
     ) -> dict[UUID, FlowRunSeen]:
         try:
             return await silent_runs(runs, patience)
@@ -224,7 +224,7 @@ class Sweep:
         return outcome, prediction
 
 
-def _is_closed(run: FlowRun, ledger: Ledger, patience: Patience) -> bool:
+def _is_closed(run: FlowRun, ledger: Ledger, patience: Thresholds) -> bool:
     """Whether nothing more is to be done about a flow run that has ended."""
     state = run.state
     if state is None or not state.is_final() or patience.since(state.timestamp) <= patience.grace:

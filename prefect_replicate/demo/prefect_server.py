@@ -1,13 +1,14 @@
-"""A Prefect server that lasts as long as a block of code does."""
+"""A Prefect server, and other processes, that last as long as a block of code does."""
 
 from __future__ import annotations
 
 import os
 import socket
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +24,44 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.states import Cancelling
 
-from prefect_replicate.demo.processes import running
+from prefect_replicate.demo import lifeline
 from prefect_replicate.exceptions import ConfigurationError
+
+
+@contextmanager
+def running(
+    command: Sequence[str],
+    env: Mapping[str, str],
+    *,
+    stdout: IO[bytes] | int | None = None,
+    stderr: int | None = None,
+) -> Generator[subprocess.Popen[bytes], None, None]:
+    """Run a Python command line until the block ends, and at the latest until this process does.
+
+    It has a session of its own, so that a Ctrl-C in the terminal reaches this process alone, which
+    then stops what it started in its own order.
+
+    Args:
+        command: The arguments to `python`.
+        env: The whole environment.
+        stdout: As `subprocess.Popen` takes it.
+        stderr: As `subprocess.Popen` takes it.
+    """
+    process = subprocess.Popen(
+        [sys.executable, str(Path(lifeline.__file__)), sys.executable, *command],
+        env=dict(env),
+        stdin=subprocess.PIPE,
+        stdout=stdout,
+        stderr=stderr,
+        start_new_session=True,
+    )
+    assert process.stdin is not None
+    try:
+        yield process
+    finally:
+        process.stdin.close()
+        process.wait()
+
 
 _HOST = "127.0.0.1"
 _DIRECT: dict[str, Any] = {"trust_env": False}

@@ -2,24 +2,67 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
 from prefect.exceptions import ObjectNotFound
 from rich.console import Console
 
-from prefect_replicate.demo.prefect_server import PrefectServer, prefect_server
-from prefect_replicate.demo.processes import running
-from prefect_replicate.demo.replicate import Replicate, local_replicate, real_replicate
+from prefect_replicate.api.connection import DEFAULT_BASE_URL
+from prefect_replicate.demo.prefect_server import PrefectServer, prefect_server, running
 from prefect_replicate.demo.served import DEPLOYMENT
+from prefect_replicate.emulator import Emulator
 from prefect_replicate.exceptions import ConfigurationError
-from prefect_replicate.flows.generate_video import DEFAULT_MODEL, generate_video
+from prefect_replicate.flows.generate_video import generate_video
+from prefect_replicate.video.options import DEFAULT_MODEL
+
+TOKEN = "REPLICATE_API_TOKEN"
+
+
+@dataclass(frozen=True)
+class Replicate:
+    """What to call it, and the environment that points to it."""
+
+    name: str
+    base_url: str
+    env: dict[str, str]
+
+    @property
+    def shell(self) -> dict[str, str]:
+        """What another shell must set; a token of the user's own it has, or can do without."""
+        return self.env if self.env["REPLICATE_BASE_URL"] else {}
+
+
+@contextmanager
+def local_replicate() -> Generator[Replicate, None, None]:
+    """Run a local Replicate on free ports for as long as the block lasts."""
+    with Emulator() as emulator:
+        env = {TOKEN: emulator.token, "REPLICATE_BASE_URL": emulator.base_url}
+        yield Replicate("Local Replicate", emulator.base_url, env)
+
+
+@contextmanager
+def real_replicate() -> Generator[Replicate, None, None]:
+    """Use Replicate itself, as the user's own account.
+
+    Raises:
+        ConfigurationError: There is no token.
+    """
+    token = os.environ.get(TOKEN, "").strip()
+    if not token:
+        raise ConfigurationError(
+            f"--real needs {TOKEN}; tokens are made at https://replicate.com/account/api-tokens"
+        )
+    yield Replicate("Replicate", DEFAULT_BASE_URL, {TOKEN: token, "REPLICATE_BASE_URL": ""})
+
 
 PROMPT = "a lighthouse in a storm, waves breaking over the rocks"
 _CONSOLE = Console(highlight=False, soft_wrap=True)

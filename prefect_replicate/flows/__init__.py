@@ -1,12 +1,12 @@
 """Flows over the tasks, and the state hook that cancels what a flow run has started."""
 
 from prefect_replicate.cleanup.hook import cancel_predictions
-from prefect_replicate.flows.generate_video import agenerate_video, generate_video
-from prefect_replicate.flows.generate_videos import agenerate_videos, generate_videos
-from prefect_replicate.flows.orphans import (
+from prefect_replicate.flows.cancel_orphaned_predictions import (
     acancel_orphaned_predictions,
     cancel_orphaned_predictions,
 )
+from prefect_replicate.flows.generate_video import agenerate_video, generate_video
+from prefect_replicate.flows.generate_videos import agenerate_videos, generate_videos
 
 __all__ = [
     "acancel_orphaned_predictions",

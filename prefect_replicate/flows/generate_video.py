@@ -3,25 +3,15 @@
 # No `from __future__ import annotations` in modules with flows and tasks: Prefect loads a served
 # flow from its file, where Pydantic could not resolve annotations that are text.
 
-from pathlib import Path
 from typing import Any
 
 from prefect import flow
-from prefect.blocks.abstract import ObjectStorageBlock
-from prefect.filesystems import WritableFileSystem
 from tenacity import AsyncRetrying, Retrying
 
-from prefect_replicate.blocks import ReplicateCredentials
-from prefect_replicate.blocks.credentials import acting_as
+from prefect_replicate.blocks.credentials import acall_as, call_as
 from prefect_replicate.cleanup.hook import cancel_predictions
-from prefect_replicate.engine import Work, acall, call
-from prefect_replicate.flows.presentation import Presentation
-from prefect_replicate.flows.transient_failures import attempts
-from prefect_replicate.flows.video_wish import Wish
 from prefect_replicate.ledger.scope import keep_no_result_of_subflow
-from prefect_replicate.lifecycle.bookkeeping import expectation_of
-from prefect_replicate.lifecycle.creation import DEFAULT_TIMEOUT, OnCrash, deadline_for
-from prefect_replicate.lifecycle.run import Run
+from prefect_replicate.lifecycle.creation import deadline_for
 from prefect_replicate.tasks import (
     acreate_prediction,
     adownload_outputs,
@@ -30,14 +20,10 @@ from prefect_replicate.tasks import (
     download_outputs,
     wait_for_prediction,
 )
-from prefect_replicate.values import GeneratedVideo, OutputFile, PollPolicy, Prediction
-from prefect_replicate.values.expectation import Expectation
+from prefect_replicate.values import GeneratedVideo, OutputFile, Prediction
+from prefect_replicate.video.options import VideoGeneration, attempts, parameters_of
+from prefect_replicate.video.page import Presentation
 
-DEFAULT_MODEL = "bytedance/seedance-1-lite"
-DEFAULT_DESTINATION = "~/videos"
-"""Not relative: a process worker runs each flow in a temporary folder, which it deletes."""
-
-_DEFAULT_POLICY = PollPolicy()
 HOOKS: dict[str, Any] = {
     "on_cancellation": [cancel_predictions],
     "on_crashed": [cancel_predictions],
@@ -51,38 +37,9 @@ def _result(prediction: Prediction, files: list[OutputFile]) -> GeneratedVideo:
     )
 
 
-def _outlook(
-    prediction: Prediction, credentials: ReplicateCredentials | None
-) -> Work[tuple[float, Expectation | None]]:
-    """The age of a prediction in seconds, and how long it may take."""
-
-    async def outlook(run: Run) -> tuple[float, Expectation | None]:
-        age = run.connection.clock.seconds_since(prediction.created_at)
-        return age, await expectation_of(run, prediction)
-
-    return acting_as(credentials, outlook)
-
-
 @flow(name="generate-video", **HOOKS)
-def generate_video(
-    prompt: str,
-    model: str = DEFAULT_MODEL,
-    input: dict[str, Any] | None = None,
-    credentials: ReplicateCredentials | None = None,
-    *,
-    image: str | Path | None = None,
-    duration: float | None = None,
-    aspect_ratio: str | None = None,
-    resolution: str | None = None,
-    seed: int | None = None,
-    negative_prompt: str | None = None,
-    destination: str | Path | WritableFileSystem | ObjectStorageBlock = DEFAULT_DESTINATION,
-    timeout: float | None = DEFAULT_TIMEOUT,
-    retries: int = 2,
-    policy: PollPolicy = _DEFAULT_POLICY,
-    on_crash: OnCrash = "cancel",
-    regenerate_expired: bool = False,
-) -> GeneratedVideo:
+@parameters_of(VideoGeneration)
+def generate_video(*args: Any, **parameters: Any) -> GeneratedVideo:
     """Generate a video from a prompt, and store it.
 
     The parameters are given the names that the chosen model uses, and the whole input is checked
@@ -124,69 +81,51 @@ def generate_video(
         ```
     """
     keep_no_result_of_subflow()
-    wish = Wish(
-        prompt, model, input, image, duration, aspect_ratio, resolution, seed, negative_prompt
-    )
-    whole_input = call(wish.work(credentials, destination))
-    shown = Presentation()
+    asked, shown = VideoGeneration(*args, **parameters), Presentation()
+    model, account = asked.model, asked.credentials
+    input = call_as(account, asked.options.checked, asked.destination)
     prediction: Prediction | None = None
-    for attempt in Retrying(**attempts(retries)):
+    for attempt in Retrying(**attempts(asked.retries)):
         with attempt:
             prediction = create_prediction(
-                model, whole_input, credentials,
-                cancel_after=deadline_for(timeout), replaces=prediction,
-                on_crash=on_crash, regenerate_expired=regenerate_expired,
+                model, input, account,
+                cancel_after=deadline_for(asked.timeout), replaces=prediction,
+                on_crash=asked.on_crash, regenerate_expired=asked.regenerate_expired,
             )  # fmt: skip
-            shown.started(prediction, *call(_outlook(prediction, credentials)))
+            call_as(account, shown.started, prediction)
             prediction = wait_for_prediction(
-                prediction, credentials, timeout=timeout, policy=policy, on_update=shown.updated
-            )
+                prediction, account,
+                timeout=asked.timeout, policy=asked.policy, on_update=shown.updated,
+            )  # fmt: skip
     assert prediction is not None
-    video = _result(prediction, download_outputs(prediction, destination, credentials))
-    shown.finished(video)
+    video = _result(prediction, download_outputs(prediction, asked.destination, account))
+    call_as(account, shown.finished, video)
     return video
 
 
-@flow(name="agenerate-video", **HOOKS)
-async def agenerate_video(
-    prompt: str,
-    model: str = DEFAULT_MODEL,
-    input: dict[str, Any] | None = None,
-    credentials: ReplicateCredentials | None = None,
-    *,
-    image: str | Path | None = None,
-    duration: float | None = None,
-    aspect_ratio: str | None = None,
-    resolution: str | None = None,
-    seed: int | None = None,
-    negative_prompt: str | None = None,
-    destination: str | Path | WritableFileSystem | ObjectStorageBlock = DEFAULT_DESTINATION,
-    timeout: float | None = DEFAULT_TIMEOUT,
-    retries: int = 2,
-    policy: PollPolicy = _DEFAULT_POLICY,
-    on_crash: OnCrash = "cancel",
-    regenerate_expired: bool = False,
-) -> GeneratedVideo:
+# The same flow to people, in whichever form it is called.
+@flow(name="generate-video", **HOOKS)
+@parameters_of(VideoGeneration)
+async def agenerate_video(*args: Any, **parameters: Any) -> GeneratedVideo:
     """Async version of `generate_video`."""
     keep_no_result_of_subflow()
-    wish = Wish(
-        prompt, model, input, image, duration, aspect_ratio, resolution, seed, negative_prompt
-    )
-    whole_input = await acall(wish.work(credentials, destination))
-    shown = Presentation()
+    asked, shown = VideoGeneration(*args, **parameters), Presentation()
+    model, account = asked.model, asked.credentials
+    input = await acall_as(account, asked.options.checked, asked.destination)
     prediction: Prediction | None = None
-    async for attempt in AsyncRetrying(**attempts(retries)):
+    async for attempt in AsyncRetrying(**attempts(asked.retries)):
         with attempt:
             prediction = await acreate_prediction(
-                model, whole_input, credentials,
-                cancel_after=deadline_for(timeout), replaces=prediction,
-                on_crash=on_crash, regenerate_expired=regenerate_expired,
+                model, input, account,
+                cancel_after=deadline_for(asked.timeout), replaces=prediction,
+                on_crash=asked.on_crash, regenerate_expired=asked.regenerate_expired,
             )  # fmt: skip
-            shown.started(prediction, *await acall(_outlook(prediction, credentials)))
+            await acall_as(account, shown.started, prediction)
             prediction = await await_for_prediction(
-                prediction, credentials, timeout=timeout, policy=policy, on_update=shown.updated
-            )
+                prediction, account,
+                timeout=asked.timeout, policy=asked.policy, on_update=shown.updated,
+            )  # fmt: skip
     assert prediction is not None
-    video = _result(prediction, await adownload_outputs(prediction, destination, credentials))
-    shown.finished(video)
+    video = _result(prediction, await adownload_outputs(prediction, asked.destination, account))
+    await acall_as(account, shown.finished, video)
     return video

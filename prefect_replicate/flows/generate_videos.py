@@ -4,49 +4,49 @@
 # flow from its file, where Pydantic could not resolve annotations that are text.
 
 import asyncio
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
 from prefect import flow, task
-from prefect.blocks.abstract import ObjectStorageBlock
 from prefect.cache_policies import NO_CACHE
 from prefect.exceptions import Abort, Pause
-from prefect.filesystems import WritableFileSystem
 from prefect.futures import PrefectFuture
+from prefect.logging.loggers import get_run_logger
 
-from prefect_replicate.blocks import ReplicateCredentials
-from prefect_replicate.blocks.credentials import acting_as
-from prefect_replicate.engine import acall, call
+from prefect_replicate.batch.fan_out import handing_out
+from prefect_replicate.batch.plan import VideoBatch
+from prefect_replicate.batch.prepared import Batch, OpaquePart, for_task_runner, prepare
+from prefect_replicate.batch.view import LOOK_SECONDS
+from prefect_replicate.batch.work import work_on
+from prefect_replicate.blocks.credentials import call_as
+from prefect_replicate.engine import Caller, acall, call
 from prefect_replicate.exceptions import ConfigurationError, RunEndedError
-from prefect_replicate.flows.batch import FanOut, OnItemFailure
-from prefect_replicate.flows.batch_order import Batch, Order
-from prefect_replicate.flows.batch_part import work_on
-from prefect_replicate.flows.batch_view import LOOK_SECONDS
-from prefect_replicate.flows.fan_out import handing_out
-from prefect_replicate.flows.generate_video import DEFAULT_DESTINATION, DEFAULT_MODEL, HOOKS
-from prefect_replicate.flows.other_processes import Sealed, for_task_runner
-from prefect_replicate.ledger.scope import keep_no_result_of_subflow
-from prefect_replicate.lifecycle.creation import DEFAULT_TIMEOUT, OnCrash
-from prefect_replicate.values import GeneratedVideos, PollPolicy, VideoOutcome, VideoRequest
-
-DEFAULT_DEPLOYMENT = "generate-videos/on-demand"
-_DEFAULT_POLICY = PollPolicy()
+from prefect_replicate.flows.generate_video import HOOKS
+from prefect_replicate.ledger.scope import RunScope, keep_no_result_of_subflow
+from prefect_replicate.values import GeneratedVideos, VideoOutcome
+from prefect_replicate.video.options import parameters_of
 
 
 @task(name="generate-videos-part", task_run_name="generate {part}", cache_policy=NO_CACHE)
-def _generate_part(part: Sealed) -> list[VideoOutcome]:
+def _generate_part(part: OpaquePart) -> list[VideoOutcome]:
     credentials = call(lambda _: part.content.options.credentials.get())
-    return call(acting_as(credentials, lambda run: work_on(run, part.content)))
+    return call_as(credentials, work_on, part.content)
+
+
+def _preparing(
+    args: tuple[Any, ...], parameters: dict[str, Any]
+) -> Callable[[Caller], Coroutine[Any, Any, Batch]]:
+    asked, scope, logger = VideoBatch(*args, **parameters), RunScope.current(), get_run_logger()
+    return lambda caller: prepare(asked, scope, logger, caller)
 
 
 class _Submitted:
     """The parts of a batch that a task runner works on."""
 
     def __init__(self, batch: Batch) -> None:
-        parts = for_task_runner(batch.order, batch.parts)
+        parts = for_task_runner(batch.asked, batch.parts)
         submit = cast("Callable[..., PrefectFuture[list[VideoOutcome]]]", _generate_part.submit)  # pyright: ignore[reportUnknownMemberType]
-        self._running = [(part, submit(Sealed(part))) for part in parts]
+        self._running = [(part, submit(OpaquePart(part))) for part in parts]
         self._batch = batch
 
     def __enter__(self) -> "_Submitted":
@@ -84,37 +84,8 @@ class _Submitted:
 
 
 @flow(name="generate-videos", **HOOKS)
-def generate_videos(
-    requests: list[VideoRequest | dict[str, Any] | str] | None = None,
-    model: str = DEFAULT_MODEL,
-    input: dict[str, Any] | None = None,
-    credentials: ReplicateCredentials | None = None,
-    *,
-    prompt: str | None = None,
-    variations: list[dict[str, Any]] | None = None,
-    path: str | Path | None = None,
-    image: str | Path | None = None,
-    duration: float | None = None,
-    aspect_ratio: str | None = None,
-    resolution: str | None = None,
-    seed: int | None = None,
-    negative_prompt: str | None = None,
-    destination: str | Path | WritableFileSystem | ObjectStorageBlock = DEFAULT_DESTINATION,
-    timeout: float | None = DEFAULT_TIMEOUT,
-    retries: int = 2,
-    policy: PollPolicy = _DEFAULT_POLICY,
-    on_crash: OnCrash = "cancel",
-    regenerate_expired: bool = False,
-    concurrency: int = 100,
-    on_item_failure: OnItemFailure = "continue",
-    max_failures: int | None = None,
-    raise_on_failure: bool = True,
-    chunk_size: int = 100,
-    fan_out: FanOut = "tasks",
-    deployment: str = DEFAULT_DEPLOYMENT,
-    worker_timeout: float | None = 600.0,
-    part: str = "",
-) -> GeneratedVideos:
+@parameters_of(VideoBatch)
+def generate_videos(*args: Any, **parameters: Any) -> GeneratedVideos:
     """Generate a batch of videos, and store them.
 
     Each item has an outcome of its own: one that fails loses none of the others. A table on the
@@ -178,8 +149,8 @@ def generate_videos(
         ```
     """
     keep_no_result_of_subflow()
-    batch = call(Order(**locals()).prepared())
-    if fan_out == "deployment":
+    batch = call(_preparing(args, parameters))
+    if batch.asked.is_handed_out:
         call(handing_out(batch))
     else:
         with _Submitted(batch) as submitted:
@@ -188,42 +159,14 @@ def generate_videos(
     return call(batch.result)
 
 
-@flow(name="agenerate-videos", **HOOKS)
-async def agenerate_videos(
-    requests: list[VideoRequest | dict[str, Any] | str] | None = None,
-    model: str = DEFAULT_MODEL,
-    input: dict[str, Any] | None = None,
-    credentials: ReplicateCredentials | None = None,
-    *,
-    prompt: str | None = None,
-    variations: list[dict[str, Any]] | None = None,
-    path: str | Path | None = None,
-    image: str | Path | None = None,
-    duration: float | None = None,
-    aspect_ratio: str | None = None,
-    resolution: str | None = None,
-    seed: int | None = None,
-    negative_prompt: str | None = None,
-    destination: str | Path | WritableFileSystem | ObjectStorageBlock = DEFAULT_DESTINATION,
-    timeout: float | None = DEFAULT_TIMEOUT,
-    retries: int = 2,
-    policy: PollPolicy = _DEFAULT_POLICY,
-    on_crash: OnCrash = "cancel",
-    regenerate_expired: bool = False,
-    concurrency: int = 100,
-    on_item_failure: OnItemFailure = "continue",
-    max_failures: int | None = None,
-    raise_on_failure: bool = True,
-    chunk_size: int = 100,
-    fan_out: FanOut = "tasks",
-    deployment: str = DEFAULT_DEPLOYMENT,
-    worker_timeout: float | None = 600.0,
-    part: str = "",
-) -> GeneratedVideos:
+# The same flow to people, in whichever form it is called.
+@flow(name="generate-videos", **HOOKS)
+@parameters_of(VideoBatch)
+async def agenerate_videos(*args: Any, **parameters: Any) -> GeneratedVideos:
     """Async version of `generate_videos`."""
     keep_no_result_of_subflow()
-    batch = await acall(Order(**locals()).prepared())
-    if fan_out == "deployment":
+    batch = await acall(_preparing(args, parameters))
+    if batch.asked.is_handed_out:
         await acall(handing_out(batch))
     else:
         with _Submitted(batch) as submitted:

@@ -136,9 +136,9 @@ class OwnLog(Log):
         """
         if self.unreadable:
             raise LedgerError(
-                f"The input {self.unreadable[0].key} of flow run {self.ledger.root} can't be read by"
-                " this version of prefect-replicate, so that it isn't known what was paid for this"
-                " call. Nothing was started; delete it if nothing of yours depends on it."
+                f"The input {self.unreadable[0].key} of flow run {self.ledger.root} can't be read"
+                " by this version of prefect-replicate, so that it isn't known what was paid for"
+                " this call. Nothing was started; delete it if nothing of yours depends on it."
             )
 
 

@@ -7,11 +7,12 @@ import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from contextvars import Context
+from contextvars import copy_context
 from datetime import datetime, timedelta, timezone
 from typing import Any, cast
 from uuid import UUID
 
+from prefect.context import FlowRunContext, TaskRunContext
 from prefect.events import Event, emit_event
 from prefect.events.filters import EventFilter, EventNameFilter, EventOccurredFilter
 from prefect.settings import PREFECT_API_URL
@@ -24,7 +25,7 @@ from prefect_replicate.ledger.prefect_api import as_ledger_error, prefect_client
 from prefect_replicate.ledger.scope import RunScope
 from prefect_replicate.values import Prediction
 from prefect_replicate.values.expectation import Expectation
-from prefect_replicate.values.moments import as_utc
+from prefect_replicate.values.prediction import as_utc
 
 EVENT = "replicate.prediction.succeeded"
 """Emitted for each prediction of a run that has succeeded; its payload says how long it took."""
@@ -145,13 +146,17 @@ def note_timing(run_id: UUID | None, base_url: str, prediction: Prediction) -> N
         return
     seen.add(*key, timing)
     if run_id is not None and PREFECT_API_URL.value() is not None:
-        # Prefect asks its API for more about the run that an event is emitted in.
-        Context().run(
-            emit_event,
-            EVENT,
-            {"prefect.resource.id": f"replicate.prediction.{prediction.id}"},
-            payload={"base_url": base_url, "id": prediction.id, **timing.model_dump()},
-        )
+        resource = {"prefect.resource.id": f"replicate.prediction.{prediction.id}"}
+        payload = {"base_url": base_url, "id": prediction.id, **timing.model_dump()}
+        copy_context().run(_emit, resource, payload)
+
+
+def _emit(resource: dict[str, str], payload: dict[str, Any]) -> None:
+    # Of the run that an event is emitted in, Prefect asks its API for more.
+    contexts: Any = (FlowRunContext, TaskRunContext)
+    for context in contexts:
+        context.__var__.set(None)
+    emit_event(EVENT, resource, payload=payload)
 
 
 class _Reading:

@@ -30,7 +30,7 @@ from prefect_replicate.ledger.flow_runs import TAG
 from prefect_replicate.ledger.log import ledgers_since
 from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.values import ModelReference, Prediction
-from prefect_replicate.values.moments import as_utc
+from prefect_replicate.values.prediction import as_utc
 
 CLOCK_SLACK = timedelta(seconds=60)
 """How far a time of Replicate's may be off that a process has written down."""

@@ -21,7 +21,7 @@ from prefect_replicate.api.connection import Connection, Refused
 from prefect_replicate.api.predictions import look_at_page, look_at_prediction
 from prefect_replicate.engine import process_state
 from prefect_replicate.exceptions import APIError, ConfigurationError
-from prefect_replicate.lifecycle.look_plan import (
+from prefect_replicate.lifecycle.poll_plan import (
     CROWD,
     SLACK_SECONDS,
     Look,
@@ -72,7 +72,7 @@ class _Setback(Exception):
         self.pause = pause
 
 
-class Sight:
+class Watch:
     """What one wait has been shown of its prediction, and when it wants to look again."""
 
     __slots__ = (
@@ -142,18 +142,18 @@ class _Pollers(dict[Connection, "Poller"]):
 
 
 @contextlib.contextmanager
-def sight_of(connection: Connection, prediction_id: str) -> Generator[Sight, None, None]:
+def watch_of(connection: Connection, prediction_id: str) -> Generator[Watch, None, None]:
     """Look at a prediction together with all others that this process waits for."""
     pollers = process_state("pollers", _Pollers)
     if connection not in pollers:
         pollers[connection] = Poller(connection)
     poller = pollers[connection]
-    sight = Sight(poller, prediction_id)
-    poller.add(sight)
+    watch = Watch(poller, prediction_id)
+    poller.add(watch)
     try:
-        yield sight
+        yield watch
     finally:
-        poller.remove(sight)
+        poller.remove(watch)
         if poller.is_idle:
             poller.stop()
             del pollers[connection]
@@ -222,7 +222,7 @@ class Poller:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._sights: dict[str, list[Sight]] = {}
+        self._sights: dict[str, list[Watch]] = {}
         self._ended = array("d")
         self._allowance = _Allowance()
         self._pages = _Pages()
@@ -243,25 +243,25 @@ class Poller:
     def is_idle(self) -> bool:
         return not self._sights
 
-    def add(self, sight: Sight) -> None:
-        self._sights.setdefault(sight.id, []).append(sight)
+    def add(self, watch: Watch) -> None:
+        self._sights.setdefault(watch.id, []).append(watch)
 
-    def remove(self, sight: Sight) -> None:
-        self._sights[sight.id].remove(sight)
-        if self._sights[sight.id]:
+    def remove(self, watch: Watch) -> None:
+        self._sights[watch.id].remove(watch)
+        if self._sights[watch.id]:
             return
-        del self._sights[sight.id]
-        if sight.created_at is not None:
-            insort(self._ended, sight.created_at)
+        del self._sights[watch.id]
+        if watch.created_at is not None:
+            insort(self._ended, watch.created_at)
 
     def stop(self) -> None:
         for task in (self._task, *self._in_flight):
             task.cancel()
 
-    def expects(self, sight: Sight) -> None:
+    def expects(self, watch: Watch) -> None:
         """Wake up for a look that is wanted earlier than the others, or for a crowd."""
         is_crowd = len(self._sights) >= CROWD
-        if max(0.0 if is_crowd else sight.due, self._next_round) < self._asleep_until:
+        if max(0.0 if is_crowd else watch.due, self._next_round) < self._asleep_until:
             self._hurry.set()
 
     def is_first_to_fail(self, whose: Hashable) -> bool:
@@ -295,16 +295,16 @@ class Poller:
         if len(self._in_flight) >= _IN_FLIGHT:
             return math.inf
         now = _now()
-        waiting = [sight for sight in self._all() if sight.is_open]
-        due = min((sight.due for sight in waiting), default=math.inf)
+        waiting = [watch for watch in self._all() if watch.is_open]
+        due = min((watch.due for watch in waiting), default=math.inf)
         if len(waiting) >= CROWD:
             due = min(due, self._next_round)
-        if not any(sight.alone for sight in waiting):
+        if not any(watch.alone for watch in waiting):
             due = max(due, self._next_round)
         return max(due - now, self._allowance.wait())
 
-    def _all(self) -> Iterable[Sight]:
-        return (sight for sights in self._sights.values() for sight in sights)
+    def _all(self) -> Iterable[Watch]:
+        return (watch for watches in self._sights.values() for watch in watches)
 
     async def _round(self) -> None:
         looks = self._probe() if self._is_probing else self._plan()
@@ -327,8 +327,8 @@ class Poller:
     def _wanted(self) -> list[Wanted]:
         now = _now()
         wanted: list[Wanted] = []
-        for sights in self._sights.values():
-            most = max(sights, key=lambda one: _overdue(one, now))
+        for watches in self._sights.values():
+            most = max(watches, key=lambda one: _overdue(one, now))
             if most.is_open:
                 overdue, unseen = _overdue(most, now), now - most.seen
                 place = most.created_at, overdue, unseen, most.is_listed, most.alone
@@ -340,13 +340,13 @@ class Poller:
         longest = min(self._due(), key=lambda one: one.due, default=None)
         return [Single(longest.id)] if longest else []
 
-    def _due(self) -> list[Sight]:
+    def _due(self) -> list[Watch]:
         now = _now()
         return [one for one in self._all() if one.is_open and one.due <= now]
 
     def _known_rows(self) -> list[float]:
         """When all that a page may show were created; forgets what none will show any more."""
-        known = (sights[0].created_at for sights in self._sights.values())
+        known = (watches[0].created_at for watches in self._sights.values())
         live = [moment for moment in known if moment is not None]
         outdated = bisect_left(self._ended, min(live, default=math.inf) - SLACK_SECONDS)
         del self._ended[: max(outdated, len(self._ended) - _REMEMBERED)]
@@ -355,8 +355,8 @@ class Poller:
     def _start(self, look: Look) -> asyncio.Task[None] | None:
         if len(self._in_flight) >= _IN_FLIGHT or not self._allowance.take():
             return None
-        for sight in self._sights_of(look.ids):
-            sight.asked = look
+        for watch in self._sights_of(look.ids):
+            watch.asked = look
         task = asyncio.create_task(self._perform(look))
         self._in_flight.add(task)
         task.add_done_callback(self._landed)
@@ -367,9 +367,9 @@ class Poller:
             self._hurry.set()
         self._in_flight.discard(task)
 
-    def _sights_of(self, prediction_ids: Iterable[str]) -> list[Sight]:
+    def _sights_of(self, prediction_ids: Iterable[str]) -> list[Watch]:
         found = (self._sights.get(prediction_id, ()) for prediction_id in prediction_ids)
-        return [sight for sights in found for sight in sights]
+        return [watch for watches in found for watch in watches]
 
     async def _perform(self, look: Look) -> None:
         try:
@@ -384,14 +384,14 @@ class Poller:
         except Exception as exc:  # noqa: BLE001 - whatever it is, it is for who waits for it
             self._fail(look.ids, exc)
         finally:
-            for sight in self._sights_of(look.ids):
-                sight.asked = None if sight.asked is look else sight.asked
+            for watch in self._sights_of(look.ids):
+                watch.asked = None if watch.asked is look else watch.asked
 
     async def _see(self, look: Single) -> None:
         prediction = await look_at_prediction(self._connection, look.id)
         self._successes += 1
-        for sight in self._sights_of(look.ids):
-            sight.show(prediction)
+        for watch in self._sights_of(look.ids):
+            watch.show(prediction)
 
     async def _see_page(self, look: Page) -> None:
         asked_at = _now()
@@ -406,28 +406,28 @@ class Poller:
             self._pages.came(share_on(self._rows, since, look.created_before, page.rows))
         shown = {one.id: one for one in page.predictions}
         for prediction in shown.values():
-            for sight in self._sights_of([prediction.id]):
-                self._saw_on_page(sight, prediction, asked_at)
-        for sight in self._sights_of(one for one in look.ids if one not in shown):
-            sight.alone = True  # unless another page of this round shows it
+            for watch in self._sights_of([prediction.id]):
+                self._saw_on_page(watch, prediction, asked_at)
+        for watch in self._sights_of(one for one in look.ids if one not in shown):
+            watch.alone = True  # unless another page of this round shows it
 
-    def _saw_on_page(self, sight: Sight, prediction: Prediction, asked_at: float) -> None:
-        sight.seen, sight.alone = asked_at, False
+    def _saw_on_page(self, watch: Watch, prediction: Prediction, asked_at: float) -> None:
+        watch.seen, watch.alone = asked_at, False
         if prediction.created_at is not None:
-            sight.created_at, sight.is_listed = _seconds(prediction.created_at), True
-        is_due = sight.due <= asked_at
-        if is_behind(prediction.status, sight.status):
-            sight.alone = is_due
+            watch.created_at, watch.is_listed = _seconds(prediction.created_at), True
+        is_due = watch.due <= asked_at
+        if is_behind(prediction.status, watch.status):
+            watch.alone = is_due
         elif prediction.is_terminal:
-            self._ask_singly(sight)  # the items of a list have no logs
-        elif is_due or sight.status != prediction.status:
-            sight.show(prediction)
+            self._ask_singly(watch)  # the items of a list have no logs
+        elif is_due or watch.status != prediction.status:
+            watch.show(prediction)
 
-    def _ask_singly(self, sight: Sight) -> None:
+    def _ask_singly(self, watch: Watch) -> None:
         """Ask at once, or as soon as it is allowed."""
-        if sight.news is not None and not isinstance(sight.asked, Single):
-            sight.alone, sight.asked, sight.due = True, None, min(sight.due, _now())
-            self._start(Single(sight.id))
+        if watch.news is not None and not isinstance(watch.asked, Single):
+            watch.alone, watch.asked, watch.due = True, None, min(watch.due, _now())
+            self._start(Single(watch.id))
             self._hurry.set()
 
     def _failed(
@@ -439,8 +439,8 @@ class Poller:
         self._fail(look.ids, error)
 
     def _fail(self, prediction_ids: Iterable[str], error: Exception) -> None:
-        for sight in self._sights_of(prediction_ids):
-            sight.fail(error)
+        for watch in self._sights_of(prediction_ids):
+            watch.fail(error)
 
     def _judge(self) -> None:
         """Go on after a round, or have all requests pause."""
@@ -459,8 +459,8 @@ def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def _overdue(sight: Sight, now: float) -> float:
-    return (now - sight.due) / max(sight.pause, _SHORTEST_PAUSE)
+def _overdue(watch: Watch, now: float) -> float:
+    return (now - watch.due) / max(watch.pause, _SHORTEST_PAUSE)
 
 
 def _seconds(moment: datetime) -> float:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 from uuid import UUID
 
 from prefect.exceptions import MissingContextError
 from prefect.logging.loggers import get_run_logger
 
 from prefect_replicate.api.connection import Address, Connection, connection_to
-from prefect_replicate.engine import Caller, Work
+from prefect_replicate.engine import Caller
 from prefect_replicate.ledger.scope import RunScope
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True)
@@ -33,21 +34,22 @@ class Run:
         self.caller.tell(lambda: self.logger.log(level, message, *values))
 
 
-def on_behalf(
-    address: Address, credentials_block: UUID | None, do: Callable[[Run], Coroutine[Any, Any, T]]
-) -> Work[T]:
-    """Bind `do` to the Prefect run that we are in, as work for the engine."""
-    scope, logger = RunScope.current(), _current_logger()
+def bound(
+    address: Address,
+    credentials_block: UUID | None,
+    do: Callable[Concatenate[Run, P], Coroutine[Any, Any, T]],
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> Callable[[Caller], Coroutine[Any, Any, T]]:
+    """Bind `do` to an account and to the Prefect run that we are in, as work for the engine."""
+    scope = RunScope.current()
+    try:
+        logger: Any = get_run_logger()
+    except MissingContextError:
+        logger = logging.getLogger("prefect_replicate")
 
-    async def work(caller: Caller) -> T:
-        connection = connection_to(address)
-        return await do(Run(connection, credentials_block, scope, caller, logger))
+    def work(caller: Caller) -> Coroutine[Any, Any, T]:
+        run = Run(connection_to(address), credentials_block, scope, caller, logger)
+        return do(run, *args, **kwargs)
 
     return work
-
-
-def _current_logger() -> Any:
-    try:
-        return get_run_logger()
-    except MissingContextError:
-        return logging.getLogger("prefect_replicate")

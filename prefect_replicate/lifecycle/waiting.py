@@ -31,7 +31,7 @@ from prefect_replicate.lifecycle.cancellation import (
     stop_unless_kept,
 )
 from prefect_replicate.lifecycle.model_logs import LogTail
-from prefect_replicate.lifecycle.poller import Sight, sight_of
+from prefect_replicate.lifecycle.poller import Watch, watch_of
 from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.lifecycle.run_watch import end_of_run
 from prefect_replicate.values import PollPolicy, Prediction
@@ -159,9 +159,9 @@ class _Wait:
         except Exception:
             self.run.logger.exception(_FAILED)
 
-    def failed_to_look(self, error: APIError | ConfigurationError, sight: Sight) -> None:
+    def failed_to_look(self, error: APIError | ConfigurationError, watch: Watch) -> None:
         """Bear a failed look, up to the policy's budget."""
-        now, prediction_id = time.monotonic(), sight.id
+        now, prediction_id = time.monotonic(), watch.id
         is_new = self._failing_since is None
         self._refusals += isinstance(error, APIError) and error.is_refusal
         self._failing_since = self._failing_since or now
@@ -174,7 +174,7 @@ class _Wait:
             if isinstance(error, APIError):
                 raise type(error)(message, error.status) from error
             raise ConfigurationError(message) from error
-        if is_new and sight.is_first_to_fail(self.run.scope.flow_run_id):
+        if is_new and watch.is_first_to_fail(self.run.scope.flow_run_id):
             self.run.say("A look at %s failed: %s", prediction_id, error, level=logging.WARNING)
 
     def _is_final(self, error: APIError | ConfigurationError) -> bool:
@@ -248,9 +248,9 @@ async def wait(
     if isinstance(prediction, Prediction):
         waiting.saw(prediction)
     try:
-        with sight_of(run.connection, prediction_id) as sight:
+        with watch_of(run.connection, prediction_id) as watch:
             async with end_of_run(run) as ended:
-                await _look_until_over(waiting, sight, timeout, ended)
+                await _look_until_over(waiting, watch, timeout, ended)
     except asyncio.CancelledError:
         await stop_unless_kept(run, prediction_id, is_known=waiting.last is not None)
         raise
@@ -260,39 +260,39 @@ async def wait(
 
 
 async def _look_until_over(
-    waiting: _Wait, sight: Sight, timeout: float | None, ended: asyncio.Event
+    waiting: _Wait, watch: Watch, timeout: float | None, ended: asyncio.Event
 ) -> None:
     if waiting.last is not None:
-        sight.shows(waiting.last)
+        watch.shows(waiting.last)
     end = asyncio.create_task(ended.wait())
     try:
         while waiting.last is None or not waiting.last.is_terminal:
             if ended.is_set():
-                await _give_up_for_run(waiting, sight.id)
+                await _give_up_for_run(waiting, watch.id)
             if limit := waiting.exceeded(timeout):
                 await _give_up(waiting, limit)
                 return
             await waiting.record_interest()
             await waiting.learn(waiting.time_left(timeout))
-            await _look(waiting, sight, timeout, end)
+            await _look(waiting, watch, timeout, end)
     finally:
         end.cancel()
         waiting.stop_asking()
 
 
 async def _look(
-    waiting: _Wait, sight: Sight, timeout: float | None, end: asyncio.Task[Literal[True]]
+    waiting: _Wait, watch: Watch, timeout: float | None, end: asyncio.Task[Literal[True]]
 ) -> None:
     left = waiting.time_left(timeout)
-    news = sight.look_in(min(waiting.pause(), left))
+    news = watch.look_in(min(waiting.pause(), left))
     await _until_one_of({news, end}, left + _LAST_LOOK_SECONDS, waiting)
     if not news.done():
-        sight.lose_interest()
+        watch.lose_interest()
         return
     try:
         waiting.saw(news.result())
     except (APIError, ConfigurationError) as exc:
-        waiting.failed_to_look(exc, sight)
+        waiting.failed_to_look(exc, watch)
 
 
 async def _until_one_of(awaited: set[asyncio.Future[Any]], patience: float, waiting: _Wait) -> None:

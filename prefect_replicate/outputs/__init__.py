@@ -1,7 +1,7 @@
 """The files of a prediction's output: found, downloaded, verified and stored."""
 
 from prefect_replicate.outputs.destination import Destination, check_destination
-from prefect_replicate.outputs.retry import TransferPolicy
+from prefect_replicate.outputs.failure import TransferPolicy
 from prefect_replicate.outputs.store import store_outputs
 
 __all__ = ["Destination", "TransferPolicy", "check_destination", "store_outputs"]

@@ -2,20 +2,52 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import tempfile
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import anyio.to_thread
+import httpx
 from prefect.blocks.abstract import ObjectStorageBlock
-from prefect.blocks.core import Block
+from prefect.blocks.core import Block, UnknownBlockType
+from prefect.exceptions import PrefectException
 from prefect.filesystems import LocalFileSystem, RemoteFileSystem, WritableFileSystem
+from prefect.settings import get_current_settings
 
 from prefect_replicate.exceptions import ConfigurationError
 from prefect_replicate.outputs.failure import one_line
-from prefect_replicate.outputs.saved_block import load_block
-from prefect_replicate.outputs.staging import staging_root
+
+
+async def load_block(slug_and_name: str, what: str) -> Block:
+    """Load a saved block, of whatever type.
+
+    Args:
+        slug_and_name: Such as `s3-bucket/videos`.
+        what: What it is loaded for, as the message begins.
+
+    Raises:
+        ConfigurationError: There is none, or its type is not installed here.
+    """
+    try:
+        return await Block.aload(slug_and_name)
+    except (ValueError, RuntimeError, UnknownBlockType, PrefectException, httpx.HTTPError) as exc:
+        raise ConfigurationError(f"{what} can't be loaded: {one_line(exc)}") from exc
+
+
+async def call_block(block: Block, name: str, *args: Any) -> Any:
+    """Call a method of a block without blocking the event loop.
+
+    Blocks declare theirs as async, as sync, with an `a`-twin, or with Prefect's `sync_compatible`
+    and `async_dispatch`, of which only the call itself shows whether it gives an awaitable.
+    """
+    method = getattr(block, f"a{name}", None) or getattr(block, name)
+    if inspect.iscoroutinefunction(method):
+        return await method(*args)
+    result = await anyio.to_thread.run_sync(method, *args)
+    return await result if inspect.isawaitable(result) else result
+
 
 StorageBlock: TypeAlias = WritableFileSystem | ObjectStorageBlock
 Destination: TypeAlias = str | Path | StorageBlock
@@ -99,3 +131,8 @@ def _prepare_folder(path: str | Path) -> Path:
             " Give a folder that this process may create and write to."
         ) from exc
     return folder
+
+
+def staging_root() -> Path:
+    """A folder beside Prefect's own local storage."""
+    return get_current_settings().home / "replicate-outputs"

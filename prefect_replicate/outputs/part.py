@@ -5,15 +5,37 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import sys
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
 
-from prefect_replicate.outputs.lock import open_locked
+if sys.platform == "win32":
+
+    def open_locked(path: Path, flags: int) -> int | None:
+        return None  # no lock that is dropped at death: every call works under a name of its own
+
+else:
+    import fcntl
+
+    def open_locked(path: Path, flags: int) -> int | None:
+        """Open a file or folder and lock it; `None` where another call holds it.
+
+        Raises:
+            OSError: It can't be opened.
+        """
+        descriptor = os.open(path, flags, 0o666)
+        with suppress(OSError):  # held, renamed or removed meanwhile, or a volume without locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
+        os.close(descriptor)
+        return None
+
 
 _BLOCK = 1024 * 1024
 _FLUSHED_AT_ONCE = 64 * 1024 * 1024

@@ -2,28 +2,145 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import reprlib
+import shutil
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import anyio
+import anyio.to_thread
 import httpx
+from prefect.blocks.abstract import ObjectStorageBlock
+from prefect.filesystems import RemoteFileSystem
+from tenacity import RetryError
 
 from prefect_replicate.exceptions import ConfigurationError, OutputError
-from prefect_replicate.outputs.collect import FoundFile, collect_files
-from prefect_replicate.outputs.destination import Destination, StorageBlock, open_destination
+from prefect_replicate.outputs.destination import (
+    Destination,
+    StorageBlock,
+    call_block,
+    label,
+    open_destination,
+    staging_root,
+)
 from prefect_replicate.outputs.download import DownloadedFile, download
-from prefect_replicate.outputs.failure import FAILURES, expired_error, output_error
-from prefect_replicate.outputs.fetch import Fetcher
-from prefect_replicate.outputs.guard import AccessRules
-from prefect_replicate.outputs.names import is_usable_id, stems, without_query
-from prefect_replicate.outputs.retry import TransferPolicy
-from prefect_replicate.outputs.staging import staged_file, staging_folder, staging_root
-from prefect_replicate.outputs.upload import upload
+from prefect_replicate.outputs.failure import (
+    FAILURES,
+    TransferPolicy,
+    expired_error,
+    one_line,
+    output_error,
+)
+from prefect_replicate.outputs.fetch import AccessRules, Fetcher
+from prefect_replicate.outputs.found import (
+    UNKNOWN,
+    FoundFile,
+    collect_files,
+    is_usable_id,
+    media_type_of_suffix,
+    stems,
+    without_query,
+)
+from prefect_replicate.outputs.part import feed, open_locked
 from prefect_replicate.values import OutputFile, Prediction
+
+
+@asynccontextmanager
+async def staging_folder(prediction_id: str) -> AsyncGenerator[Path]:
+    """Give a folder for a prediction's files, removed unless an error leaves files in it.
+
+    A later call for the same prediction gets the same folder, and one at the same time another.
+    """
+    folder, lock = await anyio.to_thread.run_sync(_open_folder, prediction_id)
+    try:
+        yield folder
+        await anyio.to_thread.run_sync(partial(shutil.rmtree, folder, ignore_errors=True))
+    finally:
+        with suppress(OSError):  # still there, and still needed
+            folder.rmdir()
+        if lock is not None:
+            os.close(lock)
+
+
+async def staged_file(folder: Path, stem: str) -> DownloadedFile | None:
+    """A file that an earlier call downloaded and could not hand over.
+
+    Only a whole file ever gets a name without a dot in front.
+    """
+    return await anyio.to_thread.run_sync(_staged_file, folder, stem)
+
+
+def _open_folder(prediction_id: str) -> tuple[Path, int | None]:
+    folder = staging_root() / prediction_id
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = open_locked(folder, os.O_RDONLY)
+    if lock is None:
+        folder = folder.with_name(f"{prediction_id}.{uuid4().hex}")
+        folder.mkdir()
+    return folder, lock
+
+
+def _staged_file(folder: Path, stem: str) -> DownloadedFile | None:
+    path = next(folder.glob(f"{stem}.*"), None)
+    if path is None:
+        return None
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        size = feed(digest.update, file)
+    media_type = media_type_of_suffix(path.name) or UNKNOWN
+    return DownloadedFile(path, media_type, size, digest.hexdigest())
+
+
+async def upload(
+    block: StorageBlock, path: Path, prediction: Prediction, policy: TransferPolicy
+) -> str:
+    """Store a file in a block and give the block's own path or key for it.
+
+    Raises:
+        OutputError: The block didn't take it; the file stays where it is.
+    """
+    try:
+        # A block may raise anything at all, so that everything is worth another attempt.
+        return await policy.uploading(on=(Exception,))(_hand_over, block, path)
+    except RetryError as failed:
+        cause = failed.last_attempt.exception() or failed
+        attempts = failed.last_attempt.attempt_number
+        raise OutputError(
+            f"Prediction {prediction.id} is done and paid, but block {label(block)} did not take"
+            f" {path.name} in {attempts} attempts: {one_line(cause)}. The file is kept at {path};"
+            " storing again uses it."
+        ) from cause
+
+
+async def _hand_over(block: StorageBlock, path: Path) -> str:
+    if isinstance(block, ObjectStorageBlock):
+        stored = await call_block(block, "upload_from_path", path, path.name)
+    elif isinstance(block, RemoteFileSystem) and not block.basepath.startswith("smb:"):
+        stored = await anyio.to_thread.run_sync(_put_file, block, path)
+    else:
+        # The interface takes the bytes at once, so that memory is the file's size.
+        # fsspec's smb wants paths in a form that only `write_path` knows.
+        stored = await call_block(
+            block, "write_path", path.name, await anyio.Path(path).read_bytes()
+        )
+    return str(stored or path.name)
+
+
+def _put_file(block: RemoteFileSystem, path: Path) -> str:
+    """Stream the file, as `write_path` can't."""
+    target = f"{block.basepath.rstrip('/')}/{path.name}"
+    filesystem: Any = block.filesystem  # fsspec has no types
+    filesystem.makedirs(target.rpartition("/")[0], exist_ok=True)
+    filesystem.put_file(str(path), target)
+    return target
+
 
 _AT_ONCE = 4
 

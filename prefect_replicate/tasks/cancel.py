@@ -4,24 +4,18 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from prefect_replicate.blocks import ReplicateCredentials
-from prefect_replicate.blocks.credentials import acting_as
-from prefect_replicate.engine import Work, acall, call
+from prefect_replicate.blocks.credentials import acall_as, call_as
 from prefect_replicate.lifecycle.cancellation import cancel_to_the_end
 from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.tasks.get import id_of
 from prefect_replicate.values import Prediction
 
 
-def _work(
-    prediction: Prediction | str, credentials: ReplicateCredentials | None
-) -> Work[Prediction]:
-    async def work(run: Run) -> Prediction:
-        if isinstance(prediction, Prediction) and prediction.is_terminal:
-            return prediction
-        is_known = isinstance(prediction, Prediction)
-        return await cancel_to_the_end(run, id_of(prediction), is_known=is_known)
-
-    return acting_as(credentials, work)
+async def _cancel(run: Run, prediction: Prediction | str) -> Prediction:
+    if isinstance(prediction, Prediction) and prediction.is_terminal:
+        return prediction
+    is_known = isinstance(prediction, Prediction)
+    return await cancel_to_the_end(run, id_of(prediction), is_known=is_known)
 
 
 @task(cache_policy=NO_CACHE)
@@ -40,7 +34,7 @@ def cancel_prediction(
         APIError: There is no such prediction, or Replicate could not be asked.
         PredictionError: It has not ended within two minutes.
     """
-    return call(_work(prediction, credentials))
+    return call_as(credentials, _cancel, prediction)
 
 
 @task(cache_policy=NO_CACHE)
@@ -48,4 +42,4 @@ async def acancel_prediction(
     prediction: Prediction | str, credentials: ReplicateCredentials | None = None
 ) -> Prediction:
     """Async version of `cancel_prediction`."""
-    return await acall(_work(prediction, credentials))
+    return await acall_as(credentials, _cancel, prediction)

@@ -7,8 +7,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from prefect_replicate.blocks import ReplicateCredentials
-from prefect_replicate.blocks.credentials import acting_as
-from prefect_replicate.engine import Work, acall, call
+from prefect_replicate.blocks.credentials import acall_as, call_as
 from prefect_replicate.lifecycle.creation import (
     DEFAULT_TIMEOUT,
     OnCrash,
@@ -20,20 +19,17 @@ from prefect_replicate.lifecycle.creation import (
 from prefect_replicate.values import Prediction
 
 
-def _work(
+def _request(
     model: str,
     input: Mapping[str, Any],
-    credentials: ReplicateCredentials | None,
     cancel_after: float | None,
     replaces: Prediction | str | None,
     on_crash: OnCrash,
     regenerate_expired: bool,
-) -> Work[Prediction]:
+) -> Request:
     replaced = replaces.id if isinstance(replaces, Prediction) else replaces
     deadline = deadline_for(None) if cancel_after is None else cancel_after
-    keep = keeps(on_crash)
-    request = Request(model, input, deadline, replaced, keep, regenerate_expired)
-    return acting_as(credentials, lambda run: create(run, request))
+    return Request(model, input, deadline, replaced, keeps(on_crash), regenerate_expired)
 
 
 # Not cached: whether a call has been paid for is decided by the ledger, not by Prefect's results.
@@ -70,9 +66,8 @@ def create_prediction(
         RunEndedError: Prefect has ended the flow run; nothing was paid.
         UncertainCreateError: Replies were lost, and no such prediction was found.
     """
-    return call(
-        _work(model, input, credentials, cancel_after, replaces, on_crash, regenerate_expired)
-    )
+    request = _request(model, input, cancel_after, replaces, on_crash, regenerate_expired)
+    return call_as(credentials, create, request)
 
 
 @task(task_run_name="create {model}", cache_policy=NO_CACHE)
@@ -87,6 +82,5 @@ async def acreate_prediction(
     regenerate_expired: bool = False,
 ) -> Prediction:
     """Async version of `create_prediction`."""
-    return await acall(
-        _work(model, input, credentials, cancel_after, replaces, on_crash, regenerate_expired)
-    )
+    request = _request(model, input, cancel_after, replaces, on_crash, regenerate_expired)
+    return await acall_as(credentials, create, request)

@@ -9,21 +9,11 @@ from prefect.cache_policies import NO_CACHE
 from prefect.filesystems import WritableFileSystem
 
 from prefect_replicate.blocks import ReplicateCredentials
-from prefect_replicate.blocks.credentials import acting_as
-from prefect_replicate.engine import Work, acall, call
+from prefect_replicate.blocks.credentials import acall_as, call_as
 from prefect_replicate.lifecycle.delivery import deliver
 from prefect_replicate.values import OutputFile, Prediction
 
 Destination = str | Path | WritableFileSystem | ObjectStorageBlock
-
-
-def _work(
-    prediction: Prediction,
-    destination: Destination,
-    credentials: ReplicateCredentials | None,
-    allowed_hosts: Sequence[str],
-) -> Work[list[OutputFile]]:
-    return acting_as(credentials, lambda run: deliver(run, prediction, destination, allowed_hosts))
 
 
 @task(cache_policy=NO_CACHE)
@@ -54,7 +44,7 @@ def download_outputs(
         OutputExpiredError: Replicate has deleted the files.
         OutputError: The output has no files, or one could not be fetched or stored.
     """
-    return call(_work(prediction, destination, credentials, allowed_hosts))
+    return call_as(credentials, deliver, prediction, destination, allowed_hosts)
 
 
 @task(cache_policy=NO_CACHE)
@@ -66,4 +56,4 @@ async def adownload_outputs(
     allowed_hosts: Sequence[str] = (),
 ) -> list[OutputFile]:
     """Async version of `download_outputs`."""
-    return await acall(_work(prediction, destination, credentials, allowed_hosts))
+    return await acall_as(credentials, deliver, prediction, destination, allowed_hosts)

@@ -5,15 +5,13 @@ from prefect.cache_policies import NO_CACHE
 
 from prefect_replicate.api import predictions as api
 from prefect_replicate.blocks import ReplicateCredentials
-from prefect_replicate.blocks.credentials import acting_as
-from prefect_replicate.engine import Work, acall, call
+from prefect_replicate.blocks.credentials import acall_as, call_as
+from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.values import Prediction
 
 
-def _work(
-    prediction: Prediction | str, credentials: ReplicateCredentials | None
-) -> Work[Prediction]:
-    return acting_as(credentials, lambda run: api.get_prediction(run.connection, id_of(prediction)))
+async def _get(run: Run, prediction: Prediction | str) -> Prediction:
+    return await api.get_prediction(run.connection, id_of(prediction))
 
 
 def id_of(prediction: Prediction | str) -> str:
@@ -33,7 +31,7 @@ def get_prediction(
     Raises:
         APIError: There is no such prediction, or Replicate could not be asked.
     """
-    return call(_work(prediction, credentials))
+    return call_as(credentials, _get, prediction)
 
 
 @task(cache_policy=NO_CACHE)
@@ -41,4 +39,4 @@ async def aget_prediction(
     prediction: Prediction | str, credentials: ReplicateCredentials | None = None
 ) -> Prediction:
     """Async version of `get_prediction`."""
-    return await acall(_work(prediction, credentials))
+    return await acall_as(credentials, _get, prediction)

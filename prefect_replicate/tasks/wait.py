@@ -4,23 +4,12 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from prefect_replicate.blocks import ReplicateCredentials
-from prefect_replicate.blocks.credentials import acting_as
-from prefect_replicate.engine import Work, acall, call
+from prefect_replicate.blocks.credentials import acall_as, call_as
 from prefect_replicate.lifecycle.creation import DEFAULT_TIMEOUT
 from prefect_replicate.lifecycle.waiting import OnUpdate, wait
 from prefect_replicate.values import PollPolicy, Prediction
 
 _DEFAULT_POLICY = PollPolicy()
-
-
-def _work(
-    prediction: Prediction | str,
-    credentials: ReplicateCredentials | None,
-    timeout: float | None,
-    policy: PollPolicy,
-    on_update: OnUpdate | None,
-) -> Work[Prediction]:
-    return acting_as(credentials, lambda run: wait(run, prediction, timeout, policy, on_update))
 
 
 @task(cache_policy=NO_CACHE)
@@ -53,7 +42,7 @@ def wait_for_prediction(
         PredictionTimeoutError: A limit passed; it was canceled, and the message says how it ended.
         APIError: It could not be looked at for longer than the policy's failure budget.
     """
-    return call(_work(prediction, credentials, timeout, policy, on_update))
+    return call_as(credentials, wait, prediction, timeout, policy, on_update)
 
 
 @task(cache_policy=NO_CACHE)
@@ -66,4 +55,4 @@ async def await_for_prediction(
     on_update: OnUpdate | None = None,
 ) -> Prediction:
     """Async version of `wait_for_prediction`."""
-    return await acall(_work(prediction, credentials, timeout, policy, on_update))
+    return await acall_as(credentials, wait, prediction, timeout, policy, on_update)

@@ -2,11 +2,15 @@
 
 from prefect_replicate.values.model_reference import ModelReference
 from prefect_replicate.values.orphan import Orphan
-from prefect_replicate.values.output_file import GeneratedVideo, OutputFile
 from prefect_replicate.values.poll_policy import PollPolicy
 from prefect_replicate.values.prediction import Prediction, PredictionURLs
-from prefect_replicate.values.video_batch import GeneratedVideos, VideoOutcome
-from prefect_replicate.values.video_request import VideoRequest
+from prefect_replicate.values.video import (
+    GeneratedVideo,
+    GeneratedVideos,
+    OutputFile,
+    VideoOutcome,
+    VideoRequest,
+)
 
 __all__ = [
     "GeneratedVideo",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Any
 
 from pydantic import (
@@ -16,6 +16,12 @@ from pydantic import (
     ValidatorFunctionWrapHandler,
     field_validator,
 )
+
+
+def as_utc(moment: datetime) -> datetime:
+    """The moment with its zone, which is UTC where none is named."""
+    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+
 
 TERMINAL_STATUSES = frozenset({"succeeded", "failed", "canceled", "aborted"})
 KNOWN_STATUSES = TERMINAL_STATUSES | {"starting", "processing"}

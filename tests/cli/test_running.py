@@ -12,7 +12,7 @@ STUBBORN = f"import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); {SLEEP
 ASKED = "import signal; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
 STARTER = """
 import os, sys
-from prefect_replicate.demo.processes import running
+from prefect_replicate.demo.prefect_server import running
 
 with running(["-c", sys.argv[1]], os.environ) as process:
     process.wait()

@@ -20,8 +20,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.testing.cli import invoke_and_assert
 
 from prefect_replicate import ReplicateCredentials
-from prefect_replicate.demo.prefect_server import PrefectServer
-from prefect_replicate.demo.processes import running
+from prefect_replicate.demo.prefect_server import PrefectServer, running
 from prefect_replicate.emulator import Emulator
 
 ROOT = Path(__file__).parents[2]

@@ -24,10 +24,10 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.states import Cancelling
 
 from prefect_replicate import GeneratedVideos, PollPolicy, agenerate_videos, generate_videos
+from prefect_replicate.batch import view as batch_view
+from prefect_replicate.batch.progress import PROGRESS_TYPE
 from prefect_replicate.emulator import Emulator
 from prefect_replicate.exceptions import BatchError
-from prefect_replicate.flows import batch_view
-from prefect_replicate.ledger.boards import BOARD_TYPE
 from prefect_replicate.lifecycle import run_watch
 
 TIMER = "emulator/timer"
@@ -152,15 +152,15 @@ def test_equal_items_each_keep_their_own_prediction(
 def test_a_retry_that_finds_no_board_goes_by_the_records(
     replicate_emulator: Emulator, two_attempts: Attempts
 ) -> None:
-    first, second = two_attempts(["a fox", "a fox", "an owl"], delete_newest_board)
+    first, second = two_attempts(["a fox", "a fox", "an owl"], delete_newest_report)
 
     assert len(second.succeeded) == 3
     assert sorted(map(str, ids(first))) == sorted(map(str, ids(second)))
     assert replicate_emulator.predictions.create_requests == 3
 
 
-def delete_newest_board() -> None:
-    chosen = ArtifactFilter(type=ArtifactFilterType(any_=[BOARD_TYPE]))
+def delete_newest_report() -> None:
+    chosen = ArtifactFilter(type=ArtifactFilterType(any_=[PROGRESS_TYPE]))
     with get_client(sync_client=True) as client:
         found = client.read_artifacts(artifact_filter=chosen)
         client.delete_artifact(max(found, key=lambda one: str(one.created)).id)

@@ -23,11 +23,11 @@ from prefect_replicate import (
     ReplicateCredentials,
     agenerate_videos,
 )
+from prefect_replicate.batch import work as batch_part
+from prefect_replicate.batch.progress import PROGRESS_TYPE
 from prefect_replicate.emulator import Emulator
 from prefect_replicate.emulator.models.model import version_id
 from prefect_replicate.exceptions import ConfigurationError
-from prefect_replicate.flows import batch_part
-from prefect_replicate.ledger.boards import BOARD_TYPE
 
 TIMER = "emulator/timer"
 LONG = {"prompt": "a fox", "input": {"seconds": 1000}}
@@ -114,14 +114,14 @@ async def test_an_input_that_fails_as_nobody_foresaw_loses_no_other_item(
     assert "not JSON serializable" in (videos.failed[0].error or "")
 
 
-@pytest.mark.parametrize("type", ["table", "progress", BOARD_TYPE])
+@pytest.mark.parametrize("type", ["table", "progress", PROGRESS_TYPE])
 async def test_an_artifact_that_is_deleted_in_the_middle_costs_no_result(
     still: Emulator,
     options: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
     type: str,
 ) -> None:
-    monkeypatch.setattr(batch_part, "BOARD_SECONDS", 0.1)
+    monkeypatch.setattr(batch_part, "PROGRESS_SECONDS", 0.1)
     running = asyncio.create_task(agenerate_videos([LONG, "an owl"], **options))
     await soon(lambda: len(still.predictions.live()) == 1)
 

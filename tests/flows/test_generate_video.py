@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import re
+import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from prefect import flow
 from prefect.client.schemas.objects import Artifact
@@ -15,8 +19,10 @@ from prefect_replicate import (
     GeneratedVideo,
     PollPolicy,
     agenerate_video,
+    agenerate_videos,
     cancel_predictions,
     generate_video,
+    generate_videos,
 )
 from prefect_replicate.emulator import Emulator
 from prefect_replicate.exceptions import (
@@ -251,3 +257,51 @@ def test_the_default_destination_outlives_the_temporary_folder_of_a_worker() -> 
     default = Path(generate_video.parameters.properties["destination"]["default"])
 
     assert default.expanduser().is_absolute()
+
+
+async def test_the_async_form_never_keeps_the_callers_loop_waiting_for_prefect(
+    replicate_emulator: Emulator,
+    quick: PollPolicy,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    send = httpx.AsyncHTTPTransport.handle_async_request
+    blocking = httpx.HTTPTransport.handle_request
+    beats: list[float] = []
+
+    def is_ours(request: httpx.Request) -> bool:
+        """Prefect itself blocks the loop once a run, for the server's default storage."""
+        return any(part in request.url.path for part in ("/artifacts", "/input", "/events"))
+
+    async def slow(self: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
+        if is_ours(request):
+            await asyncio.sleep(0.5)
+        return await send(self, request)
+
+    def slow_and_blocking(self: httpx.HTTPTransport, request: httpx.Request) -> httpx.Response:
+        if is_ours(request):
+            time.sleep(0.5)
+        return blocking(self, request)
+
+    async def beat() -> None:
+        while True:
+            beats.append(time.monotonic())
+            await asyncio.sleep(0.01)
+
+    await agenerate_video("a fox", TIMER, policy=quick, destination=tmp_path)  # imports, once
+    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", slow)
+    monkeypatch.setattr(httpx.HTTPTransport, "handle_request", slow_and_blocking)
+    beating = asyncio.create_task(beat())
+    await agenerate_video("an owl", TIMER, policy=quick, destination=tmp_path)
+    beating.cancel()
+
+    assert max(later - one for one, later in pairwise(beats)) < 0.4
+
+
+@pytest.mark.parametrize(
+    ("sync", "async_"),
+    [(generate_video, agenerate_video), (generate_videos, agenerate_videos)],
+)
+def test_both_forms_are_one_flow_to_people(sync: Any, async_: Any) -> None:
+    assert sync.name == async_.name
+    assert inspect.signature(sync.fn) == inspect.signature(async_.fn)

@@ -30,7 +30,7 @@ from prefect_replicate import (
 )
 from prefect_replicate.cleanup import orphans
 from prefect_replicate.cleanup import sweep as sweep_of_package
-from prefect_replicate.cleanup.orphans import Patience, silent_runs
+from prefect_replicate.cleanup.orphans import Thresholds, silent_runs
 from prefect_replicate.emulator import Emulator
 from prefect_replicate.engine import acall
 from prefect_replicate.exceptions import LedgerError, ReplicateError
@@ -551,7 +551,7 @@ async def test_silence_is_no_sign_of_death_while_the_server_was_away() -> None:
         await asyncio.sleep(0.06)
         await emit("something.else", uuid4(), heard + timedelta(seconds=0.03))
         runs = {flow_run_id: FlowRunSeen("a run", StateType.RUNNING, heard)}
-        patience = Patience(heard + timedelta(seconds=0.061), grace=0, silence=0.06)
+        patience = Thresholds(heard + timedelta(seconds=0.061), grace=0, silence=0.06)
         try:
             await acall(lambda _: silent_runs(runs, patience))
         except LedgerError as exc:

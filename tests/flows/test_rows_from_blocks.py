@@ -10,9 +10,9 @@ from prefect.filesystems import LocalFileSystem, ReadableFileSystem
 from pydantic import Field
 
 from prefect_replicate import VideoRequest
+from prefect_replicate.batch.requests import requests_from
 from prefect_replicate.engine import call
 from prefect_replicate.exceptions import ConfigurationError, InvalidInputError
-from prefect_replicate.flows.batch_input import requests_from
 
 FOX = VideoRequest(prompt="a fox")
 BOTH = [FOX, VideoRequest(prompt="a hen", seed=7)]

@@ -1,6 +1,6 @@
 import pytest
 
-from prefect_replicate.outputs.collect import collect_files
+from prefect_replicate.outputs.found import collect_files
 
 A = "https://replicate.delivery/a.mp4"
 B = "https://replicate.delivery/b.png"

@@ -1,6 +1,6 @@
 import pytest
 
-from prefect_replicate.outputs.guard import AccessRules, is_internal, parse_url
+from prefect_replicate.outputs.fetch import AccessRules, is_internal, parse_url
 
 RULES = AccessRules.make("https://api.replicate.com", ["CDN.example.com", "minio.example.com:9000"])
 LOCAL_RULES = AccessRules.make("http://127.0.0.1:5000", [])

@@ -1,7 +1,7 @@
 import pytest
 
 from prefect_replicate.outputs.failure import Refused
-from prefect_replicate.outputs.inline import decode_data_uri
+from prefect_replicate.outputs.found import decode_data_uri
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 import pytest
 
-from prefect_replicate.outputs.names import (
+from prefect_replicate.outputs.found import (
     extension_for,
     is_usable_id,
     media_type_of,

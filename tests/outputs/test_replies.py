@@ -1,8 +1,8 @@
 import httpx
 import pytest
 
+from prefect_replicate.outputs.download import Body, range_headers, read_reply
 from prefect_replicate.outputs.failure import Gone, Refused, TryAgain
-from prefect_replicate.outputs.replies import Body, range_headers, read_reply
 
 
 @pytest.mark.parametrize(

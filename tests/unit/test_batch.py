@@ -7,21 +7,21 @@ from uuid import uuid4
 import pytest
 
 from prefect_replicate import PollPolicy, VideoOutcome, VideoRequest
-from prefect_replicate.exceptions import InvalidInputError
-from prefect_replicate.flows.batch import (
+from prefect_replicate.batch.plan import (
     Item,
     ItemOptions,
     Part,
     check_positive,
     failures_allowed,
     fingerprint,
+    handed_out,
     in_parts,
     items_of,
     merged,
 )
-from prefect_replicate.flows.batch_order import handed_out
-from prefect_replicate.flows.lent_credentials import LentCredentials
-from prefect_replicate.values.video_batch import counts_of
+from prefect_replicate.batch.portable import PortableCredentials
+from prefect_replicate.exceptions import InvalidInputError
+from prefect_replicate.values.video import counts_of
 
 DEFAULTS = {"duration": 5.0, "seed": None}
 
@@ -40,7 +40,7 @@ def items(
 
 def part_of(some: list[Item]) -> Part:
     options = ItemOptions(
-        LentCredentials(None), "videos", None, 0, PollPolicy(), False, False, False
+        PortableCredentials(None), "videos", None, 0, PollPolicy(), False, False, False
     )
     return Part("key", tuple(some), options, 3, None)
 
@@ -54,8 +54,8 @@ def test_an_item_has_its_number_and_what_it_leaves_out_from_the_batch() -> None:
         VideoRequest(prompt="fox", duration=8), VideoRequest(prompt="owl", model="b/model", id="o")
     )
 
-    assert (one.number, one.wish.model, one.wish.duration) == (1, "a/model", 8)
-    assert (other.number, other.wish.model, other.wish.duration) == (2, "b/model", 5)
+    assert (one.number, one.options.model, one.options.duration) == (1, "a/model", 8)
+    assert (other.number, other.options.model, other.options.duration) == (2, "b/model", 5)
     assert other.outcome() == VideoOutcome(number=2, id="o", prompt="owl", model="b/model")
 
 
@@ -85,7 +85,7 @@ def test_an_item_of_a_part_has_a_place_in_it() -> None:
 
 
 def test_a_fingerprint_tells_wishes_apart_in_their_order() -> None:
-    one, other = (item.wish for item in items(*map(_request, ("fox", "owl"))))
+    one, other = (item.options for item in items(*map(_request, ("fox", "owl"))))
 
     known = [fingerprint(some) for some in ([one], [other], [one, other], [other, one])]
     assert len(set(known)) == 4

@@ -8,9 +8,9 @@ import pytest
 from prefect import flow
 
 from prefect_replicate import VideoRequest
+from prefect_replicate.batch.requests import MAX_ITEMS, duplicates, requests_from
 from prefect_replicate.exceptions import InvalidInputError
-from prefect_replicate.flows.batch_input import MAX_ITEMS, duplicates, requests_from
-from prefect_replicate.flows.video_wish import Wish
+from prefect_replicate.video.options import VideoOptions
 
 FOX = VideoRequest(prompt="a fox")
 NAN = float("nan")
@@ -229,7 +229,7 @@ WISHES: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = [
 def test_what_a_request_says_wins_over_what_the_batch_says(
     request_fields: dict[str, Any], defaults: dict[str, Any], expected: dict[str, Any]
 ) -> None:
-    wish = Wish.of(VideoRequest(prompt="a fox", **request_fields), "a/b", **defaults)
+    options = VideoOptions.of(VideoRequest(prompt="a fox", **request_fields), "a/b", **defaults)
 
-    assert {name: getattr(wish, name) for name in expected} == expected
-    assert wish.prompt == "a fox"
+    assert {name: getattr(options, name) for name in expected} == expected
+    assert options.prompt == "a fox"

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from prefect_replicate import OutputFile, VideoOutcome
-from prefect_replicate.flows.batch_table import percent_over, rows
+from prefect_replicate.batch.view import percent_over, rows
 
 
 def outcome(**given: Any) -> VideoOutcome:

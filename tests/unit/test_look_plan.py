@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from prefect_replicate.lifecycle.look_plan import (
+from prefect_replicate.lifecycle.poll_plan import (
     Page,
     Single,
     Wanted,

@@ -7,13 +7,13 @@ from uuid import UUID, uuid4
 import pytest
 from prefect.client.schemas.objects import StateType
 
-from prefect_replicate.cleanup.orphans import Patience, orphaned, why_orphaned
+from prefect_replicate.cleanup.orphans import Thresholds, orphaned, why_orphaned
 from prefect_replicate.ledger.facts import Ancestor, Generation, Intent, Origin
 from prefect_replicate.ledger.flow_runs import FlowRunSeen
 from prefect_replicate.ledger.log import Ledger, OwnLog
 
 NOW = datetime(2030, 1, 1, tzinfo=timezone.utc)
-PATIENCE = Patience(NOW, grace=300, silence=540)
+PATIENCE = Thresholds(NOW, grace=300, silence=540)
 OWN, PARENT, ROOT = uuid4(), uuid4(), uuid4()
 
 

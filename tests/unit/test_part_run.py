@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from prefect.client.schemas.objects import StateType
 
-from prefect_replicate.flows.part_run import DEAD_SECONDS, Step, are_without_worker, next_step
+from prefect_replicate.batch.fan_out import DEAD_SECONDS, Step, are_without_worker, next_step
 
 
 @pytest.mark.parametrize(

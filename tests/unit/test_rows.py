@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from prefect_replicate.batch.rows import Row, reader_for
 from prefect_replicate.exceptions import ConfigurationError, InvalidInputError
-from prefect_replicate.flows.rows import Row, reader_for
 
 
 def read(name: str, content: bytes | str) -> list[Row]:

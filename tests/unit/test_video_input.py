@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from prefect_replicate.exceptions import InvalidInputError
-from prefect_replicate.flows.video_input import video_input
 from prefect_replicate.values.model_schema import ModelSchema
+from prefect_replicate.video.input import video_input
 
 FILE = {"type": "string", "format": "uri"}
 TEXT = {"type": "string"}

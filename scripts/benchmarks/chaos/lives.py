@@ -19,7 +19,7 @@ from benchmarks.chaos.plan import PlannedRun
 from benchmarks.chaos.processes import engines_of, exist, processes_of, strike
 from benchmarks.chaos.waiting import NeverHappenedError, until
 from benchmarks.chaos.witness import Witness
-from prefect_replicate.demo.processes import running
+from prefect_replicate.demo.prefect_server import running
 
 _LOOK_SECONDS = 0.1
 _MOMENT_SECONDS = 300.0

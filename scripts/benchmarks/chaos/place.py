@@ -25,8 +25,7 @@ from benchmarks.chaos.plan import CALLS, REPLICATE_AHEAD, PlannedRun
 from benchmarks.chaos.processes import children_of, strike
 from benchmarks.chaos.waiting import until
 from benchmarks.written_facts import inputs_of
-from prefect_replicate.demo.prefect_server import prefect_server
-from prefect_replicate.demo.processes import running
+from prefect_replicate.demo.prefect_server import prefect_server, running
 from prefect_replicate.emulator import Emulator
 
 POOL = "chaos"

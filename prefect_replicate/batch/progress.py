@@ -1,7 +1,7 @@
 """How the items of a batch stand, for whoever shows, retries or takes over the batch.
 
-Each part of a batch has a board, an artifact of the type `replicate-batch`, which the process that
-works on it brings up to date every few seconds. A board that is behind costs a look into the
+Each part of a batch has a report, an artifact of the type `replicate-batch`, which the process that
+works on it brings up to date every few seconds. A report that is behind costs a look into the
 ledger's records, which alone decide what is paid.
 """
 
@@ -25,16 +25,16 @@ from prefect_replicate.ledger.prefect_api import (
 )
 from prefect_replicate.ledger.scope import RunScope
 from prefect_replicate.values import VideoOutcome
-from prefect_replicate.values.video_batch import counts_of
+from prefect_replicate.values.video import counts_of
 
-BOARD_TYPE = "replicate-batch"
+PROGRESS_TYPE = "replicate-batch"
 ACTION = "show how a batch stands"
 _PAGE = 200
 _STOP_TYPE = "replicate-batch-stop"
 _OUTCOMES = TypeAdapter(list[VideoOutcome])
 
 
-class Board(NamedTuple):
+class PartProgress(NamedTuple):
     """How the items of one part stand; the times are the server's."""
 
     key: str
@@ -43,22 +43,22 @@ class Board(NamedTuple):
     outcomes: list[VideoOutcome]
 
 
-async def add_board(key: str, outcomes: Sequence[VideoOutcome], scope: RunScope) -> UUID:
-    """Put up a board, and return its artifact.
+async def add_progress(key: str, outcomes: Sequence[VideoOutcome], scope: RunScope) -> UUID:
+    """Put up a report, and return its artifact.
 
     Raises:
         LedgerError: Prefect's API could not be written to.
     """
-    return await _add(BOARD_TYPE, key, scope, **_content(outcomes))
+    return await _add(PROGRESS_TYPE, key, scope, **_content(outcomes))
 
 
-async def update_board(board: UUID, outcomes: Sequence[VideoOutcome]) -> None:
-    await update_artifact(board, ArtifactUpdate(**_content(outcomes)), ACTION)
+async def update_progress(report: UUID, outcomes: Sequence[VideoOutcome]) -> None:
+    await update_artifact(report, ArtifactUpdate(**_content(outcomes)), ACTION)
 
 
-async def boards_with_keys(keys: Iterable[str]) -> list[Board]:
-    """All boards of batches, of each of their attempts, newest first."""
-    return await _read(BOARD_TYPE, keys)
+async def progress_with_keys(keys: Iterable[str]) -> list[PartProgress]:
+    """All reports of batches, of each of their attempts, newest first."""
+    return await _read(PROGRESS_TYPE, keys)
 
 
 async def ask_to_stop(key: str, scope: RunScope) -> None:
@@ -71,21 +71,21 @@ async def is_to_stop(key: str, since: datetime) -> bool:
     return any(one.created > since for one in await _read(_STOP_TYPE, [key]))
 
 
-def latest(boards: Iterable[Board], since: datetime | None) -> dict[int, VideoOutcome]:
-    """By number: how each item stands, where several boards show it; pure.
+def latest(reports: Iterable[PartProgress], since: datetime | None) -> dict[int, VideoOutcome]:
+    """By number: how each item stands, where several reports show it; pure.
 
-    What has succeeded has; otherwise the board that was changed last is right.
+    What has succeeded has; otherwise the report that was changed last is right.
 
     Args:
-        boards: Of one key.
+        reports: Of one key.
         since: What has not succeeded by then does not count; `None`: by now.
     """
     found: dict[int, VideoOutcome] = {}
-    for board in sorted(boards, key=lambda board: board.updated):
-        is_present = since is not None and board.updated >= since
+    for report in sorted(reports, key=lambda report: report.updated):
+        is_present = since is not None and report.updated >= since
         found |= {
             one.number: one
-            for one in board.outcomes
+            for one in report.outcomes
             if one.state == "succeeded" or (is_present and not _has_succeeded(found, one.number))
         }
     return found
@@ -102,8 +102,8 @@ async def _add(type: str, key: str, scope: RunScope, **content: Any) -> UUID:
     return await create_artifact(artifact, ACTION)
 
 
-async def _read(type: str, keys: Iterable[str]) -> list[Board]:
-    found: dict[UUID, Board] = {}
+async def _read(type: str, keys: Iterable[str]) -> list[PartProgress]:
+    found: dict[UUID, PartProgress] = {}
     filters = {"type": {"any_": [type]}, "key": {"any_": list(keys)}}
     query = {"artifacts": filters, "sort": "CREATED_DESC", "limit": _PAGE}
     for offset in count(0, _PAGE - 1):  # the last one again, as others may be added meanwhile
@@ -112,7 +112,7 @@ async def _read(type: str, keys: Iterable[str]) -> list[Board]:
             page = Artifact.model_validate_list(reply.json())
         for one in page:
             if one.key and one.created and one.updated:
-                found[one.id] = Board(one.key, one.created, one.updated, _outcomes(one))
+                found[one.id] = PartProgress(one.key, one.created, one.updated, _outcomes(one))
         if len(page) < _PAGE:
             break
     return list(found.values())

@@ -11,7 +11,7 @@ from prefect_replicate.exceptions import ConfigurationError
 from prefect_replicate.ledger.prefect_api import as_ledger_error
 
 
-class LentCredentials:
+class PortableCredentials:
     """Credentials that leave their process as the id of a saved block, never as a token.
 
     Within a process they are what they are; `None` stands for the environment's, wherever it is.

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Coroutine
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import Enum, auto
 from typing import Any
 from uuid import UUID
 
@@ -19,30 +20,78 @@ from prefect.deployments import arun_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelling, Crashed
 
+from prefect_replicate.batch.plan import Part, parameters_for
+from prefect_replicate.batch.prepared import Batch
+from prefect_replicate.batch.view import LOOK_SECONDS
+from prefect_replicate.batch.work import SIGN_SECONDS
 from prefect_replicate.cleanup.hook import cancel_all
-from prefect_replicate.engine import Caller, Work
+from prefect_replicate.engine import Caller
 from prefect_replicate.exceptions import ConfigurationError, LedgerError, RunEndedError
-from prefect_replicate.flows.batch import Part
-from prefect_replicate.flows.batch_order import Batch, parameters_for
-from prefect_replicate.flows.batch_view import LOOK_SECONDS
-from prefect_replicate.flows.part_run import (
-    ENDED,
-    REPLACEMENTS,
-    Step,
-    are_without_worker,
-    next_step,
-)
 from prefect_replicate.ledger.flow_runs import PART_TAG, flow_runs
 from prefect_replicate.ledger.prefect_api import as_ledger_error, prefect_client
 from prefect_replicate.ledger.scope import RunScope, ancestry_of
 from prefect_replicate.lifecycle.creation import keeps
+
+DEAD_SECONDS = 6 * SIGN_SECONDS
+"""A run that is said to be running, and shows nothing new for so long, counts as dead."""
+
+REPLACEMENTS = 3
+"""How many more runs a part gets when its run crashes."""
+
+WAITING = {StateType.SCHEDULED, StateType.PENDING, StateType.PAUSED}
+ENDED = {StateType.CANCELLED, StateType.CANCELLING, StateType.CRASHED, StateType.FAILED}
+
+
+class Step(Enum):
+    """What is next for a part."""
+
+    WAIT = auto()
+    COLLECT = auto()
+    """Its run has done what it could."""
+    RESTART = auto()
+    """Another run does what is left, as for a part that nobody has begun."""
+    REPLACE = auto()
+    """Another run takes the place of one that crashed."""
+    DECLARE_DEAD = auto()
+    """Its run is to count as crashed."""
+    GIVE_UP = auto()
+
+
+def next_step(
+    state: StateType, silent_seconds: float, *, is_inherited: bool, worker_timeout: float | None
+) -> Step:
+    """Decide by how the run stands, and for how long it has shown nothing new.
+
+    Args:
+        state: Of the run.
+        silent_seconds: Since its state or its report has changed.
+        is_inherited: Whether an earlier attempt of the batch has started it. It may have lost items
+            to the end of that attempt, which this one is to do.
+        worker_timeout: How long a worker may take to get it to run; `None`: any time.
+    """
+    if state is StateType.CRASHED:
+        return Step.REPLACE
+    if state is StateType.COMPLETED:
+        return Step.RESTART if is_inherited else Step.COLLECT
+    if state in (StateType.FAILED, StateType.CANCELLED):
+        return Step.RESTART if is_inherited else Step.GIVE_UP
+    # A worker that dies right after it has taken a run leaves it pending for ever.
+    limits = {StateType.RUNNING: DEAD_SECONDS, StateType.PENDING: worker_timeout}
+    limit = limits.get(state)
+    return Step.DECLARE_DEAD if limit is not None and silent_seconds > limit else Step.WAIT
+
+
+def are_without_worker(states: Collection[StateType]) -> bool:
+    """Whether none of the runs that are not over has anybody who works on it."""
+    return bool(states) and all(one in WAITING for one in states)
+
 
 _REMIND_SECONDS = 60.0
 _RUNS_A_REQUEST = 200  # the server refuses more
 
 
 @dataclass
-class _Errand:
+class _PartRun:
     """A part, and the flow run that does it."""
 
     part: Part
@@ -74,22 +123,22 @@ class _Errand:
         self.state, self.shown, self.sign_at = StateType.SCHEDULED, None, time.monotonic()
 
     def notice(self, state: StateType, shown: datetime | None) -> None:
-        """Take note of how its run stands, and of when its board was last changed."""
+        """Take note of how its run stands, and of when its report was last changed."""
         if state is not self.state or shown != self.shown:
             self.sign_at = time.monotonic()
         self.state, self.shown = state, shown
 
 
-def handing_out(batch: Batch) -> Work[None]:
+def handing_out(batch: Batch) -> Callable[[Caller], Coroutine[Any, Any, None]]:
     """Bind the work to the Prefect run that we are in."""
     scope = RunScope.current()
 
     async def work(caller: Caller) -> None:
-        errands = [_Errand(part, parameters_for(batch.order, part)) for part in batch.parts]
+        part_runs = [_PartRun(part, parameters_for(batch.asked, part)) for part in batch.parts]
         ancestry = await ancestry_of(scope)
         assert ancestry is not None  # this is a flow
         around = [one.id for one in ancestry.flow_runs]
-        handing = _HandingOut(batch, around, caller, errands)
+        handing = _HandingOut(batch, around, caller, part_runs)
         try:
             await handing.see_through()
         except BaseException as exc:
@@ -101,17 +150,17 @@ def handing_out(batch: Batch) -> Work[None]:
 
 class _HandingOut:
     def __init__(
-        self, batch: Batch, around: Collection[UUID], caller: Caller, errands: list[_Errand]
+        self, batch: Batch, around: Collection[UUID], caller: Caller, part_runs: list[_PartRun]
     ) -> None:
         self._batch = batch
         self._around = around
         self._caller = caller
-        self._errands = errands
+        self._errands = part_runs
         self._without_worker_since: float | None = None
         self._reminded_at = time.monotonic()
 
     @property
-    def _open(self) -> list[_Errand]:
+    def _open(self) -> list[_PartRun]:
         return [one for one in self._errands if not one.is_over]
 
     async def see_through(self) -> None:
@@ -119,8 +168,8 @@ class _HandingOut:
             return
         deployment = await self._deployment()
         earlier = await self._earlier_runs()
-        for errand in self._errands:
-            await self._begin(errand, earlier[errand.name], deployment)
+        for part_run in self._errands:
+            await self._begin(part_run, earlier[part_run.name], deployment)
         while self._open:
             await asyncio.sleep(LOOK_SECONDS)
             await self._batch.view.look(self._caller)
@@ -130,7 +179,7 @@ class _HandingOut:
                 self._say("warning", str(exc))
 
     async def _deployment(self) -> DeploymentResponse:
-        client, name = await prefect_client(), self._batch.order.deployment
+        client, name = await prefect_client(), self._batch.asked.deployment
         try:
             with as_ledger_error(f"read the deployment {name!r}"):
                 deployment = await client.read_deployment_by_name(name)
@@ -156,93 +205,93 @@ class _HandingOut:
         return found
 
     async def _begin(
-        self, errand: _Errand, earlier: list[FlowRun], deployment: DeploymentResponse
+        self, part_run: _PartRun, earlier: list[FlowRun], deployment: DeploymentResponse
     ) -> None:
-        errand.runs = [run.id for run in earlier if _is_over(run)]
+        part_run.runs = [run.id for run in earlier if _is_over(run)]
         going_on = [run for run in earlier if not _is_over(run)]
         if going_on:
-            errand.begin(going_on[0])
+            part_run.begin(going_on[0])
         else:
-            await self._start(errand, deployment)
+            await self._start(part_run, deployment)
 
-    async def _start(self, errand: _Errand, deployment: DeploymentResponse) -> None:
+    async def _start(self, part_run: _PartRun, deployment: DeploymentResponse) -> None:
         """Start a run for a part, whose key has a retry of the request find the same run."""
         try:
-            with as_ledger_error(f"start a run of {self._batch.order.deployment}"):
+            with as_ledger_error(f"start a run of {self._batch.asked.deployment}"):
                 run = await arun_deployment(
                     deployment.id,
                     client=await prefect_client(),
-                    parameters=errand.parameters,
+                    parameters=part_run.parameters,
                     timeout=0,
-                    idempotency_key=f"{errand.part.key}-{len(errand.runs) + 1}",
-                    flow_run_name=errand.name,
+                    idempotency_key=f"{part_run.part.key}-{len(part_run.runs) + 1}",
+                    flow_run_name=part_run.name,
                     tags=[PART_TAG],
                 )
         except LedgerError as exc:
             if isinstance(exc.__cause__, httpx.HTTPStatusError):
-                _check_accepted(exc.__cause__, self._batch.order.deployment)
+                _check_accepted(exc.__cause__, self._batch.asked.deployment)
             raise
-        errand.begin(run)
+        part_run.begin(run)
 
     async def _look(self, deployment: DeploymentResponse) -> None:
         states = await _states_of({*self._around, *(one.run_id for one in self._open)})
         if any(states[one].type in ENDED for one in self._around if one in states):
             raise RunEndedError("The flow run was ended while others worked on its batch.")
-        for errand in self._open:
-            state = states.get(errand.run_id)
+        for part_run in self._open:
+            state = states.get(part_run.run_id)
             if state is None:
-                self._give_up(errand, "was deleted")
+                self._give_up(part_run, "was deleted")
             else:
-                await self._judge(errand, state, deployment)
+                await self._judge(part_run, state, deployment)
         await self._look_for_workers(deployment)
 
     async def _judge(
-        self, errand: _Errand, state: State[Any], deployment: DeploymentResponse
+        self, part_run: _PartRun, state: State[Any], deployment: DeploymentResponse
     ) -> None:
         view = self._batch.view
-        errand.notice(state.type, view.changed.get(errand.part.key))
+        part_run.notice(state.type, view.changed.get(part_run.part.key))
         step = next_step(
             state.type,
-            view.looked_at - errand.sign_at,
-            is_inherited=errand.is_inherited,
-            worker_timeout=self._batch.order.worker_timeout,
+            view.looked_at - part_run.sign_at,
+            is_inherited=part_run.is_inherited,
+            worker_timeout=self._batch.asked.worker_timeout,
         )
         if step is Step.COLLECT:
-            self._give_up(errand, "has completed, and does not show what became of it")
+            self._give_up(part_run, "has completed, and does not show what became of it")
         elif step is Step.GIVE_UP:
-            self._give_up(errand, _standing(state))
+            self._give_up(part_run, _standing(state))
         elif step is Step.RESTART:
-            await self._restart(errand, deployment)
+            await self._restart(part_run, deployment)
         elif step is Step.REPLACE:
-            await self._replace(errand, state, deployment)
+            await self._replace(part_run, state, deployment)
         elif step is Step.DECLARE_DEAD:
-            why = f"It has shown nothing for {view.looked_at - errand.sign_at:.0f} s"
-            await _set_state(errand.run_id, Crashed(message=why))
+            why = f"It has shown nothing for {view.looked_at - part_run.sign_at:.0f} s"
+            await _set_state(part_run.run_id, Crashed(message=why))
 
-    async def _restart(self, errand: _Errand, deployment: DeploymentResponse) -> None:
+    async def _restart(self, part_run: _PartRun, deployment: DeploymentResponse) -> None:
         view = self._batch.view
         await view.read()
         done = {one.number for one in view.outcomes if one.state == "succeeded"}
-        errand.is_over = done.issuperset(item.number for item in errand.part.items)
-        if not errand.is_over:
-            await self._start(errand, deployment)
+        part_run.is_over = done.issuperset(item.number for item in part_run.part.items)
+        if not part_run.is_over:
+            await self._start(part_run, deployment)
 
-    def _give_up(self, errand: _Errand, what: str) -> None:
-        errand.is_over = True
-        why = f"flow run {errand.run_id} ({errand.part}) {what}".rstrip(".")
-        self._batch.view.lose(errand.part, f"{why}.")
+    def _give_up(self, part_run: _PartRun, what: str) -> None:
+        part_run.is_over = True
+        why = f"flow run {part_run.run_id} ({part_run.part}) {what}".rstrip(".")
+        self._batch.view.lose(part_run.part, f"{why}.")
 
     async def _replace(
-        self, errand: _Errand, state: State[Any], deployment: DeploymentResponse
+        self, part_run: _PartRun, state: State[Any], deployment: DeploymentResponse
     ) -> None:
-        errand.crashes += 1
-        if errand.crashes <= REPLACEMENTS:
-            message = f"Flow run {errand.run_id} ({errand.part}) {_standing(state)}"
+        part_run.crashes += 1
+        if part_run.crashes <= REPLACEMENTS:
+            message = f"Flow run {part_run.run_id} ({part_run.part}) {_standing(state)}"
             self._say("warning", f"{message}: another takes its place")
-            await self._start(errand, deployment)
+            await self._start(part_run, deployment)
             return
-        self._give_up(errand, f"{_standing(state)}, as were the {REPLACEMENTS} before it")
-        for run_id in errand.runs:
+        self._give_up(part_run, f"{_standing(state)}, as were the {REPLACEMENTS} before it")
+        for run_id in part_run.runs:
             await cancel_all(self._caller, run_id, self._batch.logger)
 
     async def _look_for_workers(self, deployment: DeploymentResponse) -> None:
@@ -252,11 +301,11 @@ class _HandingOut:
             return
         last_sign = max(one.sign_at for one in self._errands)
         self._without_worker_since = max(self._without_worker_since or now, last_sign)
-        limit, waited = self._batch.order.worker_timeout, now - self._without_worker_since
+        limit, waited = self._batch.asked.worker_timeout, now - self._without_worker_since
         if limit is not None and waited > limit:
-            for errand in self._open:
-                await _set_state(errand.run_id, Cancelling())
-                self._give_up(errand, f"was not taken within {limit:.0f} s by {_who(deployment)}")
+            for part_run in self._open:
+                await _set_state(part_run.run_id, Cancelling())
+                self._give_up(part_run, f"was not taken within {limit:.0f} s by {_who(deployment)}")
         elif now - self._reminded_at > _REMIND_SECONDS:
             self._reminded_at = now
             runs = f"{len(self._open)} runs wait for {_who(deployment)}"
@@ -265,13 +314,13 @@ class _HandingOut:
     async def end_runs(self, *, is_interrupted: bool) -> None:
         """Cancel all runs that are not over, since nobody collects what they make."""
         try:
-            if is_interrupted and keeps(self._batch.order.on_crash):
+            if is_interrupted and keeps(self._batch.asked.on_crash):
                 states = await _states_of(self._around)
                 if all(one.type is not StateType.CANCELLING for one in states.values()):
                     return  # this is a crash, which they notice, and leave their predictions
-            for errand in self._open:
-                if errand.runs:
-                    await _set_state(errand.run_id, Cancelling())
+            for part_run in self._open:
+                if part_run.runs:
+                    await _set_state(part_run.run_id, Cancelling())
         except LedgerError as exc:
             self._say("warning", str(exc))
 

@@ -1,11 +1,96 @@
-"""What a stored file is called: never by a name that a server chose."""
+"""The files of an output: which of its strings they are, and what they are called."""
 
 from __future__ import annotations
 
+import base64
+import binascii
+import json
 import re
+from collections.abc import Iterator
 from pathlib import PurePosixPath
+from typing import Any, NamedTuple, cast
+from urllib.parse import unquote_to_bytes
 
-from prefect_replicate.outputs.collect import is_inline
+from prefect_replicate.outputs.failure import Refused
+
+# A URL is a file only where it is the whole string: models that write text write links too.
+_REMOTE = re.compile(r"https?://\S+", re.IGNORECASE)
+_INLINE = re.compile(r"data:(?:[\w.+-]+/[\w.+-]+)?[;,]", re.IGNORECASE)
+_PLAIN_KEY = re.compile(r"[\w-]+")
+
+
+class FoundFile(NamedTuple):
+    """A file of the output, and where in it the file stands."""
+
+    path: str
+    """`""` for the whole output, `"[1]"`, `"video.url"`, `"frames[0].image"`."""
+    url: str
+
+
+def collect_files(output: Any) -> list[FoundFile]:
+    """Walk an output of any shape; every other string is text and is left out."""
+    return [
+        FoundFile(path, leaf)
+        for path, leaf in _leaves(output, "")
+        if isinstance(leaf, str) and (_REMOTE.fullmatch(leaf) or _INLINE.match(leaf))
+    ]
+
+
+def is_inline(url: str) -> bool:
+    return url[:5].lower() == "data:"
+
+
+def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, item in cast("dict[str, Any]", value).items():
+            yield from _leaves(item, _member(path, str(key)))
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(cast("list[Any]", value)):
+            yield from _leaves(item, f"{path}[{index}]")
+    else:
+        yield path, value
+
+
+def _member(path: str, key: str) -> str:
+    if not _PLAIN_KEY.fullmatch(key):
+        return f"{path}[{json.dumps(key)}]"
+    return f"{path}.{key}" if path else key
+
+
+_BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+
+
+class InlineFile(NamedTuple):
+    """A decoded `data:` URI."""
+
+    media_type: str
+    content: bytes
+
+
+def decode_data_uri(uri: str) -> InlineFile:
+    """Read a `data:` URI, base64 or percent-encoded.
+
+    Raises:
+        Refused: It is malformed.
+    """
+    header, comma, body = uri[len("data:") :].partition(",")
+    if not comma:
+        raise Refused("its data URI has no comma before the data")
+    if _BROKEN_ESCAPE.search(body):
+        raise Refused("its data URI has a broken percent-escape")
+    media_type, *parameters = (part.strip().lower() for part in header.split(";"))
+    content = unquote_to_bytes(body)
+    if "base64" in parameters:
+        content = _decode_base64(content)
+    return InlineFile(media_type or "text/plain", content)
+
+
+def _decode_base64(text: bytes) -> bytes:
+    try:
+        return base64.b64decode(b"".join(text.split()), validate=True)
+    except binascii.Error as exc:
+        raise Refused(f"its data URI is not valid base64 ({exc})") from exc
+
 
 _EXTENSION_OF = {
     "application/json": "json",

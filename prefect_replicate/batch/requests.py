@@ -14,8 +14,7 @@ from typing import Any, cast
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from prefect_replicate.flows.batch_file import read_rows
-from prefect_replicate.flows.rows import COLUMNS, OWN_INPUT, Row, refuse
+from prefect_replicate.batch.rows import COLUMNS, OWN_INPUT, Row, read_rows, refuse
 from prefect_replicate.values import VideoRequest
 
 MAX_ITEMS = 10_000

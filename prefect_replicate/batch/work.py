@@ -14,6 +14,8 @@ from weakref import WeakValueDictionary
 
 from tenacity import AsyncRetrying
 
+from prefect_replicate.batch.plan import Item, Part
+from prefect_replicate.batch.progress import add_progress, is_to_stop, update_progress
 from prefect_replicate.engine import process_state
 from prefect_replicate.exceptions import (
     APIError,
@@ -22,9 +24,6 @@ from prefect_replicate.exceptions import (
     ReplicateError,
     RunEndedError,
 )
-from prefect_replicate.flows.batch import Item, Part
-from prefect_replicate.flows.transient_failures import attempts
-from prefect_replicate.ledger.boards import add_board, is_to_stop, update_board
 from prefect_replicate.lifecycle.creation import Request, create, deadline_for
 from prefect_replicate.lifecycle.delivery import deliver
 from prefect_replicate.lifecycle.run import Run
@@ -32,9 +31,10 @@ from prefect_replicate.lifecycle.run_watch import has_ended, refuse_if_known_to_
 from prefect_replicate.lifecycle.waiting import wait
 from prefect_replicate.outputs import check_destination
 from prefect_replicate.values import Prediction, VideoOutcome
+from prefect_replicate.video.options import attempts
 
-BOARD_SECONDS = 2.0
-"""Shortest time between two changes of a board."""
+PROGRESS_SECONDS = 2.0
+"""Shortest time between two changes of a report."""
 
 SIGN_SECONDS = 15.0
 """Longest time between two: whoever shows the batch takes a part that gives no sign for dead."""
@@ -92,7 +92,7 @@ async def work_on(run: Run, part: Part) -> list[VideoOutcome]:
     """
     await check_destination(part.options.destination)
     work = _Work(run, part)
-    showing = asyncio.create_task(work.keep_board())
+    showing = asyncio.create_task(work.keep_reporting())
     try:
         await work.all_items()
     finally:
@@ -108,7 +108,7 @@ class _Work:
         self._part = part
         self._shared = shared_by(part)
         self._outcomes = {item.number: item.outcome() for item in part.items}
-        self._board: UUID | None = None
+        self._report: UUID | None = None
         self._changed = asyncio.Event()
         self._is_over = asyncio.Event()
 
@@ -136,7 +136,7 @@ class _Work:
     async def _checked(self, item: Item) -> dict[str, Any] | None:
         """The model's input; all of them are checked before anything is paid."""
         try:
-            return await item.wish.whole_input(self._run)
+            return await item.options.whole_input(self._run)
         except ConfigurationError:
             raise
         except Exception as exc:  # noqa: BLE001 - whatever it is, it must not cost the others
@@ -194,7 +194,7 @@ class _Work:
     def _request(self, item: Item, input: dict[str, Any], failed: Prediction | None) -> Request:
         options = self._part.options
         return Request(
-            item.wish.model,
+            item.options.model,
             input,
             deadline_for(options.timeout),
             failed and failed.id,
@@ -225,11 +225,11 @@ class _Work:
         self._changed.set()
 
     def end(self) -> None:
-        """Have `keep_board` show how the items stand for the last time."""
+        """Have `keep_reporting` show how the items stand for the last time."""
         self._is_over.set()
         self._changed.set()
 
-    async def keep_board(self) -> None:
+    async def keep_reporting(self) -> None:
         """Show how the items stand, and look whether others want this part to stop.
 
         Not to be canceled: a write that is broken off may reach the server after a later one.
@@ -241,15 +241,15 @@ class _Work:
             is_last = self._is_over.is_set()
             await self._show()
             await self._look_for_stop()
-            await _wait_for(self._is_over, BOARD_SECONDS)
+            await _wait_for(self._is_over, PROGRESS_SECONDS)
 
     async def _show(self) -> None:
-        """Bring the board up to date. Never raises: the ledger's records are what counts."""
+        """Bring the report up to date. Never raises: the ledger's records are what counts."""
         try:
-            if self._board is None:
-                self._board = await add_board(self._part.key, self.outcomes, self._run.scope)
+            if self._report is None:
+                self._report = await add_progress(self._part.key, self.outcomes, self._run.scope)
             else:
-                await update_board(self._board, self.outcomes)
+                await update_progress(self._report, self.outcomes)
         except LedgerError as exc:
             self._run.say("%s", exc, level=logging.WARNING)
 

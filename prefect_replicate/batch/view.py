@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -11,15 +12,54 @@ from uuid import UUID
 
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 
+from prefect_replicate.batch.plan import Item, Part, merged
+from prefect_replicate.batch.progress import (
+    ACTION,
+    PartProgress,
+    ask_to_stop,
+    latest,
+    progress_with_keys,
+)
 from prefect_replicate.engine import Caller
 from prefect_replicate.exceptions import LedgerError
-from prefect_replicate.flows.batch import Item, Part, merged
-from prefect_replicate.flows.batch_table import percent_over, rows
-from prefect_replicate.ledger.boards import ACTION, Board, ask_to_stop, boards_with_keys, latest
 from prefect_replicate.ledger.prefect_api import create_artifact, server_clock, update_artifact
 from prefect_replicate.ledger.scope import RunScope
 from prefect_replicate.values import VideoOutcome
-from prefect_replicate.values.video_batch import counts_of
+from prefect_replicate.values.video import counts_of
+
+_PROMPT_LENGTH = 60
+_ERROR_LENGTH = 120
+
+
+def rows(outcomes: Sequence[VideoOutcome]) -> list[dict[str, Any]]:
+    """The rows of the table, which the UI cuts off on the right where it is too wide.
+
+    So a file and the reason why there is none share a column.
+    """
+    return [_row(one) for one in outcomes]
+
+
+def _row(one: VideoOutcome) -> dict[str, Any]:
+    return {
+        "item": one.number if one.id is None else f"{one.number} ({one.id})",
+        "state": one.state,
+        "seconds": None if one.seconds is None else round(one.seconds, 1),
+        "file": ", ".join(file.location for file in one.files)
+        or _short(one.error or "", _ERROR_LENGTH),
+        "prediction": f"[{one.prediction_id}]({one.web_url})" if one.prediction_id else "",
+        "prompt": _short(one.prompt, _PROMPT_LENGTH),
+    }
+
+
+def _short(text: str, length: int) -> str:
+    line = html.escape(" ".join(text.split()), quote=False)
+    return line if len(line) <= length else line[: length - 1] + "…"
+
+
+def percent_over(outcomes: Sequence[VideoOutcome]) -> float:
+    """The share of items about which nothing more is done."""
+    return round(100.0 * sum(one.is_over for one in outcomes) / len(outcomes), 1)
+
 
 TABLE_KEY = "generated-videos"
 LOOK_SECONDS = 2.0
@@ -34,7 +74,7 @@ class BatchView:
 
     Args:
         items: In order.
-        boards: By key: how much the numbers on a board are behind those of the batch.
+        reports: By key: how much the numbers on a report are behind those of the batch.
         max_failures: When too many have failed.
         scope: The run that shows it.
         logger: Of that run.
@@ -43,13 +83,13 @@ class BatchView:
     def __init__(
         self,
         items: Sequence[Item],
-        boards: Mapping[str, int],
+        reports: Mapping[str, int],
         max_failures: int | None,
         scope: RunScope,
         logger: Any,
     ) -> None:
         self._items = items
-        self._boards = boards
+        self._reports = reports
         self._max_failures = max_failures
         self._scope = scope
         self._logger = logger
@@ -65,7 +105,7 @@ class BatchView:
         self._next_look = 0.0
         self._has_asked_to_stop = False
         self.changed: dict[str, datetime] = {}
-        """By key: when a board was last changed, by the clock of Prefect's server."""
+        """By key: when a report was last changed, by the clock of Prefect's server."""
 
     @property
     def outcomes(self) -> list[VideoOutcome]:
@@ -78,7 +118,7 @@ class BatchView:
         ]
 
     def tell(self, outcomes: Sequence[VideoOutcome]) -> None:
-        """Take note of what became of items, which the boards may not show yet."""
+        """Take note of what became of items, which the reports may not show yet."""
         self._told |= {one.number: one for one in outcomes}
 
     def lose(self, part: Part, why: str) -> None:
@@ -95,21 +135,23 @@ class BatchView:
         await self._show()
 
     async def read(self) -> None:
-        """Read the boards; of earlier attempts only what succeeded counts.
+        """Read the reports; of earlier attempts only what succeeded counts.
 
         Raises:
             LedgerError: They can't be read.
         """
-        found: dict[str, list[Board]] = {key: [] for key in self._boards}
-        for board in await boards_with_keys(self._boards):
-            found[board.key].append(board)
-        for key, boards in found.items():
-            behind = self._boards[key]
-            for number, one in latest(boards, self.began).items():
+        found: dict[str, list[PartProgress]] = {key: [] for key in self._reports}
+        for report in await progress_with_keys(self._reports):
+            found[report.key].append(report)
+        for key, reports in found.items():
+            behind = self._reports[key]
+            for number, one in latest(reports, self.began).items():
                 place = number + behind
                 self._read[place] = one.model_copy(update={"number": place})
         self.changed = {
-            key: max(board.updated for board in boards) for key, boards in found.items() if boards
+            key: max(report.updated for report in reports)
+            for key, reports in found.items()
+            if reports
         }
 
     async def look(self, caller: Caller) -> None:
@@ -147,7 +189,7 @@ class BatchView:
         if limit is None or failed <= limit or self._has_asked_to_stop:
             return
         self._has_asked_to_stop = True
-        for key in self._boards:
+        for key in self._reports:
             await ask_to_stop(key, self._scope)
 
     async def _show(self) -> None:

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import html
 import json
+import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
-import httpx
-from prefect import get_client
-from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
-from prefect.context import FlowRunContext
-from prefect.exceptions import PrefectException
-from prefect.logging.loggers import get_run_logger
 
+from prefect_replicate.engine import begin
+from prefect_replicate.exceptions import LedgerError
+from prefect_replicate.ledger.prefect_api import create_artifact, update_artifact
+from prefect_replicate.lifecycle.bookkeeping import expectation_of
 from prefect_replicate.lifecycle.model_logs import percent_done
+from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.values import GeneratedVideo, OutputFile, Prediction
 from prefect_replicate.values.expectation import Expectation
+
+T = TypeVar("T")
+
+_ACTION = "show a generation"
 
 EMBEDDED_BYTES = 1_000_000
 """Up to this size a video is part of its artifact and plays for ever; larger ones play from
@@ -117,7 +122,12 @@ class _Progress(NamedTuple):
 
 
 class Presentation:
-    """The artifacts of one flow run. A failure to show something is logged and costs nothing."""
+    """The artifacts of one flow run. A failure to show something is logged and costs nothing.
+
+    They are written on the engine's loop, so that no loop of a caller's waits for Prefect's API.
+    """
+
+    _run: Run
 
     def __init__(self) -> None:
         self._expected: Expectation | None = None
@@ -126,27 +136,38 @@ class Presentation:
         self._shown_at = 0.0
         self._created_at = 0.0
         self._started_at: float | None = None
+        self._writing = asyncio.Lock()
 
-    def started(self, prediction: Prediction, age: float, expected: Expectation | None) -> None:
-        """Link to a prediction that was created `age` seconds ago, and start a progress bar."""
-        self._expected, self._progress_id, self._shown = expected, None, None
-        self._created_at = time.monotonic() - age
-        self._started_at = None
+    async def started(self, run: Run, prediction: Prediction) -> None:
+        """Link to a prediction, and start a progress bar."""
+        self._run, self._progress_id, self._shown, self._started_at = run, None, None, None
+        self._expected = await expectation_of(run, prediction)
+        self._created_at = time.monotonic() - run.connection.clock.seconds_since(
+            prediction.created_at
+        )
         link = f"[{prediction.web_url}]({prediction.web_url})"
         about = f"Prediction `{prediction.id}` of {prediction.model}"
-        self._show(lambda client: self._create(client, "markdown", link, about))
-        self._show(lambda client: self._start_progress(client, self._progress(prediction)))
+        await self._create("markdown", link, about)
+        progress = self._progress(prediction)
+        self._shown, self._shown_at = progress, time.monotonic()
+        self._progress_id = await self._create("progress", progress.percent, progress.about)
 
     def updated(self, prediction: Prediction) -> None:
-        """Move the progress bar, at most once a second and never back."""
+        """Move the progress bar, at most once a second and never back; from any thread or loop."""
         progress = self._progress(prediction)
         due = time.monotonic() - self._shown_at >= _UPDATE_SECONDS or prediction.is_terminal
         if self._progress_id is None or progress == self._shown or not due:
             return
-        self._note(progress)
-        progress_id = self._progress_id
-        changed = ArtifactUpdate(data=progress.percent, description=progress.about)
-        self._show(lambda client: client.update_artifact(progress_id, changed))
+        self._shown, self._shown_at = progress, time.monotonic()
+        begin(self._move)
+
+    async def _move(self) -> None:
+        shown, progress_id = self._shown, self._progress_id
+        if shown is None or progress_id is None:
+            return
+        changed = ArtifactUpdate(data=shown.percent, description=shown.about)
+        async with self._writing:
+            await self._attempt(update_artifact(progress_id, changed, _ACTION))
 
     def _progress(self, prediction: Prediction) -> _Progress:
         now = time.monotonic()
@@ -158,32 +179,28 @@ class Presentation:
             percent = max(percent, self._shown.percent)
         return _Progress(percent, progress_text(prediction, ages.whole, self._expected))
 
-    def finished(self, video: GeneratedVideo) -> None:
+    async def finished(self, run: Run, video: GeneratedVideo) -> None:
         """Show the video."""
-        page = video_page(video)
+        await self._move()
+        page = await asyncio.to_thread(video_page, video)
         about = "The video, with its parameters and metrics"
-        self._show(lambda client: self._create(client, "markdown", page, about, "generated-video"))
+        await self._create("markdown", page, about, "generated-video")
 
-    def _start_progress(self, client: SyncPrefectClient, progress: _Progress) -> None:
-        self._note(progress)
-        self._progress_id = self._create(client, "progress", progress.percent, progress.about)
-
-    def _note(self, progress: _Progress) -> None:
-        self._shown, self._shown_at = progress, time.monotonic()
-
-    def _create(
-        self, client: SyncPrefectClient, type: str, data: Any, about: str, key: str | None = None
-    ) -> UUID:
-        flow = FlowRunContext.get()
-        flow_run_id = flow.flow_run.id if flow and flow.flow_run else None
+    async def _create(
+        self, type: str, data: Any, about: str, key: str | None = None
+    ) -> UUID | None:
         artifact = ArtifactCreate(
-            key=key, type=type, data=data, description=about, flow_run_id=flow_run_id
+            key=key,
+            type=type,
+            data=data,
+            description=about,
+            flow_run_id=self._run.scope.flow_run_id,
         )
-        return client.create_artifact(artifact).id
+        return await self._attempt(create_artifact(artifact, _ACTION))
 
-    def _show(self, act: Callable[[SyncPrefectClient], Any]) -> None:
+    async def _attempt(self, write: Coroutine[Any, Any, T]) -> T | None:
         try:
-            with get_client(sync_client=True) as client:
-                act(client)
-        except (httpx.HTTPError, PrefectException) as exc:
-            get_run_logger().warning("An artifact could not be written: %s", exc)
+            return await write
+        except LedgerError as exc:
+            self._run.say("%s", exc, level=logging.WARNING)
+            return None

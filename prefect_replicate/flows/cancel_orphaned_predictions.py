@@ -1,10 +1,7 @@
 """The flow that ends the predictions that no flow run waits for any more."""
 
-# No `from __future__ import annotations` in modules with flows and tasks: Prefect loads a served
-# flow from its file, where Pydantic could not resolve annotations that are text.
-
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from prefect import flow
@@ -16,7 +13,7 @@ from prefect_replicate.blocks import ReplicateCredentials
 from prefect_replicate.cleanup.orphans import SILENT_HEARTBEATS
 from prefect_replicate.cleanup.sweep import Sweep
 from prefect_replicate.cleanup.table import rows, summary
-from prefect_replicate.engine import Caller, Work, acall, call
+from prefect_replicate.engine import Caller, acall, call
 from prefect_replicate.exceptions import ReplicateError
 from prefect_replicate.ledger.prefect_api import create_artifact
 from prefect_replicate.ledger.scope import RunScope, keep_no_result_of_subflow
@@ -34,7 +31,7 @@ def sweep(
     dry_run: bool,
     grace: float = DEFAULT_GRACE,
     silence: float | None = None,
-) -> Work[list[Orphan]]:
+) -> Callable[[Caller], Coroutine[Any, Any, list[Orphan]]]:
     """Bind a sweep to the Prefect run that we are in, if any, as work for the engine."""
     scope = RunScope.current()
     if silence is None:
@@ -49,7 +46,7 @@ def sweep(
 
 def _sweep_and_show(
     credentials: ReplicateCredentials | None, dry_run: bool, grace: float, silence: float | None
-) -> Work[list[Orphan]]:
+) -> Callable[[Caller], Coroutine[Any, Any, list[Orphan]]]:
     scope, logger = RunScope.current(), get_run_logger()
     swept = sweep(logger, credentials, dry_run=dry_run, grace=grace, silence=silence)
 
@@ -125,7 +122,7 @@ def cancel_orphaned_predictions(
     return call(_sweep_and_show(credentials, dry_run, grace, silence))
 
 
-@flow(name="acancel-orphaned-predictions")
+@flow(name="cancel-orphaned-predictions")
 async def acancel_orphaned_predictions(
     credentials: ReplicateCredentials | None = None,
     *,

@@ -1,0 +1,302 @@
+"""A batch of videos: what is asked for, its items, how they are made, and its parts; pure."""
+
+# No `from __future__ import annotations`: see `video.options`.
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+from uuid import UUID
+
+from prefect.blocks.core import Block
+
+from prefect_replicate.batch.portable import PortableCredentials
+from prefect_replicate.blocks import ReplicateCredentials
+from prefect_replicate.exceptions import ConfigurationError, InvalidInputError
+from prefect_replicate.ledger.facts import digest
+from prefect_replicate.lifecycle.creation import keeps
+from prefect_replicate.values import PollPolicy, VideoOutcome, VideoRequest
+from prefect_replicate.video.options import (
+    DEFAULT_MODEL,
+    VideoDefaults,
+    VideoOptions,
+    VideoSettings,
+)
+
+DEFAULT_DEPLOYMENT = "generate-videos/on-demand"
+_PASSED_ON = (
+    "timeout",
+    "retries",
+    "on_crash",
+    "regenerate_expired",
+    "concurrency",
+    "on_item_failure",
+    "max_failures",
+    "chunk_size",
+)
+
+OnItemFailure = Literal["continue", "stop"]
+FanOut = Literal["tasks", "deployment"]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One video of a batch."""
+
+    number: int
+    """From 1, in the order of the requests."""
+    request: VideoRequest
+    options: VideoOptions
+    place: str
+    """What tells it from equal items, wherever and however often it is worked on."""
+
+    def outcome(self) -> VideoOutcome:
+        """How it stands before anything is done about it."""
+        return VideoOutcome(
+            number=self.number,
+            id=self.request.id,
+            prompt=self.options.prompt,
+            model=self.options.model,
+        )
+
+
+@dataclass(frozen=True)
+class ItemOptions:
+    """How each item is made."""
+
+    credentials: PortableCredentials
+    destination: Any
+    timeout: float | None
+    retries: int
+    policy: PollPolicy
+    keep_on_crash: bool
+    keep_for_parent: bool
+    regenerate_expired: bool
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some items of a batch, for one process to work on."""
+
+    key: str
+    """Of the batch."""
+    items: tuple[Item, ...]
+    options: ItemOptions
+    concurrency: int
+    max_failures: int | None
+    began: datetime | None = None
+    """When this attempt at the batch did, by the clock of Prefect's server."""
+    name: str = ""
+    """What the flow run is told that it is handed to."""
+
+    def __str__(self) -> str:
+        """Which items they are."""
+        return f"items {self.items[0].number} to {self.items[-1].number}"
+
+
+def items_of(
+    requests: Sequence[VideoRequest],
+    model: str,
+    input: Mapping[str, Any] | None,
+    defaults: VideoDefaults,
+    part: str,
+    number_of: Callable[[str], int],
+) -> list[Item]:
+    """Number the items, with those parameters of the batch that they leave out.
+
+    Args:
+        requests: In order.
+        model: Of those that name none.
+        input: What the requests' own inputs are written over.
+        defaults: Further parameters of `VideoOptions`.
+        part: Names the part of a larger batch that the requests are; empty for a whole.
+        number_of: Numbers what is equal in all batches of a run, from 1.
+    """
+    items: list[Item] = []
+    for number, request in enumerate(requests, 1):
+        options = VideoOptions.of(request, model, input, **defaults)  # pyright: ignore[reportArgumentType]
+        items.append(
+            Item(number, request, options, _place(part, number_of(fingerprint([options]))))
+        )
+    return items
+
+
+def fingerprint(options: Sequence[VideoOptions]) -> str:
+    """Name what is to be made."""
+    return digest(json.dumps([asdict(one) for one in options], sort_keys=True, default=str))
+
+
+def _place(part: str, number: int) -> str:
+    # The first of a whole batch has none, so that it is the same call as that of `generate_video`.
+    return f"{part}:{number}" if part or number > 1 else ""
+
+
+def in_parts(whole: Part, size: int) -> list[Part]:
+    """Cut a batch into parts of at most so many items."""
+    starts = range(0, len(whole.items), size)
+    return [replace(whole, items=whole.items[start : start + size]) for start in starts]
+
+
+def failures_allowed(on_item_failure: str, max_failures: int | None) -> int | None:
+    """How many items may fail before nothing more is started; `None`: all of them.
+
+    Raises:
+        InvalidInputError: One of the two is no such thing.
+    """
+    if on_item_failure not in ("continue", "stop"):
+        raise InvalidInputError(
+            f"on_item_failure is 'continue' or 'stop', not {on_item_failure!r}."
+        )
+    if max_failures is not None and max_failures < 0:
+        raise InvalidInputError(f"max_failures is 0 or more, not {max_failures}.")
+    return 0 if on_item_failure == "stop" else max_failures
+
+
+def check_positive(**numbers: int) -> None:
+    """Refuse a number of the flow's that is not at least 1.
+
+    Raises:
+        InvalidInputError: It names the first of them.
+    """
+    for name, number in numbers.items():
+        if number < 1:
+            raise InvalidInputError(f"{name} is at least 1, not {number}. Nothing was paid.")
+
+
+def merged(items: Iterable[Item], *sources: Mapping[int, VideoOutcome]) -> list[VideoOutcome]:
+    """How each item stands, in order; what succeeded in any source has."""
+    return [_best([source[item.number] for source in sources if item.number in source], item)
+            for item in items]  # fmt: skip
+
+
+def _best(known: Sequence[VideoOutcome], item: Item) -> VideoOutcome:
+    done = [one for one in known if one.state == "succeeded"]
+    return (done or [*reversed(known)] or [item.outcome()])[0]
+
+
+@dataclass(frozen=True)
+class _Source:
+    requests: list[VideoRequest | dict[str, Any] | str] | None = None
+    model: str = DEFAULT_MODEL
+    input: dict[str, Any] | None = None
+    credentials: ReplicateCredentials | None = None
+    prompt: str | None = field(default=None, kw_only=True)
+    variations: list[dict[str, Any]] | None = field(default=None, kw_only=True)
+    path: str | Path | None = field(default=None, kw_only=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoBatch(VideoSettings, _Source):
+    """The parameters of `generate_videos`, which documents them."""
+
+    concurrency: int = 100
+    on_item_failure: OnItemFailure = "continue"
+    max_failures: int | None = None
+    raise_on_failure: bool = True
+    chunk_size: int = 100
+    fan_out: FanOut = "tasks"
+    deployment: str = DEFAULT_DEPLOYMENT
+    worker_timeout: float | None = 600.0
+    part: str = ""
+
+    @property
+    def lent(self) -> PortableCredentials:
+        return PortableCredentials(self.credentials)
+
+    @property
+    def is_handed_out(self) -> bool:
+        return self.fan_out == "deployment"
+
+    def check(self) -> None:
+        """Refuse parameters that make no sense.
+
+        Raises:
+            InvalidInputError: It names the first of them.
+        """
+        check_positive(concurrency=self.concurrency, chunk_size=self.chunk_size)
+        if self.fan_out not in ("tasks", "deployment"):
+            raise InvalidInputError(f"fan_out is 'tasks' or 'deployment', not {self.fan_out!r}.")
+
+    def whole(self, requests: Sequence[VideoRequest], number_of: Callable[[str], int]) -> Part:
+        """All of the batch as one part, without its key yet; as `items_of`."""
+        options = ItemOptions(
+            credentials=self.lent,
+            destination=self.destination,
+            timeout=self.timeout,
+            retries=self.retries,
+            policy=self.policy,
+            keep_on_crash=keeps(self.on_crash),
+            keep_for_parent=bool(self.part),
+            regenerate_expired=self.regenerate_expired,
+        )
+        items = items_of(requests, self.model, self.input, self.common, self.part, number_of)
+        allowed = failures_allowed(self.on_item_failure, self.max_failures)
+        return Part("", tuple(items), options, self.concurrency, allowed)
+
+
+def handed_out(whole: Part, size: int, root: UUID, equal: int) -> list[Part]:
+    """Cut a batch into parts, with the keys that they have in the runs that get them; pure.
+
+    Args:
+        whole: The batch.
+        size: Of a part.
+        root: The run at the top.
+        equal: Which of several equal batches of that run it is.
+    """
+    parts = in_parts(whole, size)
+    names = [f"{equal}.{number}" for number in range(1, len(parts) + 1)]
+    return [
+        replace(part, name=name, key=key_of_part(root, name, part.items))
+        for name, part in zip(names, parts, strict=True)
+    ]
+
+
+def key_of_part(root: UUID, name: str, items: Sequence[Item]) -> str:
+    """Name what is to be made, in which run, as which of its batches or parts."""
+    options = fingerprint([item.options for item in items])
+    return f"replicate-{digest([str(root), name, options])[:16]}"
+
+
+def parameters_for(batch: VideoBatch, part: Part) -> dict[str, Any]:
+    """The parameters of the flow run that a part is handed to, as JSON.
+
+    Raises:
+        ConfigurationError: A block among them is not saved, and can't be handed over.
+        InvalidInputError: An input is nothing that could be sent.
+    """
+    credentials = batch.lent.reference()
+    own = {
+        **({"credentials": credentials} if credentials else {}),
+        "requests": [item.request.model_dump(exclude_defaults=True) for item in part.items],
+        "destination": destination_reference(batch.destination),
+        "policy": batch.policy.model_dump(),
+        "raise_on_failure": False,
+        "part": part.name,
+    }
+    names = ("model", "input", *batch.common, *_PASSED_ON)
+    parameters = {name: getattr(batch, name) for name in names} | own
+    try:
+        return json.loads(json.dumps(parameters))
+    except TypeError as exc:
+        raise InvalidInputError(
+            f"The batch can't be handed to other runs: {exc}. Give files as URLs. Nothing was paid."
+        ) from exc
+
+
+def destination_reference(destination: Any) -> str:
+    """The destination as other processes are told of it.
+
+    Raises:
+        ConfigurationError: It is a block that is not saved.
+    """
+    if isinstance(destination, Block):
+        name = destination._block_document_name  # pyright: ignore[reportPrivateUsage] no public way
+        if name is None:
+            raise ConfigurationError(
+                f"The {type(destination).__name__} block given as destination is not saved, and"
+                " can't be handed to other processes. Save it with `.save(NAME)`. Nothing was paid."
+            )
+        return f"block:{destination.get_block_type_slug()}/{name}"
+    return str(destination)

@@ -1,0 +1,181 @@
+"""A batch that is ready to be worked on, from there to its end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from prefect.context import FlowRunContext
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from prefect_replicate.batch.plan import (
+    Part,
+    VideoBatch,
+    destination_reference,
+    handed_out,
+    in_parts,
+    key_of_part,
+)
+from prefect_replicate.batch.requests import duplicates, requests_from
+from prefect_replicate.batch.view import BatchView
+from prefect_replicate.batch.work import Shared, shared_by
+from prefect_replicate.cleanup.hook import cancel_all
+from prefect_replicate.engine import Caller
+from prefect_replicate.exceptions import BatchError, LedgerError
+from prefect_replicate.ledger.log import ledger_of
+from prefect_replicate.ledger.scope import RunScope, ancestry_of
+from prefect_replicate.values import GeneratedVideos, VideoRequest
+
+_MOST_DUPLICATES = 5
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch that is ready to be worked on."""
+
+    asked: VideoBatch
+    parts: list[Part]
+    """What is left to be done of it."""
+    shared: Shared | None
+    """Kept for parts that this process works on one after the other."""
+    view: BatchView
+    scope: RunScope
+    logger: Any
+    began: float
+
+    async def look(self, caller: Caller) -> None:
+        """Show how it stands; for `engine.call`."""
+        await self.view.look(caller)
+
+    async def leave(self, caller: Caller) -> None:
+        """Have those who work on it in this process come to an end; for `engine.call`.
+
+        Prefect interrupts the flow's function alone: it waits for the tasks that it has submitted,
+        or begins its next attempt beside them.
+        """
+        if self.shared is not None:
+            self.shared.left.set()
+
+    async def result(self, caller: Caller) -> GeneratedVideos:
+        """Show how it has ended; for `engine.call`.
+
+        Raises:
+            BatchError: Not all have succeeded, and that counts.
+        """
+        outcomes = await self.view.finish(caller)
+        videos = GeneratedVideos(outcomes=outcomes, wall_seconds=time.monotonic() - self.began)
+        summary = videos.summary
+        caller.tell(lambda: self.logger.info("%s", summary))
+        if self.asked.raise_on_failure and len(videos.succeeded) < len(outcomes):
+            raise BatchError(_complaint(videos), videos)
+        if videos.failed:
+            await self._leave_nothing_running(caller)
+        return videos
+
+    async def _leave_nothing_running(self, caller: Caller) -> None:
+        # As the hook does when the run fails: an item may have failed because its prediction could
+        # not be looked at any more.
+        assert self.scope.flow_run_id is not None
+        try:
+            await cancel_all(caller, self.scope.flow_run_id, self.logger)
+        except LedgerError as exc:
+            message = str(exc)
+            caller.tell(lambda: self.logger.warning("%s", message))
+
+
+def _complaint(videos: GeneratedVideos) -> str:
+    first = next(one for one in videos.outcomes if one.state != "succeeded")
+    return (
+        f"{videos.summary}. The first is item {first.number}: {first.error} A retry of the run"
+        " redoes only what has not succeeded."
+    )
+
+
+async def prepare(asked: VideoBatch, scope: RunScope, logger: Any, caller: Caller) -> Batch:
+    """Read and check the batch, and find what earlier attempts of the run have done of it.
+
+    Raises:
+        InvalidInputError: It makes no sense; nothing was paid.
+        LedgerError: Prefect's API could not be read or written.
+    """
+    began = time.monotonic()
+    asked.check()
+    requests = await requests_from(asked.requests, asked.prompt, asked.variations, asked.path)
+    _tell_duplicates(caller, logger, requests)
+    ancestry = await ancestry_of(scope)
+    assert ancestry is not None  # this is a flow
+    ledger = await ledger_of(scope)
+    whole = asked.whole(requests, partial(ledger.occurrences.number, scope.levels))
+    key = key_of_part(ancestry.root, "", whole.items)
+    if asked.is_handed_out:
+        equal = ledger.occurrences.number(scope.levels, key)
+        parts = handed_out(whole, asked.chunk_size, ancestry.root, equal)
+    elif asked.part:
+        key = key_of_part(ancestry.root, asked.part, whole.items)
+        parts = [replace(whole, key=key)]
+    else:
+        # Equal batches of one run are told apart as equal predictions are, by their asked.
+        call = ledger.occurrences.claim(scope, ancestry.attempt, key).name
+        parts = [replace(whole, key=key_of_part(ancestry.root, call, whole.items))]
+    keys = {one.key: one.items[0].number - 1 for one in parts}
+    view = BatchView(whole.items, keys, whole.max_failures, scope, logger)
+    await view.begin()
+    left = _left(parts, view, asked)
+    count = len(requests) - sum(len(part.items) for part in left)
+    if count:
+        caller.tell(lambda: logger.info("%d of %d items are done already", count, len(requests)))
+    shared = None if asked.is_handed_out or not left else shared_by(left[0])
+    return Batch(asked, left, shared, view, scope, logger, began)
+
+
+def _tell_duplicates(caller: Caller, logger: Any, requests: Sequence[VideoRequest]) -> None:
+    groups = duplicates(requests)
+    for numbers in groups[:_MOST_DUPLICATES]:
+        shown = ", ".join(map(str, numbers[:10])) + (", …" if len(numbers) > 10 else "")
+        message = f"Items {shown} are equal: each is generated, and paid for"
+        caller.tell(partial(logger.warning, message))
+    if len(groups) > _MOST_DUPLICATES:
+        more = f"So are items in {len(groups) - _MOST_DUPLICATES} more groups"
+        caller.tell(partial(logger.warning, more))
+
+
+def _left(parts: Sequence[Part], view: BatchView, asked: VideoBatch) -> list[Part]:
+    done = {one.number for one in view.outcomes if one.state == "succeeded"}
+    if asked.is_handed_out:  # whole, as they are known by all of their items
+        return [one for one in parts if not done.issuperset(item.number for item in one.items)]
+    [whole] = parts
+    items = tuple(item for item in whole.items if item.number not in done)
+    return in_parts(replace(whole, items=items, began=view.began), asked.chunk_size)
+
+
+class OpaquePart:
+    """A part as a task's parameter, which Prefect does not search for futures.
+
+    It would look into each of thousands of items, and its own `quote` arrives as a tuple on Dask
+    and Ray.
+    """
+
+    def __init__(self, content: Part) -> None:
+        self.content = content
+
+    def __str__(self) -> str:
+        return str(self.content)
+
+
+def for_task_runner(asked: VideoBatch, parts: Sequence[Part]) -> list[Part]:
+    """The parts, with references in place of blocks where the flow's tasks leave its process.
+
+    Raises:
+        ConfigurationError: A block is not saved, and its secrets are not sent.
+    """
+    context = FlowRunContext.get()
+    if context is None or isinstance(context.task_runner, ThreadPoolTaskRunner):
+        return list(parts)
+    asked.lent.reference()  # refuses
+    destination = destination_reference(asked.destination)
+    # Prefect sends them along with each task: the secrets of blocks, and thousands of items.
+    context.parameters = {}
+    return [replace(part, options=replace(part.options, destination=destination)) for part in parts]

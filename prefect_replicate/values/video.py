@@ -1,0 +1,183 @@
+"""Videos: what is asked for, and what came of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import PurePath
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from prefect_replicate.values.model_reference import ModelReference
+from prefect_replicate.values.prediction import Prediction
+
+
+class OutputFile(BaseModel):
+    """One file of a prediction's output, stored and verified."""
+
+    model_config = ConfigDict(frozen=True)
+
+    location: str
+    """Where it is: an absolute path, or the storage block's own path or key."""
+    output_path: str
+    """Where in the output it stood: `""` for the whole, `"[1]"`, `"video.url"`."""
+    source: str
+    """The URL it came from; `data:` for one that came inline."""
+    media_type: str
+    size: int
+    """Bytes."""
+    sha256: str
+
+
+class GeneratedVideo(BaseModel):
+    """The result of `generate_video`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    prediction: Prediction
+    files: list[OutputFile]
+    seconds_billed: float | None
+    """Model seconds (`metrics.predict_time`); official models may bill by output instead."""
+
+
+def _path_as_text(value: Any) -> Any:
+    return str(value) if isinstance(value, PurePath) else value
+
+
+def _whole_number_as_text(value: Any) -> Any:
+    """Write a number out; pandas has `17.0` for 17 where others of its column are missing."""
+    is_whole = isinstance(value, int | float) and value % 1 == 0 and not isinstance(value, bool)
+    return str(int(value)) if is_whole else value
+
+
+def _not_empty(prompt: str) -> str:
+    if not prompt.strip():
+        raise ValueError("it is empty")
+    return prompt
+
+
+def _well_formed(model: str) -> str:
+    ModelReference.parse(model)
+    return model
+
+
+class VideoRequest(BaseModel):
+    """One video of a batch: its prompt, and where it differs from the batch.
+
+    Example:
+        ```python
+        from prefect_replicate import VideoRequest
+
+        request = VideoRequest(prompt="a red fox", duration=5, input={"camera_fixed": True})
+        ```
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    prompt: Annotated[str, AfterValidator(_not_empty)] = Field(
+        description="What the video is to show."
+    )
+    model: Annotated[str, AfterValidator(_well_formed)] | None = Field(
+        default=None, description="Another model than the batch's."
+    )
+    input: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Further input in the model's own names; each wins over the batch's.",
+    )
+    image: Annotated[str, BeforeValidator(_path_as_text)] | None = Field(
+        default=None, description="First frame: a URL or a local file."
+    )
+    duration: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="Length in seconds."
+    )
+    aspect_ratio: str | None = Field(default=None, description="Such as `16:9`.")
+    resolution: str | None = Field(default=None, description="Such as `720p`.")
+    seed: int | None = Field(default=None, description="For a result that can be repeated.")
+    negative_prompt: str | None = Field(default=None, description="What the video is not to show.")
+    id: Annotated[str, BeforeValidator(_whole_number_as_text)] | None = Field(
+        default=None, description="Yours, to tell the outcomes apart; it is not sent."
+    )
+
+
+ItemState = Literal["succeeded", "failed", "skipped", "running", "waiting"]
+
+
+class VideoOutcome(BaseModel):
+    """How one item of a batch stands."""
+
+    model_config = ConfigDict(frozen=True)
+
+    number: int
+    """Its place in the batch, counted from 1."""
+    id: str | None = None
+    """The request's own."""
+    prompt: str
+    model: str
+    state: ItemState = "waiting"
+    prediction_id: str | None = None
+    web_url: str | None = None
+    files: list[OutputFile] = []
+    seconds: float | None = None
+    """From the item's start, or its prediction's creation if that was before, to its end."""
+    seconds_billed: float | None = None
+    """Model seconds (`metrics.predict_time`); official models may bill by output instead."""
+    error: str | None = None
+    """Why it has failed or was skipped."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more is done about it in this run."""
+        return self.state in ("succeeded", "failed", "skipped")
+
+    def failed(self, why: str) -> VideoOutcome:
+        """The same, as failed."""
+        return self.model_copy(update={"state": "failed", "error": why})
+
+
+class GeneratedVideos(BaseModel):
+    """The result of `generate_videos`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    outcomes: list[VideoOutcome]
+    """In the order of the requests."""
+    wall_seconds: float
+    """That this attempt of the run has taken."""
+
+    @property
+    def succeeded(self) -> list[VideoOutcome]:
+        return self._in("succeeded")
+
+    @property
+    def failed(self) -> list[VideoOutcome]:
+        return self._in("failed")
+
+    @property
+    def skipped(self) -> list[VideoOutcome]:
+        """Those that were not started, because too many others had failed."""
+        return self._in("skipped")
+
+    def _in(self, state: ItemState) -> list[VideoOutcome]:
+        return [one for one in self.outcomes if one.state == state]
+
+    @property
+    def seconds_billed(self) -> float:
+        """The sum over all items, also over those that earlier attempts of the run have made."""
+        return sum(one.seconds_billed or 0.0 for one in self.outcomes)
+
+    @property
+    def summary(self) -> str:
+        """Counts, billed seconds and wall time, in one line."""
+        return (
+            f"{counts_of(self.outcomes)}; {self.seconds_billed:,.1f} s billed, "
+            f"{self.wall_seconds:,.0f} s on the clock"
+        )
+
+
+def counts_of(outcomes: Sequence[VideoOutcome]) -> str:
+    """How many are in which state, in words."""
+    counts = Counter(one.state for one in outcomes)
+    parts = [f"{counts[state]} {state}" for state in get_args(ItemState) if counts[state]]
+    noun = "item" if len(outcomes) == 1 else "items"
+    return f"{len(outcomes)} {noun}: {', '.join(parts)}"

@@ -1,0 +1,173 @@
+"""What a video is to be, as the user says it before the model is known."""
+
+# No `from __future__ import annotations` where parameters of flows are declared: Pydantic could not
+# resolve annotations that are text.
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from prefect.blocks.abstract import ObjectStorageBlock
+from prefect.filesystems import WritableFileSystem
+from tenacity import retry_if_exception, stop_after_attempt, wait_random_exponential
+from typing_extensions import TypedDict, Unpack
+
+from prefect_replicate.api.models import resolve_model
+from prefect_replicate.blocks import ReplicateCredentials
+from prefect_replicate.exceptions import PredictionFailedError
+from prefect_replicate.lifecycle.creation import DEFAULT_TIMEOUT, OnCrash
+from prefect_replicate.lifecycle.run import Run
+from prefect_replicate.outputs import check_destination
+from prefect_replicate.values import PollPolicy
+from prefect_replicate.values.video import VideoRequest
+from prefect_replicate.video.input import video_input
+
+DEFAULT_MODEL = "bytedance/seedance-1-lite"
+DEFAULT_DESTINATION = "~/videos"
+"""Not relative: a process worker runs each flow in a temporary folder, which it deletes."""
+
+_DEFAULT_POLICY = PollPolicy()
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def parameters_of(kind: Callable[P, Any]) -> Callable[[Callable[..., R]], Callable[P, R]]:
+    """Give a function the parameters of a class, which it makes an instance of from all it gets.
+
+    So what a flow is asked for is declared once: for its callers, for the form of its deployments,
+    for its checks, and for the twin that is awaited.
+    """
+
+    def decorate(function: Callable[..., R]) -> Callable[P, R]:
+        own, wanted = inspect.signature(function), inspect.signature(kind)
+        whole = wanted.replace(return_annotation=own.return_annotation)
+        annotations = {name: one.annotation for name, one in whole.parameters.items()}
+        function.__signature__ = whole  # pyright: ignore[reportFunctionMemberAccess]
+        function.__annotations__ = annotations | {"return": own.return_annotation}
+        return function
+
+    return decorate
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoSettings:
+    """The parameters that the flows for one and for many videos share; those document them."""
+
+    image: str | Path | None = None
+    duration: float | None = None
+    aspect_ratio: str | None = None
+    resolution: str | None = None
+    seed: int | None = None
+    negative_prompt: str | None = None
+    destination: str | Path | WritableFileSystem | ObjectStorageBlock = DEFAULT_DESTINATION
+    timeout: float | None = DEFAULT_TIMEOUT
+    retries: int = 2
+    policy: PollPolicy = _DEFAULT_POLICY
+    on_crash: OnCrash = "cancel"
+    regenerate_expired: bool = False
+
+    @property
+    def common(self) -> "VideoDefaults":
+        """The parameters that say what a video is to be, in any model's names."""
+        return {name: getattr(self, name) for name in VideoDefaults.__annotations__}  # pyright: ignore[reportReturnType]
+
+
+@dataclass(frozen=True)
+class VideoGeneration(VideoSettings):
+    """The parameters of `generate_video`, which documents them."""
+
+    prompt: str
+    model: str = DEFAULT_MODEL
+    input: dict[str, Any] | None = None
+    credentials: ReplicateCredentials | None = None
+
+    @property
+    def options(self) -> "VideoOptions":
+        return VideoOptions(self.prompt, self.model, self.input, **self.common)
+
+
+def attempts(retries: int) -> dict[str, Any]:
+    """Options for tenacity: try anew where the platform has failed, not the input."""
+    return {
+        "retry": retry_if_exception(
+            lambda exc: isinstance(exc, PredictionFailedError) and exc.is_transient
+        ),
+        "stop": stop_after_attempt(retries + 1),
+        "wait": wait_random_exponential(multiplier=1, max=30),
+        "reraise": True,
+    }
+
+
+class VideoDefaults(TypedDict, total=False):
+    """The parameters that a batch gives to those of its requests that leave them out."""
+
+    image: str | Path | None
+    duration: float | None
+    aspect_ratio: str | None
+    resolution: str | None
+    seed: int | None
+    negative_prompt: str | None
+
+
+@dataclass(frozen=True)
+class VideoOptions:
+    """What one video is to be."""
+
+    prompt: str
+    model: str
+    input: Mapping[str, Any] | None = None
+    image: str | Path | None = None
+    duration: float | None = None
+    aspect_ratio: str | None = None
+    resolution: str | None = None
+    seed: int | None = None
+    negative_prompt: str | None = None
+
+    @classmethod
+    def of(
+        cls,
+        request: VideoRequest,
+        model: str,
+        input: Mapping[str, Any] | None = None,
+        **defaults: Unpack[VideoDefaults],
+    ) -> "VideoOptions":
+        """Write a request over the batch's defaults; their inputs are merged name by name."""
+        given = request.model_dump(include=_PARAMETERS, exclude_none=True)
+        # `input` wins over the parameters, but the batch's must not win over a request.
+        left = {k: v for k, v in (input or {}).items() if k not in given and k != "prompt"}
+        parameters: dict[str, Any] = {**defaults, **given}
+        return cls(request.prompt, request.model or model, {**left, **request.input}, **parameters)
+
+    async def checked(self, run: Run, destination: Any) -> dict[str, Any]:
+        """The model's input, after all that can be checked before anything is paid."""
+        await check_destination(destination)
+        return await self.whole_input(run)
+
+    async def whole_input(self, run: Run) -> dict[str, Any]:
+        """The model's input, checked against its schema."""
+        model = await resolve_model(run.connection, self.model)
+        return video_input(
+            model.schema,
+            self.model,
+            prompt=self.prompt,
+            image=_file_or_url(self.image),
+            duration=self.duration,
+            aspect_ratio=self.aspect_ratio,
+            resolution=self.resolution,
+            seed=self.seed,
+            negative_prompt=self.negative_prompt,
+            input=self.input,
+        )
+
+
+_PARAMETERS = set(VideoDefaults.__annotations__)
+
+
+def _file_or_url(image: str | Path | None) -> str | Path | None:
+    """A string from the UI may be a local path as well as a URL."""
+    if isinstance(image, str) and not image.startswith(("http://", "https://", "data:")):
+        return Path(image)
+    return image
