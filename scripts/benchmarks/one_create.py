@@ -110,9 +110,8 @@ def main() -> None:
     for module, count in modules.most_common():
         print(f"{count:4} {module}")
     text = _DOCUMENT.read_text("utf-8")
-    _DOCUMENT.write_text(
-        _MARKED.sub(lambda match: match[1] + _picture(calls) + match[2], text), "utf-8"
-    )
+    drawn = _MARKED.sub(lambda match: match[1] + _picture(calls) + match[2], text)
+    _DOCUMENT.write_text(drawn, "utf-8")
 
 
 def _picture(calls: list[tuple[Function | None, Function]]) -> str:
@@ -123,9 +122,7 @@ def _picture(calls: list[tuple[Function | None, Function]]) -> str:
         if caller is not None and caller.module != called.module
     )
     modules = Counter(called.module for _, called in calls)
-    names = {
-        module: f"m{number}" for number, module in zip(itertools.count(), modules, strict=False)
-    }
+    names = {module: f"m{number}" for number, module in enumerate(modules)}
     boxes = [f'    {names[one]}["{one}<br/>{count}"]' for one, count in modules.items()]
     arrows = [f"    {names[a]} --> {names[b]}" for a, b in edges]
     total = f"{len(calls)} functions in {len(modules)} modules; in each box, how many.\n"
