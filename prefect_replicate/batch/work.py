@@ -24,6 +24,7 @@ from prefect_replicate.exceptions import (
     ReplicateError,
     RunEndedError,
 )
+from prefect_replicate.ledger.log import ledger_of
 from prefect_replicate.lifecycle.creation import Request, create, deadline_for
 from prefect_replicate.lifecycle.delivery import deliver
 from prefect_replicate.lifecycle.run import Run
@@ -98,8 +99,17 @@ async def work_on(run: Run, part: Part) -> list[VideoOutcome]:
     finally:
         work.end()
         await asyncio.wait({showing})
+        await _tell_now(run)
     refuse_if_known_to_have_ended(run)
     return work.outcomes
+
+
+async def _tell_now(run: Run) -> None:
+    """Write down what has become of the items. Never raises."""
+    try:
+        await (await ledger_of(run.scope)).tell_now()
+    except LedgerError as exc:
+        run.say("%s", exc, level=logging.WARNING)
 
 
 class _Work:
@@ -202,6 +212,7 @@ class _Work:
             options.regenerate_expired,
             item.place,
             options.keep_for_parent,
+            is_of_batch=True,
         )
 
     def _failed(self, item: Item, error: Exception) -> None:

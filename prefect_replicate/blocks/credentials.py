@@ -115,6 +115,7 @@ class ReplicateCredentials(CredentialsBlock):
             raise ConfigurationError(str(exc)) from exc
 
 
+@lru_cache(maxsize=32)
 def _normalized(url: str) -> str:
     url = url.strip().rstrip("/")
     if not _is_web_address(url):

@@ -50,8 +50,10 @@ class _View(NamedTuple):
 
     def has(self, one: Orphaned) -> bool:
         """Whether it is an orphan still, and all that was known of it is so still."""
-        known = [_key(log) for log in one.logs]
-        return any(known == [_key(log) for log in other.logs] for other in self.orphans)
+        known = [(_key(log), log.generation) for log in one.logs]
+        return any(
+            known == [(_key(log), log.generation) for log in other.logs] for other in self.orphans
+        )
 
     def has_other_maker(self, found: Prediction, sought: Sought) -> bool:
         """Whether a create of a call that goes on may have made a prediction."""

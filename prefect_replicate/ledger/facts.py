@@ -100,6 +100,19 @@ class Ended(_Content):
     seconds_billed: float | None = None
 
 
+class News(_Content):
+    """What has become of a create, where that is written down together with others."""
+
+    log: str
+    """The name of its log."""
+    of: str
+    """The id of the fact that has announced it."""
+    made: Made | None = None
+    is_void: bool = False
+    ended: Ended | None = None
+    stored: list[OutputFile] | None = None
+
+
 class Fact(_Content):
     """One entry of a log: what has become of the call, or who goes on with it."""
 
@@ -118,12 +131,17 @@ class Fact(_Content):
     stored: list[OutputFile] | None = None
     is_awaited: bool = False
     """Whether `origin` waits for it besides whoever has made it."""
+    news: list[News] = []
+    """Of other logs: a process that works on a batch has a log of its own for these, whose slot is
+    0, and writes what happens within a second at once."""
 
 
 @dataclass(frozen=True)
 class Generation:
     """What is known of one paid call."""
 
+    announced_by: str
+    """The id of the fact."""
     intent: Intent
     origin: Origin
     written_at: datetime
@@ -210,22 +228,32 @@ class Log:
             self.former_ids.add(known.prediction_id)
         if fact.intent is not None and origin is not None:
             self.generation = Generation(
-                fact.intent, origin, written_at, fact.process, (origin.flow_runs,)
+                fact.id, fact.intent, origin, written_at, fact.process, (origin.flow_runs,)
             )
         elif origin is not None and known is not None:
             awaited_by = (*(known.awaited_by if fact.is_awaited else ()), origin.flow_runs)
             origin = known.origin if fact.is_awaited else origin
             self._change(origin=origin, awaited_by=awaited_by)
-        if fact.made is not None:
-            made = fact.made
+        self._hear(fact)
+
+    def hear(self, news: News) -> None:
+        """Take note of what has become of a create, unless another has taken its place."""
+        if self.generation is not None and self.generation.announced_by == news.of:
+            self._hear(news)
+        elif news.made is not None:
+            self.former_ids.add(news.made.id)
+
+    def _hear(self, said: Fact | News) -> None:
+        if said.made is not None:
+            made = said.made
             self._change(status="starting", prediction_id=made.id, web_url=made.url)
-        if fact.is_void and self.generation is not None and self.generation.is_unknown:
+        if said.is_void and self.generation is not None and self.generation.is_unknown:
             self._change(status=VOID)
-        if fact.ended is not None:
-            ended = fact.ended
+        if said.ended is not None:
+            ended = said.ended
             self._change(status=ended.status, seconds_billed=ended.seconds_billed)
-        if fact.stored is not None:
-            self._change(stored=tuple(fact.stored))
+        if said.stored is not None:
+            self._change(stored=tuple(said.stored))
 
     def _change(self, **changes: Any) -> None:
         if self.generation is not None:  # or the fact is of somebody else's making

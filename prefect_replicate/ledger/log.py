@@ -6,10 +6,12 @@ The flow run at the top has them, whichever process a call is made in.
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import weakref
 from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Any
 from uuid import UUID, uuid4
@@ -22,7 +24,7 @@ from pydantic import ValidationError
 from prefect_replicate.api.connection import Address
 from prefect_replicate.engine import process_state
 from prefect_replicate.exceptions import LedgerError
-from prefect_replicate.ledger.facts import PREFIX, Claim, Fact, Generation, Log, choose
+from prefect_replicate.ledger.facts import PREFIX, Claim, Fact, Generation, Log, News, choose
 from prefect_replicate.ledger.flow_runs import OPEN_TAG, TAG, set_tags, tagged_runs
 from prefect_replicate.ledger.prefect_api import (
     as_ledger_error,
@@ -40,6 +42,12 @@ _ALL = 100_000
 _AT_ONCE = 10
 _KEPT = 32
 """Ledgers of this process that nobody uses at the moment."""
+
+NEWS_SECONDS = 1.0
+"""How long what happens to an item of a batch waits for more to be written down with it."""
+
+_NEWS_AT_ONCE = 500
+_logger = logging.getLogger("prefect_replicate")
 
 _WRITE = "write what is about to be started"
 _READ = "read what was started before"
@@ -69,6 +77,8 @@ class OwnLog(Log):
         """Whether this process is about to send the create that it has announced, or does so."""
         self.address: Address | None = None
         """As whom this process has made or used the prediction."""
+        self.is_of_batch = False
+        """Whether what happens is written down together with what happens to others."""
         self._left: list[dict[str, Any]] = []
         """Facts that could not be written yet."""
         self._writing = asyncio.Lock()
@@ -105,6 +115,11 @@ class OwnLog(Log):
         Raises:
             LedgerError: It could not be written now.
         """
+        if self.is_of_batch and self.generation is not None and self.ledger.root is not None:
+            news = News(log=self.name, of=self.generation.announced_by, **content)
+            self.hear(news)
+            self.ledger.tell(news)
+            return
         self._left.append(content)
         while self._left:
             await self.write(**self._left[0])
@@ -115,14 +130,7 @@ class OwnLog(Log):
         if self.ledger.root is None:
             self.apply(fact, datetime.now(timezone.utc))
             return True
-        key, value = f"{PREFIX}{self.name}-{self.next}", fact.model_dump_json(exclude_defaults=True)
-        path = f"/flow_runs/{self.ledger.root}/input"
-        try:
-            await request(_WRITE, "POST", path, 201, json={"key": key, "value": value})
-        except LedgerError as exc:
-            reply = exc.__cause__
-            if not isinstance(reply, httpx.HTTPStatusError) or reply.response.status_code != 409:
-                raise
+        if not await _put(self.ledger.root, f"{self.name}-{self.next}", fact):
             # Prefect's client repeats a write whose reply was lost.
             return fact.id in await self.ledger.read(self.name)
         self.apply(fact, (await server_clock()).now())
@@ -142,6 +150,19 @@ class OwnLog(Log):
             )
 
 
+async def _put(root: UUID, name: str, fact: Fact) -> bool:
+    """Write a fact under a name that nobody has used; says whether that is so."""
+    json = {"key": f"{PREFIX}{name}", "value": fact.model_dump_json(exclude_defaults=True)}
+    try:
+        await request(_WRITE, "POST", f"/flow_runs/{root}/input", 201, json=json)
+    except LedgerError as exc:
+        reply = exc.__cause__
+        if not isinstance(reply, httpx.HTTPStatusError) or reply.response.status_code != 409:
+            raise
+        return False
+    return True
+
+
 class Ledger:
     """What is written down on one flow run at the top, as far as this process knows it.
 
@@ -154,6 +175,14 @@ class Ledger:
         self.logs: defaultdict[str, dict[int, OwnLog]] = defaultdict(dict)
         """By call and slot."""
         self.occurrences = Occurrences()
+        self._reads: dict[str, asyncio.Task[set[str]]] = {}
+        """By attempt: what a retry has read of all that was written before."""
+        self._news: list[News] = []
+        """What is to be written down together."""
+        self._told: dict[str, int] = {}
+        """By process: how many of its facts with news are known."""
+        self._telling = asyncio.Lock()
+        self._soon: asyncio.Task[None] | None = None
         self._tagged: set[int] = set()
         """Attempts; between two of them, a sweep may have found the run settled."""
         self.contexts: list[weakref.ref[Any]] = []
@@ -161,7 +190,13 @@ class Ledger:
     async def choose(self, claim: Claim, call: str, *, is_retry: bool) -> OwnLog:
         """The log that a call goes on with, or begins."""
         if is_retry and call not in self.logs:
-            await self.read(call)
+            if claim.attempt not in self._reads:
+                self._reads[claim.attempt] = asyncio.create_task(self.read())
+            try:
+                await asyncio.shield(self._reads[claim.attempt])
+            except LedgerError:
+                self._reads.pop(claim.attempt, None)
+                raise
         slots = self.logs[call]
         slot = choose(slots, claim)
         if slot not in slots:
@@ -190,13 +225,20 @@ class Ledger:
         )
         with as_ledger_error(_READ):
             inputs = FlowRunInput.model_validate_list(reply.json())
-        return self._learn(inputs)
+        return self.learn(inputs)
 
-    def _learn(self, inputs: Sequence[FlowRunInput]) -> set[str]:
-        ids = set[str]()
+    def learn(self, inputs: Sequence[FlowRunInput]) -> set[str]:
+        """Take note of what was read, and return the ids of the facts that are new here."""
+        ids, news = set[str](), list[News]()
         rows = [(match, one) for one in inputs if (match := _KEY.fullmatch(one.key))]
         for match, one in sorted(rows, key=lambda row: int(row[0][3])):
             call, slot, number = match[1], int(match[2]), int(match[3])
+            if slot == 0:
+                if number >= self._told.get(call, 0):
+                    self._told[call] = number + 1
+                    with suppress(ValidationError):  # what it is of is looked for then
+                        news += Fact.model_validate_json(one.value).news
+                continue
             log = self.logs[call].setdefault(slot, OwnLog(self, f"{call}-{slot}"))
             if number < log.next:
                 continue
@@ -209,7 +251,45 @@ class Ledger:
                 continue
             ids.add(fact.id)
             log.apply(fact, one.created or datetime.now(timezone.utc))
+        for one in news:
+            call, _, slot = one.log.partition("-")
+            log = self.logs[call].get(int(slot)) if slot.isdecimal() else None
+            if log is not None:
+                log.hear(one)
         return ids
+
+    def tell(self, news: News) -> None:
+        """Write something down soon, together with what else happens."""
+        self._news.append(news)
+        if self._soon is None or self._soon.done():
+            self._soon = asyncio.create_task(self._tell_soon())
+
+    async def _tell_soon(self) -> None:
+        await asyncio.sleep(NEWS_SECONDS)
+        try:
+            await self.tell_now()
+        except LedgerError as exc:  # with what happens next, or when the batch has ended
+            _logger.warning("%s", exc)
+
+    async def tell_now(self) -> None:
+        """Write down what there is to tell.
+
+        Raises:
+            LedgerError: It could not be written.
+        """
+        async with self._telling:
+            process = this_process()
+            while self._news and self.root is not None:
+                some = self._news[:_NEWS_AT_ONCE]
+                fact = Fact(version=1, id=uuid4().hex[:8], process=process, news=some)
+                if await _put(self.root, f"{process}-0-{self._told.get(process, 0)}", fact):
+                    del self._news[: len(some)]
+                    self._told[process] = self._told.get(process, 0) + 1
+                else:  # of a ledger that this process has let go, or the same one
+                    number = self._told.get(process, 0)
+                    await self.read(f"{process}-0")
+                    if self._told.get(process, 0) == number:
+                        self._told[process] = number + 1
 
     async def tag(self, ancestry: Ancestry) -> None:
         """Have the run be found by sweeps, and by people who filter for it.
@@ -225,7 +305,7 @@ class Ledger:
     def is_in_use(self) -> bool:
         """Whether a run of this process may still write to it."""
         is_alive = any(one() is not None for one in self.contexts)
-        return is_alive or any(log.is_under_way for log in self.all)
+        return is_alive or bool(self._news) or any(log.is_under_way for log in self.all)
 
     @property
     def all(self) -> list[OwnLog]:

@@ -115,6 +115,7 @@ class Request:
     place: str = ""
     """Where it stands among the equal items of a batch."""
     keep_for_parent: bool = False
+    is_of_batch: bool = False
 
 
 async def create(run: Run, request: Request) -> Prediction:
@@ -198,6 +199,7 @@ class _Creation:
         while True:
             self.log = await self.ledger.choose(self.claim, self.call, is_retry=self._is_retry)
             self.log.check_readable()
+            self.log.is_of_batch = self.request.is_of_batch
             prediction = await self._earlier()
             if prediction is None:
                 prediction = await self._pay()

@@ -7,6 +7,7 @@ import io
 import re
 import reprlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import PurePath
 from typing import Any, cast
 
@@ -126,7 +127,7 @@ class ModelSchema(BaseModel):
     is_open: bool = False
     """Whether it takes inputs that it doesn't name."""
 
-    @property
+    @cached_property
     def secrets(self) -> frozenset[str]:
         """The names of the inputs that replies don't show."""
         return frozenset(name for name, one in self.inputs.items() if one.is_secret)

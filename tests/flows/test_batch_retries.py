@@ -28,7 +28,8 @@ from prefect_replicate.batch import view as batch_view
 from prefect_replicate.batch.progress import PROGRESS_TYPE
 from prefect_replicate.emulator import Emulator
 from prefect_replicate.exceptions import BatchError
-from prefect_replicate.lifecycle import run_watch
+from prefect_replicate.ledger.log import Ledger
+from prefect_replicate.lifecycle import creation, run_watch
 
 TIMER = "emulator/timer"
 PA = "Prediction interrupted; please retry (code: PA)"
@@ -319,3 +320,36 @@ def test_a_retry_after_an_interruption_makes_what_is_missing(
 
     assert len(videos.succeeded) == 4
     assert sorted(statuses(still)) == ["canceled"] * 2 + ["succeeded"] * 4
+
+
+@pytest.mark.contract
+def test_what_happens_to_many_items_is_written_down_together(
+    replicate_emulator: Emulator, options: dict[str, Any], ledger_requests: list[str]
+) -> None:
+    count = 40
+
+    videos = generate_videos([f"fox {number}" for number in range(count)], **options)
+
+    assert len(videos.succeeded) == count
+    assert ledger_requests.count("POST input") <= 1.25 * count
+
+
+def test_what_was_not_written_down_together_in_time_is_found_by_the_retry(
+    replicate_emulator: Emulator,
+    two_attempts: Attempts,
+    forget: Callable[..., None],
+    impatient: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def nothing(_: Any) -> None:
+        pass
+
+    monkeypatch.setattr(Ledger, "tell_now", nothing)
+    monkeypatch.setattr(creation, "ABANDONED_SECONDS", 0.0)
+
+    first, second = two_attempts(
+        ["a fox", "an owl", REFUSED], lambda: forget(*STATE, "taken", "history")
+    )
+
+    assert sorted(map(str, ids(first))) == sorted(map(str, ids(second)))
+    assert replicate_emulator.predictions.create_requests == 2

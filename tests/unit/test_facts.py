@@ -23,6 +23,7 @@ from prefect_replicate.ledger.facts import (
     Intent,
     Log,
     Made,
+    News,
     Origin,
     choose,
     digest,
@@ -40,7 +41,7 @@ def origin(*flow_runs: Ancestor, **fields: Any) -> Origin:
 
 
 def fact(**content: Any) -> Fact:
-    return Fact(version=1, id="f", process="p", **content)
+    return Fact(**{"version": 1, "id": "f", "process": "p", **content})
 
 
 ANNOUNCED = fact(claim=FIRST, origin=origin(), intent=INTENDED)
@@ -119,6 +120,20 @@ def test_a_flow_run_that_waits_too_is_added() -> None:
 
     assert both.awaited_by == ((OWN, ROOT), (PARENT, ROOT))
     assert both.origin.flow_runs == (OWN, ROOT)
+
+
+def test_news_count_for_the_create_that_they_are_of() -> None:
+    told = log(ANNOUNCED)
+    told.hear(News(log="c-1", of=ANNOUNCED.id, made=MADE.made))
+    told.hear(News(log="c-1", of=ANNOUNCED.id, ended=CANCELED.ended))
+    told.apply(fact(id="g", origin=origin(), intent=INTENDED), NOW)
+
+    told.hear(News(log="c-1", of=ANNOUNCED.id, made=Made(id="late", url="")))
+
+    assert told.generation is not None
+    assert (told.generation.status, told.generation.prediction_id) == (INTENT, None)
+    assert told.former_ids == {"abc", "late"}
+    assert told.next == 2
 
 
 def test_facts_of_what_was_never_announced_say_nothing() -> None:

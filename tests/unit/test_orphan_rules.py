@@ -37,6 +37,7 @@ def known(*flow_runs: UUID, cancel_after: float = 3600, **fields: Any) -> Genera
         "awaited_by": (around,) if around else (),
     }
     return Generation(
+        "announced",
         intent,
         Origin(flow_runs=around, base_url="https://x.org", **keep),
         process="p",
