@@ -58,6 +58,10 @@ class _EndedRuns(dict[UUID, bool]):
     """Flow runs that this process knows to have ended; and whether all below them has, too."""
 
 
+class _Crashes(dict[UUID, set[UUID]]):
+    """By flow run that was ended by it: the crashes around it, which a retry may hide soon."""
+
+
 class _CheckedAttempts(set[tuple[Level, ...]]):
     """Whose runs have been looked at already."""
 
@@ -129,7 +133,16 @@ async def _has_ended(run: Run, flow_run_id: UUID, submitted: _Submitted, were_le
         return were_left
     # A flow that returns, fails or suspends itself says so before it waits for what it submitted.
     is_interrupted = were_left and all(one.state is StateType.RUNNING for one in around)
-    return is_interrupted or is_over(around)
+    if not is_over(around):
+        return is_interrupted
+    ancestry = await ancestry_of(run.scope)
+    crashed = {
+        ancestor.id
+        for ancestor, one in zip(ancestry.flow_runs if ancestry else (), around, strict=True)
+        if one.state is StateType.CRASHED
+    }
+    process_state("crashes", _Crashes)[flow_run_id] = crashed
+    return True
 
 
 class Standing(NamedTuple):
@@ -185,7 +198,7 @@ async def crashed_around(flow_run_id: UUID) -> set[UUID]:
     crashed = {one for one, run in found.items() if run.state is StateType.CRASHED}
     if StateType.CRASHED in since_scheduled(await _history(flow_run_id)):
         crashed.add(flow_run_id)
-    return crashed
+    return crashed | process_state("crashes", _Crashes).get(flow_run_id, set())
 
 
 async def is_being_canceled(run: Run) -> bool:

@@ -17,7 +17,7 @@ from prefect.client.schemas.objects import StateType
 from prefect.deployments import arun_deployment
 from prefect.flow_engine import run_flow_async
 from prefect.runtime import flow_run
-from prefect.states import Cancelled, Cancelling, Completed, State
+from prefect.states import Cancelled, Cancelling, Completed, Crashed, Running, State
 
 from prefect_replicate import (
     PollPolicy,
@@ -622,3 +622,32 @@ async def test_a_deployments_run_outlives_the_failure_of_the_run_that_has_starte
         still.clock.advance(2000)
         assert (await working[0]).is_completed()
     await asyncio.wait(working)
+
+
+async def test_a_crash_around_a_run_counts_although_a_retry_has_begun_when_its_hook_runs(
+    still: Emulator, quick: PollPolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_watch, "INTERVAL", 0.1)
+
+    def set_parent(to: State[Any]) -> None:
+        with get_client(sync_client=True) as client:
+            client.set_flow_run_state(parents[0], to, force=True)
+
+    def retry(flow: Any, flow_run: Any, state: Any) -> None:
+        set_parent(Running())
+
+    @flow(on_failure=[retry, cancel_predictions])
+    async def rendering() -> None:
+        prediction = await acreate_prediction("emulator/timer", INPUT, on_crash="keep")
+        await asyncio.to_thread(set_parent, Crashed())
+        await await_for_prediction(prediction, policy=quick)
+
+    @flow
+    async def parent() -> None:
+        parents.append(UUID(flow_run.id))
+        await rendering(return_state=True)
+
+    parents: list[UUID] = []
+    await parent(return_state=True)
+
+    assert statuses(still) == {"processing"}
