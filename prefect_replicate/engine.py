@@ -23,6 +23,8 @@ from prefect.utilities.asyncutils import run_coro_as_sync
 from prefect_replicate.exceptions import ReplicateError
 
 T = TypeVar("T")
+K = TypeVar("K")
+V = TypeVar("V")
 Notice = Callable[[], "Coroutine[Any, Any, None] | None"]
 _Work = Callable[["Caller"], Coroutine[Any, Any, T]]
 
@@ -105,6 +107,17 @@ def process_state(key: Any, make: Callable[[], T]) -> T:
 def known_state() -> dict[Any, Any] | None:
     """All that is kept so, for tests to forget; `None` where nothing is."""
     return _engine.state if _engine is not None else None
+
+
+class Recent(dict[K, V]):
+    """Keeps what was put into it last: what a process knows must not grow with what it does."""
+
+    limit = 1000
+
+    def __setitem__(self, key: K, value: V) -> None:
+        super().__setitem__(key, value)
+        while len(self) > self.limit:
+            del self[next(iter(self))]
 
 
 class _Call(Generic[T]):

@@ -2,7 +2,7 @@
 
 Each part of a batch has a report, an artifact of the type `replicate-batch`, which the process that
 works on it brings up to date every few seconds. A report that is behind costs a look into the
-ledger's records, which alone decide what is paid.
+ledger, which alone decides what is paid.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def _outcomes(artifact: Artifact) -> list[VideoOutcome]:
     try:
         return _OUTCOMES.validate_python(artifact.data or [])
     except ValidationError:
-        return []  # of another version; the ledger's records tell the same, at more length
+        return []  # of another version; the ledger says the same, at more length
 
 
 def _content(outcomes: Sequence[VideoOutcome]) -> dict[str, Any]:

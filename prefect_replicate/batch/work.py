@@ -196,10 +196,7 @@ class _Work:
         self._run.say("Item %d: %s, after %.0f s", item.number, files[0].location, seconds)
 
     def _run_of(self, item: Item) -> Run:
-        # As records of the flow run they share one sign on its timeline; those of a task run are
-        # drawn one beside the other, hundreds of them.
-        scope = replace(self._run.scope, task_run_id=None)
-        return replace(self._run, scope=scope, logger=_ItemLog(self._run.logger, item.number))
+        return replace(self._run, logger=_ItemLog(self._run.logger, item.number))
 
     def _request(self, item: Item, input: dict[str, Any], failed: Prediction | None) -> Request:
         options = self._part.options
@@ -255,7 +252,7 @@ class _Work:
             await _wait_for(self._is_over, PROGRESS_SECONDS)
 
     async def _show(self) -> None:
-        """Bring the report up to date. Never raises: the ledger's records are what counts."""
+        """Bring the report up to date. Never raises: the ledger is what counts."""
         try:
             if self._report is None:
                 self._report = await add_progress(self._part.key, self.outcomes, self._run.scope)

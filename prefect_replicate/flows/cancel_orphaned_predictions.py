@@ -100,7 +100,7 @@ def cancel_orphaned_predictions(
     page.
 
     Args:
-        credentials: The account of those whose records name no saved block; empty reads
+        credentials: The account of those that were made without a saved block; empty reads
             `REPLICATE_API_TOKEN`.
         dry_run: Only look, and change nothing.
         grace: Seconds for which a flow run must have ended.

@@ -24,7 +24,7 @@ from pydantic import ValidationError
 from prefect_replicate.api.connection import Address
 from prefect_replicate.engine import process_state
 from prefect_replicate.exceptions import LedgerError
-from prefect_replicate.ledger.facts import PREFIX, Claim, Fact, Generation, Log, News, choose
+from prefect_replicate.ledger.facts import PREFIX, Claim, Fact, Log, News, choose
 from prefect_replicate.ledger.flow_runs import OPEN_TAG, TAG, set_tags, tagged_runs
 from prefect_replicate.ledger.prefect_api import (
     as_ledger_error,
@@ -81,7 +81,7 @@ class OwnLog(Log):
         """Whether what happens is written down together with what happens to others."""
         self._left: list[dict[str, Any]] = []
         """Facts that could not be written yet."""
-        self._writing = asyncio.Lock()
+        self._noting, self._writing = asyncio.Lock(), asyncio.Lock()
 
     @property
     def named_in_unreadable(self) -> set[str]:
@@ -110,20 +110,25 @@ class OwnLog(Log):
                     return True
 
     async def note(self, **content: Any) -> None:
-        """Write down what has happened, now or with what happens next.
+        """Write down what has become of a create, now or with what happens next.
+
+        Args:
+            content: As `News` has it.
 
         Raises:
-            LedgerError: It could not be written now.
+            LedgerError: It could not be written now. This process knows it all the same.
         """
-        if self.is_of_batch and self.generation is not None and self.ledger.root is not None:
+        if self.generation is not None:
             news = News(log=self.name, of=self.generation.announced_by, **content)
             self.hear(news)
-            self.ledger.tell(news)
-            return
+            if self.is_of_batch and self.ledger.root is not None:
+                self.ledger.tell(news)
+                return
         self._left.append(content)
-        while self._left:
-            await self.write(**self._left[0])
-            del self._left[0]
+        async with self._noting:
+            while self._left:
+                await self.write(**self._left[0])
+                del self._left[0]
 
     async def _write(self, content: dict[str, Any]) -> bool:
         fact = Fact(version=1, id=uuid4().hex[:8], process=this_process(), **content)
@@ -318,10 +323,6 @@ class Ledger:
             for log in self.all
             if log.generation is not None and log.generation.prediction_id == prediction_id
         ]
-
-    def generation(self, prediction_id: str) -> Generation | None:
-        """What is known of a prediction in this process."""
-        return next((log.generation for log in self.of(prediction_id)), None)
 
 
 class _Ledgers(OrderedDict[tuple["str | None", UUID], Ledger]):

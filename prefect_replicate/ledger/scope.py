@@ -12,13 +12,10 @@ from uuid import UUID
 
 from prefect.context import FlowRunContext, TaskRunContext
 
-from prefect_replicate.engine import process_state
+from prefect_replicate.engine import Recent, process_state
 from prefect_replicate.ledger.facts import Ancestor, Claim
 from prefect_replicate.ledger.flow_runs import OPEN_TAG, lives_by_itself
 from prefect_replicate.ledger.prefect_api import as_ledger_error, prefect_client
-
-_REMEMBERED = 1000
-"""Flow runs of other processes whose ancestors are known."""
 
 
 class Level(NamedTuple):
@@ -158,7 +155,7 @@ def _enclosing(context: Any) -> Iterator[Any]:
         context = None if outer is Token.MISSING else outer
 
 
-class _Ancestries(dict[UUID, Ancestry]):
+class _Ancestries(Recent[UUID, Ancestry]):
     """By flow run, for those whose root runs in another process."""
 
 
@@ -173,10 +170,7 @@ async def ancestry_of(scope: RunScope) -> Ancestry | None:
     known = process_state("ancestries", _Ancestries)
     if scope.flow_run_id not in known:
         with as_ledger_error("read the run around a subflow run"):
-            found = await _climb(scope.flow_run_id)
-        known[scope.flow_run_id] = found
-        while len(known) > _REMEMBERED:
-            del known[next(iter(known))]
+            known[scope.flow_run_id] = await _climb(scope.flow_run_id)
     return known[scope.flow_run_id]
 
 

@@ -18,7 +18,7 @@ from prefect.events.filters import EventFilter, EventNameFilter, EventOccurredFi
 from prefect.settings import PREFECT_API_URL
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from prefect_replicate.engine import process_state
+from prefect_replicate.engine import Recent, process_state
 from prefect_replicate.exceptions import LedgerError
 from prefect_replicate.ledger.facts import digest
 from prefect_replicate.ledger.prefect_api import as_ledger_error, prefect_client
@@ -40,7 +40,6 @@ _EVENTS = 50
 _LOOK_BACK = timedelta(days=7)
 """As long as Prefect's server keeps events, if not told otherwise."""
 
-_REMEMBERED = 1000
 _LAST_RUNS = 20
 _ENOUGH = 3
 _CHOICE = re.compile(r"[\w.:+-]{0,16}")
@@ -126,13 +125,8 @@ def expected_of(newest_first: Iterable[Timing], model: str, workload: str) -> Ex
     return Expectation.from_runs(chosen) if len(chosen) >= _ENOUGH else None
 
 
-class _Seen(dict[tuple[str, str], Timing]):
+class _Seen(Recent[tuple[str, str], Timing]):
     """By Replicate's address and prediction id: oldest first."""
-
-    def add(self, base_url: str, prediction_id: str, timing: Timing) -> None:
-        self.setdefault((base_url, prediction_id), timing)
-        while len(self) > _REMEMBERED:
-            del self[next(iter(self))]
 
 
 def note_timing(run_id: UUID | None, base_url: str, prediction: Prediction) -> None:
@@ -144,7 +138,7 @@ def note_timing(run_id: UUID | None, base_url: str, prediction: Prediction) -> N
     timing = Timing.of(prediction)
     if timing is None or key in seen:
         return
-    seen.add(*key, timing)
+    seen[key] = timing
     if run_id is not None and PREFECT_API_URL.value() is not None:
         resource = {"prefect.resource.id": f"replicate.prediction.{prediction.id}"}
         payload = {"base_url": base_url, "id": prediction.id, **timing.model_dump()}
@@ -187,7 +181,9 @@ async def _read() -> None:
     for event in reversed(page):
         with suppress(ValidationError, KeyError):  # of another version
             said = event.payload
-            seen.add(said["base_url"], said["id"], Timing.model_validate(said))
+            key = said["base_url"], said["id"]
+            if key not in seen:
+                seen[key] = Timing.model_validate(said)
 
 
 async def _newest_events() -> Sequence[Event]:

@@ -23,7 +23,7 @@ from tenacity import (
 
 from prefect_replicate.api.connection import LostReplyError
 from prefect_replicate.api.predictions import list_predictions
-from prefect_replicate.engine import process_state
+from prefect_replicate.engine import Recent, process_state
 from prefect_replicate.exceptions import UncertainCreateError
 from prefect_replicate.ledger.facts import REDACTED, Generation, Intent, is_input
 from prefect_replicate.ledger.flow_runs import TAG
@@ -41,8 +41,6 @@ ANSWERED = timedelta(seconds=75)
 LOOKS = 5
 FIRST_PAUSE = 1.0
 """Seconds; it doubles, so that they spread over about 15 s: a list may lag behind a create."""
-
-_REMEMBERED = 10_000
 
 
 @dataclass(eq=False)
@@ -92,8 +90,10 @@ class _UnderWay(set[Sought]):
     """The creates of this process that have no prediction yet."""
 
 
-class _Taken(dict[str, None]):
-    """Predictions that calls of this process have made or adopted, the oldest first."""
+class _Taken(Recent[str, None]):
+    """Predictions that calls of this process have made or adopted."""
+
+    limit = 10_000
 
 
 class _ContestedError(UncertainCreateError):
@@ -130,8 +130,6 @@ def take(prediction: Prediction, *, is_known: bool = False) -> Prediction:
     if prediction.id in taken and not is_known:
         raise LostReplyError(f"an equal call has adopted prediction {prediction.id}")
     taken[prediction.id] = None
-    while len(taken) > _REMEMBERED:
-        del taken[next(iter(taken))]
     return prediction
 
 

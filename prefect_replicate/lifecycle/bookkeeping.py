@@ -75,7 +75,7 @@ async def record_interest(run: Run, prediction: Prediction) -> None:
             keep_for_parent=any(one.origin.keep_for_parent for one in known),
         )
         if logs:
-            await logs[0].note(origin=origin, is_awaited=True)
+            await logs[0].write(origin=origin, is_awaited=True)
             return
         await ledger.tag(ancestry)
         call = digest(prediction.id)[:16]
@@ -88,6 +88,6 @@ async def record_interest(run: Run, prediction: Prediction) -> None:
             cancel_after=0,
         )
         log.address = run.connection.address
-        await log.note(origin=origin, intent=intent, made=made(prediction))
+        await log.write(origin=origin, intent=intent, made=made(prediction))
     except LedgerError as exc:
         run.say("%s", exc, level=logging.WARNING)

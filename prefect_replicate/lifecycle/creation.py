@@ -23,7 +23,7 @@ from prefect_replicate.api.connection import LostReplyError, Refused
 from prefect_replicate.api.input_files import read_files, send_files, without_content
 from prefect_replicate.api.models import ResolvedModel, resolve_model
 from prefect_replicate.api.predictions import get_prediction, post_prediction
-from prefect_replicate.engine import process_state
+from prefect_replicate.engine import Recent, process_state
 from prefect_replicate.exceptions import (
     InvalidInputError,
     LedgerError,
@@ -446,7 +446,7 @@ def _account(run: Run) -> str:
     return f"{address.base_url} {hashlib.sha256(token.encode()).hexdigest()}"
 
 
-class _SaidToWait(set[Any]):
+class _SaidToWait(Recent[Any, None]):
     """Runs, or accounts outside of runs, whose log says that creates wait for a limit."""
 
 
@@ -524,7 +524,7 @@ class _Admission:
             or self._run.connection.address
         )
         if who not in said:
-            said.add(who)
+            said[who] = None
             self._run.say("%s", self._reason())
 
     def _reason(self) -> str:

@@ -18,7 +18,7 @@ from uuid import UUID
 from prefect.client.schemas.objects import StateType
 from prefect.context import FlowRunContext
 
-from prefect_replicate.engine import process_state
+from prefect_replicate.engine import Recent, process_state
 from prefect_replicate.exceptions import LedgerError, RunEndedError
 from prefect_replicate.ledger.facts import Ancestor
 from prefect_replicate.ledger.flow_runs import CANCELED, flow_runs_seen
@@ -38,7 +38,6 @@ _PATIENCE = 5.0
 _DOUBT_SECONDS = 1.0
 """After this, a flow that has returned has also been left by its tasks, where it leaves any."""
 
-_REMEMBERED = 1000
 _ENDED = CANCELED | {StateType.CRASHED, StateType.FAILED}
 _logger = logging.getLogger(__name__)
 
@@ -54,15 +53,15 @@ class _Watches(dict[UUID, _Watch]):
     """By flow run."""
 
 
-class _EndedRuns(dict[UUID, bool]):
+class _EndedRuns(Recent[UUID, bool]):
     """Flow runs that this process knows to have ended; and whether all below them has, too."""
 
 
-class _Crashes(dict[UUID, set[UUID]]):
+class _Crashes(Recent[UUID, set[UUID]]):
     """By flow run that was ended by it: the crashes around it, which a retry may hide soon."""
 
 
-class _CheckedAttempts(set[tuple[Level, ...]]):
+class _CheckedAttempts(Recent[tuple[Level, ...], None]):
     """Whose runs have been looked at already."""
 
 
@@ -239,7 +238,7 @@ async def refuse_if_ended(run: Run) -> None:
     if attempt and attempt not in checked:
         if is_over(await _standing_around(run.scope)) or await _was_revived(flow_run_id):
             note_end(flow_run_id)
-        checked.add(attempt)
+        checked[attempt] = None
     refuse_if_known_to_have_ended(run)
 
 
@@ -288,10 +287,7 @@ def note_end(flow_run_id: UUID, *, of_deployments: bool = False) -> None:
         flow_run_id: The run, with those below it.
         of_deployments: Whether that is so, too, for those of them that live by themselves.
     """
-    ended = process_state("ended runs", _EndedRuns)
-    ended[flow_run_id] = of_deployments
-    while len(ended) > _REMEMBERED:
-        del ended[next(iter(ended))]
+    process_state("ended runs", _EndedRuns)[flow_run_id] = of_deployments
 
 
 async def _was_revived(flow_run_id: UUID) -> bool:
