@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
@@ -24,6 +25,7 @@ from prefect_replicate import (
 from prefect_replicate.emulator import Emulator
 from prefect_replicate.engine import acall, call, process_state
 from prefect_replicate.exceptions import APIError, InvalidInputError, LedgerError
+from prefect_replicate.ledger import scope
 from prefect_replicate.ledger.facts import Claim, Intent, Origin
 from prefect_replicate.ledger.log import Ledger, ledger_of
 from prefect_replicate.ledger.scope import RunScope, ancestry_of
@@ -328,3 +330,40 @@ async def test_what_runs_are_over_is_let_go(still: Emulator, forget: Callable[..
 
 async def known_ledgers(_: Any) -> list[Any]:
     return list(process_state("ledgers", dict))
+
+
+@flow
+async def child() -> int:
+    here = RunScope.current()
+    await acreate_prediction.fn("emulator/timer", {"seconds": 60})
+    ancestry = await acall(lambda _: ancestry_of(here))
+    assert ancestry is not None
+    return len(here.levels) * 10 + len(ancestry.flow_runs)
+
+
+@flow(retries=1)
+async def parent() -> int:
+    found = await child()
+    if Counter(attempts)[flow_run.id] == 0:
+        attempts.append(flow_run.id)
+        raise Oops
+    return found
+
+
+attempts: list[Any] = []
+
+
+@pytest.mark.contract
+async def test_prefect_still_shows_the_runs_around_a_run(still: Emulator) -> None:
+    """If it does not, the API has to be asked for them in each subflow."""
+    assert await parent() == 22
+    assert still.predictions.create_requests == 1
+
+
+async def test_where_prefect_hides_the_runs_around_a_run_its_api_is_asked(
+    still: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scope, "_enclosing", lambda context: iter([context] if context else []))
+
+    assert await parent() == 12
+    assert still.predictions.create_requests == 1
