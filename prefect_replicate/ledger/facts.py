@@ -273,7 +273,8 @@ def choose(logs: Mapping[int, Log], claim: Claim) -> int:
     if mine:
         return max(mine)
     free = [slot for slot, log in sorted(logs.items()) if log.holder(claim.attempt) is None]
-    useful = [slot for slot in free if (one := logs[slot].generation) and one.is_useful]
+    # Where nothing is announced yet, a call of another attempt in this process is about to do so.
+    useful = [slot for slot in free if (one := logs[slot].generation) is None or one.is_useful]
     return next(iter(useful), max(logs, default=0) + 1)
 
 

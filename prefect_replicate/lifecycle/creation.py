@@ -226,14 +226,15 @@ class _Creation:
     async def _earlier(self) -> Prediction | None:
         """The prediction that there is already for this call, if it is of use."""
         has_said_so = False
-        while (known := self.log.generation) is not None and known.is_open | known.is_useful:
-            if known.prediction_id is not None:
-                return await self._useful(
-                    await get_prediction(self.run.connection, known.prediction_id)
-                )
-            is_ours = known.process == this_process()
-            age = 0.0
+        while True:
+            known, age = self.log.generation, 0.0
             if not self.log.is_under_way:
+                if known is None or not (known.is_open or known.is_useful):
+                    return None
+                if known.prediction_id is not None:
+                    prediction = await get_prediction(self.run.connection, known.prediction_id)
+                    return await self._useful(prediction)
+                is_ours = known.process == this_process()
                 if not is_ours:
                     clock = await server_clock()
                     age = (clock.now() - known.written_at).total_seconds()
@@ -248,7 +249,6 @@ class _Creation:
             await self._pause(PAUSE_SECONDS)
             await self.ledger.read(self.log.name)
             self.log.check_readable()
-        return None
 
     async def _useful(self, prediction: Prediction) -> Prediction | None:
         """A prediction of this call, if a retry has more of it than of a new one, which is paid."""
@@ -295,6 +295,8 @@ class _Creation:
     async def _pay(self) -> Prediction | None:
         """Make a prediction; `None` where somebody else has written to the log meanwhile."""
         after, log = self.log.next, self.log
+        if log.is_under_way:
+            return None
         log.is_under_way = True
         try:
             if not self._has_sent_files:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +19,7 @@ from prefect.states import State
 from prefect_replicate import acreate_prediction
 from prefect_replicate.emulator import Emulator
 from prefect_replicate.exceptions import LedgerError
+from prefect_replicate.ledger.scope import RunScope
 
 pytestmark = pytest.mark.contract
 
@@ -167,3 +170,27 @@ async def test_a_flow_run_that_is_executed_twice_in_one_process_pays_once(still:
     )
 
     assert made == [one.id for one in still.predictions] * 2
+
+
+async def test_two_attempts_that_are_executed_at_once_in_one_process_pay_once(
+    still: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    current, attempts = RunScope.current, itertools.count(1)
+
+    def of_another_attempt() -> RunScope:
+        here, attempt = current(), next(attempts)
+        assert here.ancestry is not None
+        return replace(
+            here,
+            ancestry=here.ancestry._replace(attempt=attempt),
+            levels=tuple(one._replace(attempt=attempt) for one in here.levels),
+        )
+
+    @flow
+    async def generation() -> list[str]:
+        calls = [acreate_prediction.fn(MODEL, INPUT) for _ in range(3)]
+        return [one.id for one in await asyncio.gather(*calls)]
+
+    monkeypatch.setattr(RunScope, "current", of_another_attempt)
+
+    assert await generation() == [one.id for one in still.predictions] * 3
