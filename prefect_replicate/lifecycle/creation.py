@@ -328,7 +328,9 @@ class _Creation:
         return await self.log.write(after, claim=self.claim, origin=self.origin, intent=self.intent)
 
     async def _send(self, admission: _Admission) -> Prediction:
-        sought = Sought(self.origin.base_url, self.intent, (await server_clock()).now())
+        assert self.log.generation is not None
+        announced_at = self.log.generation.written_at
+        sought = Sought(self.origin.base_url, self.intent, announced_at)
         attempts = AsyncRetrying(
             retry=retry_if_exception_type(LostReplyError),
             stop=stop_after_attempt(_LOST_REPLIES),

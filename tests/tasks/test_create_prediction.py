@@ -6,10 +6,16 @@ from uuid import uuid4
 import pytest
 from benchmarks.local_account import LocalAccount
 
-from prefect_replicate import ReplicateCredentials, acreate_prediction, create_prediction
+from prefect_replicate import (
+    ReplicateCredentials,
+    acreate_prediction,
+    await_for_prediction,
+    create_prediction,
+)
 from prefect_replicate.emulator import Emulator
 from prefect_replicate.emulator.models.model import version_id
 from prefect_replicate.exceptions import APIError, ConfigurationError, InvalidInputError
+from prefect_replicate.ledger import prefect_api
 
 OLD, NEW = (version_id("emulator/community-timer", number) for number in (1, 2))
 PREDICTIONS = "/v1/predictions"
@@ -224,3 +230,21 @@ def test_calls_outside_of_runs_are_separate(replicate_emulator: Emulator) -> Non
     ids = {create_prediction.fn("emulator/timer", {}).id for _ in range(2)}
 
     assert len(ids) == replicate_emulator.predictions.create_requests == 2
+
+
+async def test_outside_of_runs_prefect_is_asked_for_nothing(
+    account: LocalAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no API is set, to ask would start a server."""
+
+    def get_client() -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(prefect_api, "get_client", get_client)
+    account.faults.add("lost_reply", method="POST", path="/predictions$")
+
+    adopted = await acreate_prediction.fn("emulator/timer", {})
+    done = await await_for_prediction.fn(adopted)
+
+    assert done.is_succeeded
+    assert account.predictions.create_requests == 1
