@@ -205,6 +205,8 @@ class Log:
         """The number of the next fact."""
         self.claims: dict[str, str] = {}
         """By attempt: the call that has this slot."""
+        self.facts: set[str] = set()
+        """The ids of those that are known."""
         self.generation: Generation | None = None
         self.former_ids: set[str] = set()
         """Predictions of the call that others have replaced."""
@@ -221,12 +223,13 @@ class Log:
             written_at: By the clock of Prefect's server.
         """
         self.next += 1
+        self.facts.add(fact.id)
         known, origin = self.generation, fact.origin
         if fact.claim is not None:
             self.claims.setdefault(fact.claim.attempt, fact.claim.name)
-        if known is not None and known.prediction_id is not None:
-            self.former_ids.add(known.prediction_id)
         if fact.intent is not None and origin is not None:
+            if known is not None and known.prediction_id is not None:
+                self.former_ids.add(known.prediction_id)
             self.generation = Generation(
                 fact.id, fact.intent, origin, written_at, fact.process, (origin.flow_runs,)
             )

@@ -136,9 +136,12 @@ class OwnLog(Log):
             self.apply(fact, datetime.now(timezone.utc))
             return True
         if not await _put(self.ledger.root, f"{self.name}-{self.next}", fact):
-            # Prefect's client repeats a write whose reply was lost.
-            return fact.id in await self.ledger.read(self.name)
-        self.apply(fact, (await server_clock()).now())
+            # It may be ours: Prefect's client repeats a write whose reply was lost.
+            await self.ledger.read(self.name)
+            return fact.id in self.facts
+        written_at = (await server_clock()).now()
+        if fact.id not in self.facts:  # or somebody here has read it before the reply came
+            self.apply(fact, written_at)
         return True
 
     def check_readable(self) -> None:
@@ -180,7 +183,7 @@ class Ledger:
         self.logs: defaultdict[str, dict[int, OwnLog]] = defaultdict(dict)
         """By call and slot."""
         self.occurrences = Occurrences()
-        self._reads: dict[str, asyncio.Task[set[str]]] = {}
+        self._reads: dict[str, asyncio.Task[None]] = {}
         """By attempt: what a retry has read of all that was written before."""
         self._news: list[News] = []
         """What is to be written down together."""
@@ -210,8 +213,8 @@ class Ledger:
         slots[slot].reserved[claim.attempt] = claim.name
         return slots[slot]
 
-    async def read(self, name: str = "") -> set[str]:
-        """Read what others have written, and return the ids of the facts that are new here.
+    async def read(self, name: str = "") -> None:
+        """Read what others have written.
 
         Args:
             name: Of a log, or of a call; all, if not given.
@@ -220,7 +223,7 @@ class Ledger:
             LedgerError: It could not be read.
         """
         if self.root is None:
-            return set()
+            return
         prefix = f"{PREFIX}{name}-" if name else PREFIX
         reply = await request(
             _READ,
@@ -230,11 +233,11 @@ class Ledger:
         )
         with as_ledger_error(_READ):
             inputs = FlowRunInput.model_validate_list(reply.json())
-        return self.learn(inputs)
+        self.learn(inputs)
 
-    def learn(self, inputs: Sequence[FlowRunInput]) -> set[str]:
-        """Take note of what was read, and return the ids of the facts that are new here."""
-        ids, news = set[str](), list[News]()
+    def learn(self, inputs: Sequence[FlowRunInput]) -> None:
+        """Take note of what was read."""
+        news = list[News]()
         rows = [(match, one) for one in inputs if (match := _KEY.fullmatch(one.key))]
         for match, one in sorted(rows, key=lambda row: int(row[0][3])):
             call, slot, number = match[1], int(match[2]), int(match[3])
@@ -254,14 +257,12 @@ class Ledger:
                 log.unreadable.append(one)
                 log.next += 1
                 continue
-            ids.add(fact.id)
             log.apply(fact, one.created or datetime.now(timezone.utc))
         for one in news:
             call, _, slot = one.log.partition("-")
             log = self.logs[call].get(int(slot)) if slot.isdecimal() else None
             if log is not None:
                 log.hear(one)
-        return ids
 
     def tell(self, news: News) -> None:
         """Write something down soon, together with what else happens."""
@@ -287,14 +288,11 @@ class Ledger:
             while self._news and self.root is not None:
                 some = self._news[:_NEWS_AT_ONCE]
                 fact = Fact(version=1, id=uuid4().hex[:8], process=process, news=some)
-                if await _put(self.root, f"{process}-0-{self._told.get(process, 0)}", fact):
+                number = self._told.get(process, 0)
+                self._told[process] = number + 1  # before it is there, so that no read repeats it
+                # A number that is taken has the same news, or those that were known before.
+                if await _put(self.root, f"{process}-0-{number}", fact):
                     del self._news[: len(some)]
-                    self._told[process] = self._told.get(process, 0) + 1
-                else:  # of a ledger that this process has let go, or the same one
-                    number = self._told.get(process, 0)
-                    await self.read(f"{process}-0")
-                    if self._told.get(process, 0) == number:
-                        self._told[process] = number + 1
 
     async def tag(self, ancestry: Ancestry) -> None:
         """Have the run be found by sweeps, and by people who filter for it.

@@ -17,6 +17,7 @@ from prefect.states import State
 
 from prefect_replicate import (
     PollPolicy,
+    acancel_prediction,
     acreate_prediction,
     await_for_prediction,
     cancel_prediction,
@@ -25,7 +26,7 @@ from prefect_replicate import (
 from prefect_replicate.emulator import Emulator
 from prefect_replicate.engine import acall, call, process_state
 from prefect_replicate.exceptions import APIError, InvalidInputError, LedgerError
-from prefect_replicate.ledger import scope
+from prefect_replicate.ledger import log, scope
 from prefect_replicate.ledger.facts import Claim, Intent, Origin
 from prefect_replicate.ledger.log import Ledger, ledger_of
 from prefect_replicate.ledger.scope import RunScope, ancestry_of
@@ -367,3 +368,25 @@ async def test_where_prefect_hides_the_runs_around_a_run_its_api_is_asked(
 
     assert await parent() == 12
     assert still.predictions.create_requests == 1
+
+
+async def test_a_fact_that_is_read_before_its_reply_has_come_counts_once(
+    still: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put = log._put
+
+    async def read_meanwhile(root: UUID, name: str, fact: Any) -> bool:
+        is_there = await put(root, name, fact)
+        await (await ledger_of(RunScope(root))).read()
+        return is_there
+
+    @flow
+    async def generation() -> list[int]:
+        prediction = await acreate_prediction.fn("emulator/timer", {"seconds": 60})
+        await acancel_prediction.fn(prediction)
+        here = RunScope.current()
+        return [one.next for one in (await acall(lambda _: ledger_of(here))).all]
+
+    monkeypatch.setattr(log, "_put", read_meanwhile)
+
+    assert await generation() == [3]  # announced, made, canceled
