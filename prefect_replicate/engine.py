@@ -203,9 +203,9 @@ def _result(done: Future[T]) -> T:
 def begin(work: Callable[[], Coroutine[Any, Any, object]]) -> None:
     """Run `work` on the engine's loop soon, and wait for nothing. It must not raise."""
     loop = _running_engine().loop
-    tasks = process_state("begun", _Begun)
 
     def start() -> None:
+        tasks = process_state("begun", _Begun)
         task = loop.create_task(work())
         tasks.add(task)  # the loop alone would not keep it
         task.add_done_callback(tasks.discard)

@@ -20,7 +20,6 @@ from prefect_replicate.lifecycle.creation import keeps
 from prefect_replicate.values import PollPolicy, VideoOutcome, VideoRequest
 from prefect_replicate.video.options import (
     DEFAULT_MODEL,
-    VideoDefaults,
     VideoOptions,
     VideoSettings,
 )
@@ -100,7 +99,7 @@ def items_of(
     requests: Sequence[VideoRequest],
     model: str,
     input: Mapping[str, Any] | None,
-    defaults: VideoDefaults,
+    defaults: Mapping[str, Any],
     part: str,
     number_of: Callable[[str], int],
 ) -> list[Item]:
@@ -116,7 +115,7 @@ def items_of(
     """
     items: list[Item] = []
     for number, request in enumerate(requests, 1):
-        options = VideoOptions.of(request, model, input, **defaults)  # pyright: ignore[reportArgumentType]
+        options = VideoOptions.of(request, model, input, **defaults)
         items.append(
             Item(number, request, options, _place(part, number_of(fingerprint([options]))))
         )

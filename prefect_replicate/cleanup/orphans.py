@@ -72,14 +72,14 @@ class Orphaned(NamedTuple):
 
 
 def orphaned(
-    logs: Iterable[OwnLog], runs: Mapping[UUID, FlowRunSeen], patience: Thresholds
+    logs: Iterable[OwnLog], runs: Mapping[UUID, FlowRunSeen], thresholds: Thresholds
 ) -> list[Orphaned]:
     """Choose the predictions of which every log says that nobody waits.
 
     Args:
         logs: Of any flow runs.
         runs: The flow runs that are named in them, as far as they exist.
-        patience: With which they are judged.
+        thresholds: With which they are judged.
     """
     groups: dict[object, list[tuple[OwnLog, Generation]]] = {}
     for log in logs:
@@ -88,7 +88,7 @@ def orphaned(
             groups.setdefault(id, []).append((log, log.generation))
     found: list[Orphaned] = []
     for group in groups.values():
-        reasons = [why_orphaned(one, runs, patience) for _, one in group]
+        reasons = [why_orphaned(one, runs, thresholds) for _, one in group]
         # Whoever waits for a prediction of another run knows no deadline of it.
         started, reason = max(
             zip([one for _, one in group], reasons, strict=True),
@@ -100,13 +100,13 @@ def orphaned(
 
 
 def why_orphaned(
-    known: Generation, runs: Mapping[UUID, FlowRunSeen], patience: Thresholds
+    known: Generation, runs: Mapping[UUID, FlowRunSeen], thresholds: Thresholds
 ) -> str | None:
     """Say why nobody waits for a prediction; `None` where somebody may."""
-    if known.is_unknown and patience.since(known.written_at) < ABANDONED_SECONDS:
+    if known.is_unknown and thresholds.since(known.written_at) < ABANDONED_SECONDS:
         return None
     reasons = [
-        _why_unwanted(known, [one.id for one in around], runs, patience)
+        _why_unwanted(known, [one.id for one in around], runs, thresholds)
         for around in known.awaited_by
     ]
     return None if None in reasons or not reasons else reasons[0]
@@ -116,7 +116,7 @@ def _why_unwanted(
     known: Generation,
     flow_runs: Sequence[UUID],
     runs: Mapping[UUID, FlowRunSeen],
-    patience: Thresholds,
+    thresholds: Thresholds,
 ) -> str | None:
     """Say why a flow run does not wait.
 
@@ -124,18 +124,18 @@ def _why_unwanted(
     decides whether it comes back. A deployment's run that is alive lives on by itself, unless a run
     around it was canceled.
     """
-    for run_id in reversed(_that_count(flow_runs, runs, patience)):
+    for run_id in reversed(_that_count(flow_runs, runs, thresholds)):
         run = runs.get(run_id)
         if run is not None and run.state in _COMING_BACK:
             return None
-        what = _what_became_of(run, known.outlives_crash_of(run_id), patience)
+        what = _what_became_of(run, known.outlives_crash_of(run_id), thresholds)
         if what is not None:
             return f"{_which(run_id, flow_runs)} {what}"
-    return _why_if_all_completed(flow_runs, runs, patience)
+    return _why_if_all_completed(flow_runs, runs, thresholds)
 
 
 def _that_count(
-    flow_runs: Sequence[UUID], runs: Mapping[UUID, FlowRunSeen], patience: Thresholds
+    flow_runs: Sequence[UUID], runs: Mapping[UUID, FlowRunSeen], thresholds: Thresholds
 ) -> list[UUID]:
     counting: list[UUID] = []
     is_left_to_itself = False
@@ -143,34 +143,34 @@ def _that_count(
         run = runs.get(run_id)
         if not is_left_to_itself or (run is not None and run.state in CANCELED):
             counting.append(run_id)
-        if run is not None and run.lives_by_itself and _is_alive(run, patience):
+        if run is not None and run.lives_by_itself and _is_alive(run, thresholds):
             is_left_to_itself = True
     return counting
 
 
-def _is_alive(run: FlowRunSeen, patience: Thresholds) -> bool:
+def _is_alive(run: FlowRunSeen, thresholds: Thresholds) -> bool:
     if run.state in _COMING_BACK:
         return True
-    return run.state is StateType.RUNNING and not patience.is_silent(run)
+    return run.state is StateType.RUNNING and not thresholds.is_silent(run)
 
 
 def _which(run_id: UUID, flow_runs: Sequence[UUID]) -> str:
     return "its flow run" if run_id == flow_runs[0] else "a flow run around it"
 
 
-def _what_became_of(run: FlowRunSeen | None, outlives: bool, patience: Thresholds) -> str | None:
+def _what_became_of(run: FlowRunSeen | None, outlives: bool, thresholds: Thresholds) -> str | None:
     """Say what ended a flow run and all that it stood for; `None` where nothing has."""
     if run is None:
         return "was deleted"
-    if patience.is_silent(run):
-        return None if outlives else _silent(run, patience)
+    if thresholds.is_silent(run):
+        return None if outlives else _silent(run, thresholds)
     if run.state is StateType.CRASHED and outlives:
         return None
-    return _ended(run, patience) if run.state in _ENDED else None
+    return _ended(run, thresholds) if run.state in _ENDED else None
 
 
 def _why_if_all_completed(
-    flow_runs: Sequence[UUID], runs: Mapping[UUID, FlowRunSeen], patience: Thresholds
+    flow_runs: Sequence[UUID], runs: Mapping[UUID, FlowRunSeen], thresholds: Thresholds
 ) -> str | None:
     # Others may wait for it then: the run around a subflow that has returned its prediction, or a
     # deployment's run that the completed one has started without waiting for it.
@@ -178,19 +178,19 @@ def _why_if_all_completed(
     if {run and run.state for run in found} != {StateType.COMPLETED}:
         return None
     last = max(reversed(flow_runs), key=lambda one: runs[one].since)
-    what = _ended(runs[last], patience)
+    what = _ended(runs[last], thresholds)
     return what and f"{_which(last, flow_runs)} {what}"
 
 
-def _ended(run: FlowRunSeen, patience: Thresholds) -> str | None:
-    ago = patience.since(run.since)
+def _ended(run: FlowRunSeen, thresholds: Thresholds) -> str | None:
+    ago = thresholds.since(run.since)
     word = _ENDED.get(run.state, "completed")
-    return f"{word} {_for_people(ago)} ago" if ago > patience.grace else None
+    return f"{word} {_for_people(ago)} ago" if ago > thresholds.grace else None
 
 
-def _silent(run: FlowRunSeen, patience: Thresholds) -> str:
+def _silent(run: FlowRunSeen, thresholds: Thresholds) -> str:
     assert run.last_heartbeat is not None
-    ago = _for_people(patience.since(run.last_heartbeat))
+    ago = _for_people(thresholds.since(run.last_heartbeat))
     return f"gave its last heartbeat {ago} ago"
 
 
@@ -201,7 +201,7 @@ def _for_people(seconds: float) -> str:
 
 
 async def silent_runs(
-    runs: Mapping[UUID, FlowRunSeen], patience: Thresholds
+    runs: Mapping[UUID, FlowRunSeen], thresholds: Thresholds
 ) -> dict[UUID, FlowRunSeen]:
     """Those of the flow runs whose heartbeat has stopped, with their last one.
 
@@ -212,13 +212,13 @@ async def silent_runs(
         LedgerError: It can't be told.
     """
     running = [one for one, run in runs.items() if run.state is StateType.RUNNING]
-    heard = await last_heartbeats(running, patience.now - _LOOK_BACK)
+    heard = await last_heartbeats(running, thresholds.now - _LOOK_BACK)
     beating = {one: runs[one]._replace(last_heartbeat=last) for one, last in heard.items()}
-    silent = {one: run for one, run in beating.items() if patience.is_silent(run)}
+    silent = {one: run for one, run in beating.items() if thresholds.is_silent(run)}
     if silent:
-        interval = timedelta(seconds=patience.silence / SILENT_HEARTBEATS)
+        interval = timedelta(seconds=thresholds.silence / SILENT_HEARTBEATS)
         since = max(sign for run in silent.values() if (sign := last_sign(run)))
-        if not await was_listening(since + interval, patience.now - interval):
+        if not await was_listening(since + interval, thresholds.now - interval):
             raise LedgerError(
                 f"{len(silent)} of them give no heartbeat, but Prefect's server has heard nobody"
                 " else in that time either."

@@ -47,6 +47,8 @@ class _View(NamedTuple):
     orphans: list[Orphaned]
     logs: list[OwnLog]
     runs: dict[UUID, FlowRunSeen]
+    closed: list[FlowRun]
+    """Those of which nothing is open any more."""
 
     def has(self, one: Orphaned) -> bool:
         """Whether it is an orphan still, and all that was known of it is so still."""
@@ -112,11 +114,22 @@ class Sweep:
             shown += await asyncio.gather(
                 *(self._handled(*case, view) for case in zip(batch, cases, strict=True))
             )
+        if not self.dry_run:
+            await self._take_off_the_list(view.closed)
         return shown
+
+    async def _take_off_the_list(self, closed: Iterable[FlowRun]) -> None:
+        """Have later sweeps not read what is settled. Never raises: they read it again then."""
+        for one in await asyncio.gather(*map(_untag, closed), return_exceptions=True):
+            if isinstance(one, LedgerError):
+                message = str(one)
+                self.caller.tell(lambda message=message: self.logger.warning("%s", message))
+            elif one is not None:
+                raise one
 
     async def _look(self) -> _View:
         now = await self._now()
-        patience = Thresholds(now, self.grace, self.silence)
+        thresholds = Thresholds(now, self.grace, self.silence)
         ledgers = await ledgers_since(now - _LOOK_BACK, OPEN_TAG)
         logs = [log for _, ledger in ledgers for log in ledger.all]
         self._tell_of_unreadable(logs)
@@ -128,18 +141,16 @@ class Sweep:
             for one in around
         ]
         runs = await flow_runs_seen(set(named))
-        runs |= await self._silent(runs, patience)
+        runs |= await self._silent(runs, thresholds)
         strange = {id for log in logs for id in log.named_in_unreadable}  # somebody may wait
         orphans = [
             one
-            for one in orphaned(logs, runs, patience)
+            for one in orphaned(logs, runs, thresholds)
             if one.generation.prediction_id not in strange
             and not any(log.unreadable for log in one.logs)
         ]
-        if not self.dry_run:
-            closed = [run for run, ledger in ledgers if _is_closed(run, ledger, patience)]
-            await asyncio.gather(*map(_untag, closed))
-        return _View(orphans, logs, runs)
+        closed = [run for run, ledger in ledgers if _is_closed(run, ledger, thresholds)]
+        return _View(orphans, logs, runs, closed)
 
     async def _now(self) -> datetime:
         """The time at Prefect's server, at the latest: replies state it a second or two late."""
@@ -149,21 +160,17 @@ class Sweep:
         return clock.now() + timedelta(seconds=2)
 
     def _tell_of_unreadable(self, logs: Iterable[OwnLog]) -> None:
-        new = [
-            log
-            for log in logs
-            if log.unreadable and not self._skipped.issuperset([log.unreadable[0].key])
-        ]
+        new = [log for log in logs if log.unreadable and log.unreadable[0].key not in self._skipped]
         if new:
             self._skipped.update([log.unreadable[0].key for log in new])
             message = what_is_skipped(new)
             self.caller.tell(lambda: self.logger.warning("%s", message))
 
     async def _silent(
-        self, runs: dict[UUID, FlowRunSeen], patience: Thresholds
+        self, runs: dict[UUID, FlowRunSeen], thresholds: Thresholds
     ) -> dict[UUID, FlowRunSeen]:
         try:
-            return await silent_runs(runs, patience)
+            return await silent_runs(runs, thresholds)
         except LedgerError as exc:
             message, reason = "Flow runs that may be dead are left alone: %s", str(exc)
             self.caller.tell(lambda: self.logger.warning(message, reason))
@@ -226,10 +233,14 @@ class Sweep:
         return outcome, prediction
 
 
-def _is_closed(run: FlowRun, ledger: Ledger, patience: Thresholds) -> bool:
+def _is_closed(run: FlowRun, ledger: Ledger, thresholds: Thresholds) -> bool:
     """Whether nothing more is to be done about a flow run that has ended."""
     state = run.state
-    if state is None or not state.is_final() or patience.since(state.timestamp) <= patience.grace:
+    if (
+        state is None
+        or not state.is_final()
+        or thresholds.since(state.timestamp) <= thresholds.grace
+    ):
         return False
     return not any(log.generation and log.generation.is_open for log in ledger.all)
 

@@ -28,7 +28,6 @@ from prefect_replicate.ledger.facts import PREFIX, Claim, Fact, Log, News, choos
 from prefect_replicate.ledger.flow_runs import OPEN_TAG, TAG, set_tags, tagged_runs
 from prefect_replicate.ledger.prefect_api import (
     as_ledger_error,
-    prefect_client,
     request,
     server_clock,
 )
@@ -87,6 +86,12 @@ class OwnLog(Log):
     def named_in_unreadable(self) -> set[str]:
         """The predictions that its unreadable facts are of, as far as they name one."""
         return {id for one in self.unreadable for id in _NAMED.findall(one.value)}
+
+    def _hear(self, said: Fact | News) -> None:
+        super()._hear(said)
+        if said.made is not None:
+            logs = self.ledger.by_prediction.setdefault(said.made.id, [])
+            logs += [] if self in logs else [self]
 
     def holder(self, attempt: str) -> str | None:
         return super().holder(attempt) or self.reserved.get(attempt)
@@ -182,6 +187,8 @@ class Ledger:
         self.root = root
         self.logs: defaultdict[str, dict[int, OwnLog]] = defaultdict(dict)
         """By call and slot."""
+        self.by_prediction: dict[str, list[OwnLog]] = {}
+        """Those that have a prediction, or had it."""
         self.occurrences = Occurrences()
         self._reads: dict[str, asyncio.Task[None]] = {}
         """By attempt: what a retry has read of all that was written before."""
@@ -205,13 +212,16 @@ class Ledger:
             except LedgerError:
                 self._reads.pop(claim.attempt, None)
                 raise
-        slots = self.logs[call]
-        slot = choose(slots, claim)
-        if slot not in slots:
-            slots[slot] = OwnLog(self, f"{call}-{slot}")
+        log = self.log(call, choose(self.logs[call], claim))
         # Before it is written, so that no equal call of this process takes it meanwhile.
-        slots[slot].reserved[claim.attempt] = claim.name
-        return slots[slot]
+        log.reserved[claim.attempt] = claim.name
+        return log
+
+    def log(self, call: str, slot: int) -> OwnLog:
+        """A log, made if it is not known."""
+        if slot not in self.logs[call]:
+            self.logs[call][slot] = OwnLog(self, f"{call}-{slot}")
+        return self.logs[call][slot]
 
     async def read(self, name: str = "") -> None:
         """Read what others have written.
@@ -247,7 +257,7 @@ class Ledger:
                     with suppress(ValidationError):  # what it is of is looked for then
                         news += Fact.model_validate_json(one.value).news
                 continue
-            log = self.logs[call].setdefault(slot, OwnLog(self, f"{call}-{slot}"))
+            log = self.log(call, slot)
             if number < log.next:
                 continue
             log.next = number
@@ -318,7 +328,7 @@ class Ledger:
         """The logs that a prediction is in, as far as this process knows."""
         return [
             log
-            for log in self.all
+            for log in self.by_prediction.get(prediction_id, ())
             if log.generation is not None and log.generation.prediction_id == prediction_id
         ]
 
@@ -353,7 +363,8 @@ async def ledger_of(scope: RunScope) -> Ledger:
     ledger = ledgers[key]
     ledgers.move_to_end(key)
     if scope.outermost is not None and all(one() is not scope.outermost for one in ledger.contexts):
-        ledger.contexts.append(weakref.ref(scope.outermost))
+        alive = [one for one in ledger.contexts if one() is not None]
+        ledger.contexts = [*alive, weakref.ref(scope.outermost)]
     return ledger
 
 
@@ -371,5 +382,4 @@ async def ledgers_since(moment: datetime, tag: str) -> list[tuple[FlowRun, Ledge
             await ledger.read()
         return ledger
 
-    await prefect_client()
     return list(zip(runs, await asyncio.gather(*map(read, runs)), strict=True))

@@ -36,7 +36,8 @@ CLOCK_SLACK = timedelta(seconds=60)
 """How far a time of Replicate's may be off that a process has written down."""
 
 ANSWERED = timedelta(seconds=75)
-"""How long after a create was announced its prediction is made at the latest, if ever."""
+"""After this an announced create has been sent and answered, if anybody was left to do it: it is
+sent within ten seconds, and its reply awaited for sixty."""
 
 LOOKS = 5
 FIRST_PAUSE = 1.0

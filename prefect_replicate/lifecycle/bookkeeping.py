@@ -79,7 +79,7 @@ async def record_interest(run: Run, prediction: Prediction) -> None:
             return
         await ledger.tag(ancestry)
         call = digest(prediction.id)[:16]
-        log = ledger.logs[call].setdefault(1, OwnLog(ledger, f"{call}-1"))
+        log = ledger.log(call, 1)
         intent = Intent(
             call=call,
             model=prediction.model or "unknown model",

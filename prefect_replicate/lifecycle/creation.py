@@ -42,7 +42,14 @@ from prefect_replicate.ledger.limits import AHEAD_SECONDS, NAME, slots
 from prefect_replicate.ledger.log import Ledger, OwnLog, ledger_of, this_process
 from prefect_replicate.ledger.prefect_api import server_clock
 from prefect_replicate.ledger.scope import Ancestry, ancestry_of
-from prefect_replicate.lifecycle.adoption import LOOKS, Sought, look_for_lost, take, under_way
+from prefect_replicate.lifecycle.adoption import (
+    ANSWERED,
+    LOOKS,
+    Sought,
+    look_for_lost,
+    take,
+    under_way,
+)
 from prefect_replicate.lifecycle.bookkeeping import record_outcome
 from prefect_replicate.lifecycle.cancellation import outlives_end_of_run, stop, stop_unless_kept
 from prefect_replicate.lifecycle.run import Run
@@ -65,9 +72,7 @@ UNWATCHED_SECONDS = 24 * 3600.0
 SEND_SECONDS = 10.0
 """A create is sent no later than this after it was announced, or announced again."""
 
-ABANDONED_SECONDS = 75.0
-"""After this an announced create has been sent and answered, if anybody was left to do it: it is
-sent within ten seconds, and its reply awaited for sixty."""
+ABANDONED_SECONDS = ANSWERED.total_seconds()
 
 PAUSE_SECONDS = 1.0
 """Between two requests for what another process has made of a create."""
@@ -246,7 +251,8 @@ class _Creation:
             if not has_said_so:
                 has_said_so = True
                 self.run.say("Another process is already starting this prediction; waiting")
-            await self._pause(PAUSE_SECONDS)
+            await self._sleep(PAUSE_SECONDS)
+            self._refuse_if_unwanted()
             await self.ledger.read(self.log.name)
             self.log.check_readable()
 
@@ -260,9 +266,8 @@ class _Creation:
             is_lost = prediction.data_removed and not stored
             is_useful = not (is_lost and self.request.regenerate_expired)
         elif prediction.status == "failed":
-            is_useful = (
-                not prediction.is_transient_failure
-            )  # it would fail again, and be paid again
+            # For another reason it would fail again, and be paid again.
+            is_useful = not prediction.is_transient_failure
         if not is_useful:
             await record_outcome(self.run, prediction)
             return None
@@ -280,11 +285,6 @@ class _Creation:
             self.run.say("Found prediction %s, whose id was not recorded", found.id)
             await self._note(made=made(found))
         return found
-
-    async def _pause(self, seconds: float) -> None:
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self.unwanted.wait(), seconds)
-        self._refuse_if_unwanted()
 
     def _refuse_if_unwanted(self) -> None:
         if self.unwanted.is_set():
@@ -466,7 +466,7 @@ class _Admission:
         self.turn = self._gate.turn()
 
     async def come(self) -> None:
-        """Wait until the create may be sent. Who is not admitted has taken nothing.
+        """Wait until the create may be sent; nothing is taken if that fails.
 
         Raises:
             RunEndedError: Prefect has ended the flow run meanwhile.

@@ -5,14 +5,13 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from prefect.blocks.abstract import ObjectStorageBlock
 from prefect.filesystems import WritableFileSystem
 from tenacity import retry_if_exception, stop_after_attempt, wait_random_exponential
-from typing_extensions import TypedDict, Unpack
 
 from prefect_replicate.api.models import resolve_model
 from prefect_replicate.blocks import ReplicateCredentials
@@ -53,8 +52,8 @@ def parameters_of(kind: Callable[P, Any]) -> Callable[[Callable[..., R]], Callab
 
 
 @dataclass(frozen=True, kw_only=True)
-class VideoSettings:
-    """The parameters that the flows for one and for many videos share; those document them."""
+class CommonParameters:
+    """What a video is to be, in words that are the same for all models."""
 
     image: str | Path | None = None
     duration: float | None = None
@@ -62,17 +61,23 @@ class VideoSettings:
     resolution: str | None = None
     seed: int | None = None
     negative_prompt: str | None = None
+
+    @property
+    def common(self) -> dict[str, Any]:
+        """These parameters, by name."""
+        return {one.name: getattr(self, one.name) for one in fields(CommonParameters)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoSettings(CommonParameters):
+    """The parameters that the flows for one and for many videos share; those document them."""
+
     destination: str | Path | WritableFileSystem | ObjectStorageBlock = DEFAULT_DESTINATION
     timeout: float | None = DEFAULT_TIMEOUT
     retries: int = 2
     policy: PollPolicy = _DEFAULT_POLICY
     on_crash: OnCrash = "cancel"
     regenerate_expired: bool = False
-
-    @property
-    def common(self) -> "VideoDefaults":
-        """The parameters that say what a video is to be, in any model's names."""
-        return {name: getattr(self, name) for name in VideoDefaults.__annotations__}  # pyright: ignore[reportReturnType]
 
 
 @dataclass(frozen=True)
@@ -101,30 +106,13 @@ def attempts(retries: int) -> dict[str, Any]:
     }
 
 
-class VideoDefaults(TypedDict, total=False):
-    """The parameters that a batch gives to those of its requests that leave them out."""
-
-    image: str | Path | None
-    duration: float | None
-    aspect_ratio: str | None
-    resolution: str | None
-    seed: int | None
-    negative_prompt: str | None
-
-
 @dataclass(frozen=True)
-class VideoOptions:
+class VideoOptions(CommonParameters):
     """What one video is to be."""
 
     prompt: str
     model: str
     input: Mapping[str, Any] | None = None
-    image: str | Path | None = None
-    duration: float | None = None
-    aspect_ratio: str | None = None
-    resolution: str | None = None
-    seed: int | None = None
-    negative_prompt: str | None = None
 
     @classmethod
     def of(
@@ -132,14 +120,15 @@ class VideoOptions:
         request: VideoRequest,
         model: str,
         input: Mapping[str, Any] | None = None,
-        **defaults: Unpack[VideoDefaults],
+        **defaults: Any,
     ) -> "VideoOptions":
         """Write a request over the batch's defaults; their inputs are merged name by name."""
-        given = request.model_dump(include=_PARAMETERS, exclude_none=True)
+        common = {one.name for one in fields(CommonParameters)}
+        given = request.model_dump(include=common, exclude_none=True)
         # `input` wins over the parameters, but the batch's must not win over a request.
         left = {k: v for k, v in (input or {}).items() if k not in given and k != "prompt"}
-        parameters: dict[str, Any] = {**defaults, **given}
-        return cls(request.prompt, request.model or model, {**left, **request.input}, **parameters)
+        whole = {**left, **request.input}
+        return cls(request.prompt, request.model or model, whole, **{**defaults, **given})
 
     async def checked(self, run: Run, destination: Any) -> dict[str, Any]:
         """The model's input, after all that can be checked before anything is paid."""
@@ -149,21 +138,8 @@ class VideoOptions:
     async def whole_input(self, run: Run) -> dict[str, Any]:
         """The model's input, checked against its schema."""
         model = await resolve_model(run.connection, self.model)
-        return video_input(
-            model.schema,
-            self.model,
-            prompt=self.prompt,
-            image=_file_or_url(self.image),
-            duration=self.duration,
-            aspect_ratio=self.aspect_ratio,
-            resolution=self.resolution,
-            seed=self.seed,
-            negative_prompt=self.negative_prompt,
-            input=self.input,
-        )
-
-
-_PARAMETERS = set(VideoDefaults.__annotations__)
+        common: dict[str, Any] = self.common | {"image": _file_or_url(self.image)}
+        return video_input(model.schema, self.model, prompt=self.prompt, input=self.input, **common)
 
 
 def _file_or_url(image: str | Path | None) -> str | Path | None:

@@ -133,6 +133,7 @@ class Presentation:
         self._expected: Expectation | None = None
         self._progress_id: UUID | None = None
         self._shown: _Progress | None = None
+        self._written: _Progress | None = None
         self._shown_at = 0.0
         self._created_at = 0.0
         self._started_at: float | None = None
@@ -149,7 +150,8 @@ class Presentation:
         about = f"Prediction `{prediction.id}` of {prediction.model}"
         await self._create("markdown", link, about)
         progress = self._progress(prediction)
-        self._shown, self._shown_at = progress, time.monotonic()
+        self._shown = self._written = progress
+        self._shown_at = time.monotonic()
         self._progress_id = await self._create("progress", progress.percent, progress.about)
 
     def updated(self, prediction: Prediction) -> None:
@@ -162,11 +164,12 @@ class Presentation:
         begin(self._move)
 
     async def _move(self) -> None:
-        shown, progress_id = self._shown, self._progress_id
-        if shown is None or progress_id is None:
-            return
-        changed = ArtifactUpdate(data=shown.percent, description=shown.about)
         async with self._writing:
+            shown, progress_id = self._shown, self._progress_id
+            if shown is None or progress_id is None or shown == self._written:
+                return
+            self._written = shown
+            changed = ArtifactUpdate(data=shown.percent, description=shown.about)
             await self._attempt(update_artifact(progress_id, changed, _ACTION))
 
     def _progress(self, prediction: Prediction) -> _Progress:

@@ -13,7 +13,7 @@ from prefect_replicate.ledger.flow_runs import FlowRunSeen
 from prefect_replicate.ledger.log import Ledger, OwnLog
 
 NOW = datetime(2030, 1, 1, tzinfo=timezone.utc)
-PATIENCE = Thresholds(NOW, grace=300, silence=540)
+THRESHOLDS = Thresholds(NOW, grace=300, silence=540)
 OWN, PARENT, ROOT = uuid4(), uuid4(), uuid4()
 
 
@@ -76,7 +76,7 @@ def log(generation: Generation) -> OwnLog:
 def test_what_has_become_of_the_flow_run_decides(own: FlowRunSeen | None, why: str | None) -> None:
     runs = {OWN: own} if own else {}
 
-    assert why_orphaned(known(OWN), runs, PATIENCE) == why
+    assert why_orphaned(known(OWN), runs, THRESHOLDS) == why
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_flow_runs_around_it_count_from_the_top(
 ) -> None:
     runs = {OWN: run(own), PARENT: run(parent), ROOT: run(root)}
 
-    assert why_orphaned(known(OWN, PARENT, ROOT), runs, PATIENCE) == why
+    assert why_orphaned(known(OWN, PARENT, ROOT), runs, THRESHOLDS) == why
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_a_deployments_run_that_is_alive_goes_on_without_the_run_that_started_it
     runs = {OWN: run(own)._replace(lives_by_itself=True)}
     runs |= {PARENT: run(parent)} if parent else {}
 
-    assert why_orphaned(known(OWN, PARENT), runs, PATIENCE) == why
+    assert why_orphaned(known(OWN, PARENT), runs, THRESHOLDS) == why
 
 
 @pytest.mark.parametrize(
@@ -143,33 +143,33 @@ def test_what_is_kept_on_a_crash_is_no_orphan_of_one(
 ) -> None:
     runs = {OWN: own} if own else {}
 
-    why = why_orphaned(known(OWN, keep_on_crash=True), runs, PATIENCE)
+    why = why_orphaned(known(OWN, keep_on_crash=True), runs, THRESHOLDS)
 
     assert (why is not None) is is_orphan
 
 
 def test_what_was_started_outside_of_flow_runs_is_not_judged() -> None:
-    assert why_orphaned(known(), {}, PATIENCE) is None
+    assert why_orphaned(known(), {}, THRESHOLDS) is None
 
 
 def test_one_flow_run_that_waits_protects_the_prediction_of_another() -> None:
     runs = {OWN: run("CRASHED"), PARENT: run("RUNNING")}
 
-    assert orphaned([log(known(PARENT)), log(known(OWN))], runs, PATIENCE) == []
+    assert orphaned([log(known(PARENT)), log(known(OWN))], runs, THRESHOLDS) == []
 
 
 def test_one_flow_run_that_waits_in_the_same_log_protects_it_too() -> None:
     runs = {OWN: run("CRASHED"), PARENT: run("RUNNING")}
     both = ((Ancestor(OWN, False),), (Ancestor(PARENT, False),))
 
-    assert why_orphaned(known(OWN, awaited_by=both), runs, PATIENCE) is None
+    assert why_orphaned(known(OWN, awaited_by=both), runs, THRESHOLDS) is None
 
 
 def test_all_logs_of_an_orphan_are_handled_together() -> None:
     runs = {OWN: run("CRASHED"), PARENT: run("FAILED")}
     waited, made = log(known(PARENT, cancel_after=0)), log(known(OWN))
 
-    [found] = orphaned([waited, made], runs, PATIENCE)
+    [found] = orphaned([waited, made], runs, THRESHOLDS)
 
     assert found.logs == (waited, made)
     assert (found.generation, found.why) == (made.generation, "its flow run crashed 17 min ago")
@@ -192,4 +192,4 @@ def test_only_what_may_be_running_is_an_orphan(
 ) -> None:
     one = log(known(OWN, written_at=ago(seconds), **fields))
 
-    assert bool(orphaned([one], {OWN: run("CRASHED")}, PATIENCE)) is is_orphan
+    assert bool(orphaned([one], {OWN: run("CRASHED")}, THRESHOLDS)) is is_orphan
