@@ -7,7 +7,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Coroutine
 from dataclasses import dataclass, field
-from datetime import datetime
 from enum import Enum, auto
 from typing import Any
 from uuid import UUID
@@ -102,7 +101,8 @@ class _PartRun:
     is_inherited: bool = False
     """Whether an earlier attempt has got it to run."""
     state: StateType = StateType.SCHEDULED
-    shown: datetime | None = None
+    written: int = 0
+    """Facts of it that are known."""
     sign_at: float = 0.0
     """When its run was last seen to do something, by our own clock."""
     is_over: bool = False
@@ -120,13 +120,13 @@ class _PartRun:
         """Take note of the run that does it from now on."""
         self.runs.append(run.id)
         self.is_inherited = run.start_time is not None
-        self.state, self.shown, self.sign_at = StateType.SCHEDULED, None, time.monotonic()
+        self.state, self.sign_at = StateType.SCHEDULED, time.monotonic()
 
-    def notice(self, state: StateType, shown: datetime | None) -> None:
-        """Take note of how its run stands, and of when its report was last changed."""
-        if state is not self.state or shown != self.shown:
+    def notice(self, state: StateType, written: int) -> None:
+        """Take note of how its run stands, and of how much is written down of the part."""
+        if state is not self.state or written != self.written:
             self.sign_at = time.monotonic()
-        self.state, self.shown = state, shown
+        self.state, self.written = state, written
 
 
 def handing_out(batch: Batch) -> Callable[[Caller], Coroutine[Any, Any, None]]:
@@ -155,20 +155,20 @@ class _HandingOut:
         self._batch = batch
         self._around = around
         self._caller = caller
-        self._errands = part_runs
+        self._part_runs = part_runs
         self._without_worker_since: float | None = None
         self._reminded_at = time.monotonic()
 
     @property
     def _open(self) -> list[_PartRun]:
-        return [one for one in self._errands if not one.is_over]
+        return [one for one in self._part_runs if not one.is_over]
 
     async def see_through(self) -> None:
-        if not self._errands:
+        if not self._part_runs:
             return
         deployment = await self._deployment()
         earlier = await self._earlier_runs()
-        for part_run in self._errands:
+        for part_run in self._part_runs:
             await self._begin(part_run, earlier[part_run.name], deployment)
         while self._open:
             await asyncio.sleep(LOOK_SECONDS)
@@ -191,12 +191,12 @@ class _HandingOut:
                 " `prefect_replicate.generate_videos`, and name it as FLOW/DEPLOYMENT in"
                 " `deployment`. Nothing was paid."
             ) from exc
-        _check_flow_of(deployment, name, self._errands[0].parameters)
+        _check_flow_of(deployment, name, self._part_runs[0].parameters)
         return deployment
 
     async def _earlier_runs(self) -> defaultdict[str, list[FlowRun]]:
         """By name: the runs that earlier attempts of the batch have started."""
-        names = [one.name for one in self._errands]
+        names = [one.name for one in self._part_runs]
         found: defaultdict[str, list[FlowRun]] = defaultdict(list)
         for start in range(0, len(names), _RUNS_A_REQUEST):
             chosen = FlowRunFilterName(any_=names[start : start + _RUNS_A_REQUEST])
@@ -210,7 +210,7 @@ class _HandingOut:
         part_run.runs = [run.id for run in earlier if _is_over(run)]
         going_on = [run for run in earlier if not _is_over(run)]
         if going_on:
-            part_run.begin(going_on[0])
+            self._noted(part_run, going_on[0])
         else:
             await self._start(part_run, deployment)
 
@@ -231,7 +231,11 @@ class _HandingOut:
             if isinstance(exc.__cause__, httpx.HTTPStatusError):
                 _check_accepted(exc.__cause__, self._batch.asked.deployment)
             raise
+        self._noted(part_run, run)
+
+    def _noted(self, part_run: _PartRun, run: FlowRun) -> None:
         part_run.begin(run)
+        self._batch.view.workers[part_run.part.key] = str(run.id)
 
     async def _look(self, deployment: DeploymentResponse) -> None:
         states = await _states_of({*self._around, *(one.run_id for one in self._open)})
@@ -249,7 +253,7 @@ class _HandingOut:
         self, part_run: _PartRun, state: State[Any], deployment: DeploymentResponse
     ) -> None:
         view = self._batch.view
-        part_run.notice(state.type, view.changed.get(part_run.part.key))
+        part_run.notice(state.type, view.log_of(part_run.part).next)
         step = next_step(
             state.type,
             view.looked_at - part_run.sign_at,
@@ -299,7 +303,7 @@ class _HandingOut:
         if not are_without_worker([one.state for one in self._open]):
             self._without_worker_since = None
             return
-        last_sign = max(one.sign_at for one in self._errands)
+        last_sign = max(one.sign_at for one in self._part_runs)
         self._without_worker_since = max(self._without_worker_since or now, last_sign)
         limit, waited = self._batch.asked.worker_timeout, now - self._without_worker_since
         if limit is not None and waited > limit:

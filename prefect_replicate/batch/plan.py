@@ -5,7 +5,6 @@
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 from uuid import UUID
@@ -85,8 +84,10 @@ class Part:
     options: ItemOptions
     concurrency: int
     max_failures: int | None
-    began: datetime | None = None
-    """When this attempt at the batch did, by the clock of Prefect's server."""
+    log: str = ""
+    """The log that its items are written down in."""
+    by: str = ""
+    """Who works on it: `<flow run>/<execution>`."""
     name: str = ""
     """What the flow run is told that it is handed to."""
 
@@ -116,20 +117,13 @@ def items_of(
     items: list[Item] = []
     for number, request in enumerate(requests, 1):
         options = VideoOptions.of(request, model, input, **defaults)
-        items.append(
-            Item(number, request, options, _place(part, number_of(fingerprint([options]))))
-        )
+        items.append(Item(number, request, options, f"{part}:{number_of(fingerprint([options]))}"))
     return items
 
 
 def fingerprint(options: Sequence[VideoOptions]) -> str:
     """Name what is to be made."""
     return digest(json.dumps([asdict(one) for one in options], sort_keys=True, default=str))
-
-
-def _place(part: str, number: int) -> str:
-    # The first of a whole batch has none, so that it is the same call as that of `generate_video`.
-    return f"{part}:{number}" if part or number > 1 else ""
 
 
 def in_parts(whole: Part, size: int) -> list[Part]:
@@ -247,9 +241,20 @@ def handed_out(whole: Part, size: int, root: UUID, equal: int) -> list[Part]:
     parts = in_parts(whole, size)
     names = [f"{equal}.{number}" for number in range(1, len(parts) + 1)]
     return [
-        replace(part, name=name, key=key_of_part(root, name, part.items))
+        replace(part, name=name, key=key_of_part(root, name, part.items), log=log_of(root, name))
         for name, part in zip(names, parts, strict=True)
     ]
+
+
+def log_of(run: UUID, part: str) -> str:
+    """Name the log of a part, which whoever works on it writes to.
+
+    Args:
+        run: The one at the top, or that of a whole batch.
+        part: `<batch>.<number>`.
+    """
+    batch, _, number = part.rpartition(".")
+    return f"{digest([str(run), batch])[:16]}-b{number if number.isdecimal() else 0}"
 
 
 def key_of_part(root: UUID, name: str, items: Sequence[Item]) -> str:

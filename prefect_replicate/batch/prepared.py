@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
+from uuid import uuid4
 
 from prefect.context import FlowRunContext
 from prefect.task_runners import ThreadPoolTaskRunner
@@ -18,6 +19,7 @@ from prefect_replicate.batch.plan import (
     handed_out,
     in_parts,
     key_of_part,
+    log_of,
 )
 from prefect_replicate.batch.requests import duplicates, requests_from
 from prefect_replicate.batch.view import BatchView
@@ -25,7 +27,7 @@ from prefect_replicate.batch.work import Shared, shared_by
 from prefect_replicate.cleanup.hook import cancel_all
 from prefect_replicate.engine import Caller
 from prefect_replicate.exceptions import BatchError, LedgerError
-from prefect_replicate.ledger.log import ledger_of
+from prefect_replicate.ledger.ledger import ledger_of
 from prefect_replicate.ledger.scope import RunScope, ancestry_of
 from prefect_replicate.values import GeneratedVideos, VideoRequest
 
@@ -110,18 +112,20 @@ async def prepare(asked: VideoBatch, scope: RunScope, logger: Any, caller: Calle
     ledger = await ledger_of(scope)
     whole = asked.whole(requests, partial(ledger.occurrences.number, scope.levels))
     key = key_of_part(ancestry.root, "", whole.items)
+    whole = replace(whole, by=f"{scope.flow_run_id}/{uuid4().hex[:8]}")
     if asked.is_handed_out:
         equal = ledger.occurrences.number(scope.levels, key)
         parts = handed_out(whole, asked.chunk_size, ancestry.root, equal)
     elif asked.part:
         key = key_of_part(ancestry.root, asked.part, whole.items)
-        parts = [replace(whole, key=key)]
+        parts = [replace(whole, key=key, log=log_of(ancestry.root, asked.part))]
     else:
-        # Equal batches of one run are told apart as equal predictions are, by their asked.
+        # Equal batches of one run are told apart as equal predictions are.
         call = ledger.occurrences.claim(scope, ancestry.attempt, key).name
-        parts = [replace(whole, key=key_of_part(ancestry.root, call, whole.items))]
-    keys = {one.key: one.items[0].number - 1 for one in parts}
-    view = BatchView(whole.items, keys, whole.max_failures, scope, logger)
+        key = key_of_part(ancestry.root, call, whole.items)
+        parts = [replace(whole, key=key, log=log_of(scope.levels[-1].run_id, ""))]
+    is_elsewhere = asked.is_handed_out or task_runner_elsewhere() is not None
+    view = BatchView(parts, ledger, scope, logger, is_elsewhere=is_elsewhere)
     await view.begin()
     left = _left(parts, view, asked)
     count = len(requests) - sum(len(part.items) for part in left)
@@ -148,7 +152,7 @@ def _left(parts: Sequence[Part], view: BatchView, asked: VideoBatch) -> list[Par
         return [one for one in parts if not done.issuperset(item.number for item in one.items)]
     [whole] = parts
     items = tuple(item for item in whole.items if item.number not in done)
-    return in_parts(replace(whole, items=items, began=view.began), asked.chunk_size)
+    return in_parts(replace(whole, items=items), asked.chunk_size)
 
 
 class OpaquePart:
@@ -165,14 +169,21 @@ class OpaquePart:
         return str(self.content)
 
 
+def task_runner_elsewhere() -> FlowRunContext | None:
+    """The context of the flow, if its tasks leave its process."""
+    context = FlowRunContext.get()
+    is_here = context is None or isinstance(context.task_runner, ThreadPoolTaskRunner)
+    return None if is_here else context
+
+
 def for_task_runner(asked: VideoBatch, parts: Sequence[Part]) -> list[Part]:
     """The parts, with references in place of blocks where the flow's tasks leave its process.
 
     Raises:
         ConfigurationError: A block is not saved, and its secrets are not sent.
     """
-    context = FlowRunContext.get()
-    if context is None or isinstance(context.task_runner, ThreadPoolTaskRunner):
+    context = task_runner_elsewhere()
+    if context is None:
         return list(parts)
     asked.lent.reference()  # refuses
     destination = destination_reference(asked.destination)

@@ -6,23 +6,18 @@ import html
 import json
 import time
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
+from pydantic import ValidationError
 
 from prefect_replicate.batch.plan import Item, Part, merged
-from prefect_replicate.batch.progress import (
-    ACTION,
-    PartProgress,
-    ask_to_stop,
-    latest,
-    progress_with_keys,
-)
 from prefect_replicate.engine import Caller
 from prefect_replicate.exceptions import LedgerError
-from prefect_replicate.ledger.prefect_api import create_artifact, server_clock, update_artifact
+from prefect_replicate.ledger.ledger import Ledger
+from prefect_replicate.ledger.log import BatchLog
+from prefect_replicate.ledger.prefect_api import create_artifact, update_artifact
 from prefect_replicate.ledger.scope import RunScope
 from prefect_replicate.values import VideoOutcome
 from prefect_replicate.values.video import counts_of
@@ -61,7 +56,16 @@ def percent_over(outcomes: Sequence[VideoOutcome]) -> float:
     return round(100.0 * sum(one.is_over for one in outcomes) / len(outcomes), 1)
 
 
+def _outcome(item: Item, changes: Mapping[str, Any]) -> VideoOutcome:
+    begun = item.outcome()
+    try:
+        return VideoOutcome.model_validate({**dict(begun), **changes, "number": begun.number})
+    except ValidationError:  # of another version; the ledger says the same, at more length
+        return begun
+
+
 TABLE_KEY = "generated-videos"
+_ACTION = "show how a batch stands"
 LOOK_SECONDS = 2.0
 """Shortest time between two looks at how a batch stands."""
 
@@ -73,39 +77,38 @@ class BatchView:
     """What is known of a batch, and its two artifacts. Lives on the engine's loop.
 
     Args:
-        items: In order.
-        reports: By key: how much the numbers on a report are behind those of the batch.
-        max_failures: When too many have failed.
+        parts: Of it, which have all its items.
+        ledger: That these are written down in.
         scope: The run that shows it.
         logger: Of that run.
+        is_elsewhere: Whether other processes work on it.
     """
 
     def __init__(
         self,
-        items: Sequence[Item],
-        reports: Mapping[str, int],
-        max_failures: int | None,
+        parts: Sequence[Part],
+        ledger: Ledger,
         scope: RunScope,
         logger: Any,
+        *,
+        is_elsewhere: bool,
     ) -> None:
-        self._items = items
-        self._reports = reports
-        self._max_failures = max_failures
+        self._parts = parts
+        self._items = [item for part in parts for item in part.items]
+        self._ledger = ledger
         self._scope = scope
         self._logger = logger
+        self._is_elsewhere = is_elsewhere
+        self.workers = {part.key: part.by for part in parts}
+        """By key of a part: who works on it now, as a flow run or a `Part.by`."""
         self._told: dict[int, VideoOutcome] = {}
-        self._read: dict[int, VideoOutcome] = {}
         self._lost: dict[int, str] = {}
         self._shown: list[VideoOutcome] = []
         self._artifacts: dict[str, UUID] = {}
-        self.began: datetime | None = None
-        """When the table was put up, by the clock of Prefect's server."""
         self.looked_at = time.monotonic()
         """When all that is known here was last brought up to date, by our own clock."""
         self._next_look = 0.0
-        self._has_asked_to_stop = False
-        self.changed: dict[str, datetime] = {}
-        """By key: when a report was last changed, by the clock of Prefect's server."""
+        self._has_stopped = False
 
     @property
     def outcomes(self) -> list[VideoOutcome]:
@@ -114,8 +117,28 @@ class BatchView:
             one
             if one.is_over or one.number not in self._lost
             else one.failed(self._lost[one.number])
-            for one in merged(self._items, self._read, self._told)
+            for one in merged(self._items, self._written, self._told)
         ]
+
+    @property
+    def _written(self) -> dict[int, VideoOutcome]:
+        """By number: how items stand, as it is written down.
+
+        What has succeeded has; else it counts what those say who work on the part now.
+        """
+        found: dict[int, VideoOutcome] = {}
+        for part in self._parts:
+            worker, written = self.workers[part.key], self.log_of(part).items[part.key]
+            for number, item in enumerate(part.items, 1):
+                one = written.get(number)
+                if one is None:
+                    continue
+                if worker in (one.by, one.flow_run) or one.changes.get("state") == "succeeded":
+                    found[item.number] = _outcome(item, one.changes)
+        return found
+
+    def log_of(self, part: Part) -> BatchLog:
+        return self._ledger.batch(part.log)
 
     def tell(self, outcomes: Sequence[VideoOutcome]) -> None:
         """Take note of what became of items, which the reports may not show yet."""
@@ -135,24 +158,13 @@ class BatchView:
         await self._show()
 
     async def read(self) -> None:
-        """Read the reports; of earlier attempts only what succeeded counts.
+        """Read what is written down by others.
 
         Raises:
-            LedgerError: They can't be read.
+            LedgerError: It can't be read.
         """
-        found: dict[str, list[PartProgress]] = {key: [] for key in self._reports}
-        for report in await progress_with_keys(self._reports):
-            found[report.key].append(report)
-        for key, reports in found.items():
-            behind = self._reports[key]
-            for number, one in latest(reports, self.began).items():
-                place = number + behind
-                self._read[place] = one.model_copy(update={"number": place})
-        self.changed = {
-            key: max(report.updated for report in reports)
-            for key, reports in found.items()
-            if reports
-        }
+        for start in {part.log.rpartition("-b")[0] for part in self._parts}:
+            await self._ledger.read(f"{start}-b")
 
     async def look(self, caller: Caller) -> None:
         """Read and show how the batch stands, if it is time to. Never raises."""
@@ -160,9 +172,10 @@ class BatchView:
         if began < self._next_look:
             return
         try:
-            await self.read()
+            if self._is_elsewhere:
+                await self.read()
+                await self._stop_if_too_many_failed()
             self.looked_at = began
-            await self._stop_if_too_many_failed()
             await self._show()
         except LedgerError as exc:
             self._warn(caller, exc)
@@ -184,13 +197,13 @@ class BatchView:
         caller.tell(lambda: self._logger.warning("%s", message))
 
     async def _stop_if_too_many_failed(self) -> None:
-        limit = self._max_failures
+        limit = self._parts[0].max_failures
         failed = sum(one.state == "failed" for one in self.outcomes)
-        if limit is None or failed <= limit or self._has_asked_to_stop:
+        if limit is None or failed <= limit or self._has_stopped:
             return
-        self._has_asked_to_stop = True
-        for key in self._reports:
-            await ask_to_stop(key, self._scope)
+        self._has_stopped = True
+        for part in self._parts:
+            await self.log_of(part).stop(self.workers[part.key])
 
     async def _show(self) -> None:
         outcomes = self.outcomes
@@ -203,11 +216,9 @@ class BatchView:
 
     async def _write(self, type: str, key: str | None, **content: Any) -> None:
         if type in self._artifacts:
-            await update_artifact(self._artifacts[type], ArtifactUpdate(**content), ACTION)
+            await update_artifact(self._artifacts[type], ArtifactUpdate(**content), _ACTION)
             return
         artifact = ArtifactCreate(
             key=key, type=type, flow_run_id=self._scope.flow_run_id, **content
         )
-        if self.began is None:
-            self.began = (await server_clock()).now()
-        self._artifacts[type] = await create_artifact(artifact, ACTION)
+        self._artifacts[type] = await create_artifact(artifact, _ACTION)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
-from datetime import datetime
 from typing import Any
-from uuid import UUID
 from weakref import WeakValueDictionary
 
 from tenacity import AsyncRetrying
 
 from prefect_replicate.batch.plan import Item, Part
-from prefect_replicate.batch.progress import add_progress, is_to_stop, update_progress
 from prefect_replicate.engine import process_state
 from prefect_replicate.exceptions import (
     APIError,
@@ -24,7 +21,8 @@ from prefect_replicate.exceptions import (
     ReplicateError,
     RunEndedError,
 )
-from prefect_replicate.ledger.log import ledger_of
+from prefect_replicate.ledger.ledger import ledger_of
+from prefect_replicate.ledger.log import BatchLog
 from prefect_replicate.lifecycle.creation import Request, create, deadline_for
 from prefect_replicate.lifecycle.delivery import deliver
 from prefect_replicate.lifecycle.run import Run
@@ -34,11 +32,8 @@ from prefect_replicate.outputs import check_destination
 from prefect_replicate.values import Prediction, VideoOutcome
 from prefect_replicate.video.options import attempts
 
-PROGRESS_SECONDS = 2.0
-"""Shortest time between two changes of a report."""
-
 SIGN_SECONDS = 15.0
-"""Longest time between two: whoever shows the batch takes a part that gives no sign for dead."""
+"""Whoever has handed a part out takes it for dead where nothing is written for several of these."""
 
 _DELIVERIES_AT_ONCE = 8
 
@@ -56,14 +51,14 @@ class Shared:
         """Set when the flow's function was left before its parts were done."""
 
 
-class _AllShared(WeakValueDictionary["tuple[str, datetime | None]", Shared]):
-    """By the batch and its attempt, for as long as somebody works on it."""
+class _AllShared(WeakValueDictionary[str, Shared]):
+    """By who works on a batch, for as long as that goes on."""
 
 
 def shared_by(part: Part) -> Shared:
     """What a part shares; to be called on the engine's loop."""
     known = process_state("batches", _AllShared)
-    return known.setdefault((part.key, part.began), Shared(part))
+    return known.setdefault(part.by, Shared(part))
 
 
 def _is_obstacle(error: Exception) -> bool:
@@ -92,35 +87,26 @@ async def work_on(run: Run, part: Part) -> list[VideoOutcome]:
         RunEndedError: Prefect has ended the flow run, or the one around it.
     """
     await check_destination(part.options.destination)
-    work = _Work(run, part)
-    showing = asyncio.create_task(work.keep_reporting())
-    try:
-        await work.all_items()
-    finally:
-        work.end()
-        await asyncio.wait({showing})
-        await _tell_now(run)
+    ledger = await ledger_of(run.scope)
+    work = _Work(run, part, ledger.batch(part.log))
+    with work.log.worked_on():
+        signs = asyncio.create_task(work.give_signs())
+        try:
+            await work.all_items()
+        finally:
+            signs.cancel()
+            await work.write_down(work.log.flush)
     refuse_if_known_to_have_ended(run)
     return work.outcomes
 
 
-async def _tell_now(run: Run) -> None:
-    """Write down what has become of the items. Never raises."""
-    try:
-        await (await ledger_of(run.scope)).tell_now()
-    except LedgerError as exc:
-        run.say("%s", exc, level=logging.WARNING)
-
-
 class _Work:
-    def __init__(self, run: Run, part: Part) -> None:
+    def __init__(self, run: Run, part: Part, log: BatchLog) -> None:
+        self.log = log
         self._run = run
         self._part = part
         self._shared = shared_by(part)
         self._outcomes = {item.number: item.outcome() for item in part.items}
-        self._report: UUID | None = None
-        self._changed = asyncio.Event()
-        self._is_over = asyncio.Event()
 
     @property
     def outcomes(self) -> list[VideoOutcome]:
@@ -168,7 +154,9 @@ class _Work:
 
     def _obstacle(self) -> str | None:
         limit = self._part.max_failures
-        if limit is not None and self._shared.failures > limit:
+        by = self._part.by
+        is_stopped = not self.log.stopped.isdisjoint({by, by.partition("/")[0]})
+        if is_stopped or (limit is not None and self._shared.failures > limit):
             return "too many items have failed"
         return self._shared.obstacle
 
@@ -209,7 +197,7 @@ class _Work:
             options.regenerate_expired,
             item.place,
             options.keep_for_parent,
-            is_of_batch=True,
+            self._part.log,
         )
 
     def _failed(self, item: Item, error: Exception) -> None:
@@ -230,49 +218,22 @@ class _Work:
 
     def _note(self, item: Item, **changes: Any) -> None:
         self._outcomes[item.number] = self._outcomes[item.number].model_copy(update=changes)
-        self._changed.set()
+        self.log.tell(self._part.key, self._part.by, item.number, changes)
 
-    def end(self) -> None:
-        """Have `keep_reporting` show how the items stand for the last time."""
-        self._is_over.set()
-        self._changed.set()
+    async def give_signs(self) -> None:
+        """Show whoever has handed the part out that it is worked on."""
+        while self._part.options.keep_for_parent:
+            written = self.log.next
+            await asyncio.sleep(SIGN_SECONDS)
+            if self.log.next == written:
+                await self.write_down(self.log.give_sign)
 
-    async def keep_reporting(self) -> None:
-        """Show how the items stand, and look whether others want this part to stop.
-
-        Not to be canceled: a write that is broken off may reach the server after a later one.
-        """
-        is_last = False
-        while not is_last:
-            await _wait_for(self._changed, SIGN_SECONDS)
-            self._changed.clear()
-            is_last = self._is_over.is_set()
-            await self._show()
-            await self._look_for_stop()
-            await _wait_for(self._is_over, PROGRESS_SECONDS)
-
-    async def _show(self) -> None:
-        """Bring the report up to date. Never raises: the ledger is what counts."""
+    async def write_down(self, write: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Write to the ledger. Never raises: a retry finds out what is not there."""
         try:
-            if self._report is None:
-                self._report = await add_progress(self._part.key, self.outcomes, self._run.scope)
-            else:
-                await update_progress(self._report, self.outcomes)
+            await write()
         except LedgerError as exc:
             self._run.say("%s", exc, level=logging.WARNING)
-
-    async def _look_for_stop(self) -> None:
-        began = self._part.began
-        if self._part.max_failures is None or self._shared.obstacle is not None or began is None:
-            return
-        with contextlib.suppress(LedgerError):
-            if await is_to_stop(self._part.key, began):
-                self._shared.obstacle = "too many items have failed"
-
-
-async def _wait_for(event: asyncio.Event, seconds: float) -> None:
-    with contextlib.suppress(asyncio.TimeoutError):
-        await asyncio.wait_for(event.wait(), seconds)
 
 
 def _seconds_of(prediction: Prediction, since_start: float) -> float:

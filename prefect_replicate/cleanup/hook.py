@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from prefect import Flow, State
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import FlowRun, FlowRunInput, StateType
 from prefect.logging.loggers import flow_run_logger
 
 from prefect_replicate.api.connection import Address, connection_to
@@ -19,7 +19,8 @@ from prefect_replicate.engine import Caller, call
 from prefect_replicate.exceptions import ConfigurationError, ReplicateError
 from prefect_replicate.ledger.facts import Generation, made
 from prefect_replicate.ledger.flow_runs import CANCELED
-from prefect_replicate.ledger.log import OwnLog, ledger_of
+from prefect_replicate.ledger.ledger import ledger_of
+from prefect_replicate.ledger.log import OwnLog
 from prefect_replicate.ledger.prefect_api import as_ledger_error
 from prefect_replicate.ledger.scope import RunScope
 from prefect_replicate.lifecycle.adoption import Sought, look_for_lost
@@ -88,7 +89,7 @@ async def cancel_all(
     note_end(flow_run_id, of_deployments=of_deployments)
     ledger = await ledger_of(RunScope(flow_run_id))
     await ledger.read()
-    if unreadable := [log for log in ledger.all if log.unreadable]:
+    if unreadable := ledger.unreadable:
         caller.tell(lambda: logger.warning("%s", what_is_skipped(unreadable)))
     left: list[tuple[OwnLog, Generation]] = []
     for log in ledger.all:
@@ -135,13 +136,13 @@ async def _cancel_one(
     await stop(run, prediction_id)
 
 
-def what_is_skipped(logs: Sequence[OwnLog]) -> str:
+def what_is_skipped(unreadable: Sequence[FlowRunInput]) -> str:
     """One line for the log about facts that can't be understood."""
-    first = logs[0]
+    first = unreadable[0]
+    facts = "1 record" if len(unreadable) == 1 else f"{len(unreadable)} records"
     return (
-        f"What is recorded of {len(logs)} calls can't be understood, and is skipped with the"
-        f" predictions that it is of: the first is the input {first.unreadable[0].key} of flow run"
-        f" {first.ledger.root}."
+        f"{facts} can't be understood, and the predictions of the same calls are left alone: the"
+        f" first is the input {first.key} of flow run {first.flow_run_id}."
     )
 
 

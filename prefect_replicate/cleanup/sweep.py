@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, FlowRunInput
 
 from prefect_replicate.api.connection import connection_to
 from prefect_replicate.api.predictions import get_prediction, list_predictions
@@ -24,7 +24,8 @@ from prefect_replicate.engine import Caller
 from prefect_replicate.exceptions import LedgerError, ReplicateError
 from prefect_replicate.ledger.facts import Intent, ended, made
 from prefect_replicate.ledger.flow_runs import OPEN_TAG, FlowRunSeen, flow_runs_seen, set_tags
-from prefect_replicate.ledger.log import Ledger, OwnLog, ledgers_since
+from prefect_replicate.ledger.ledger import Ledger, ledgers_since
+from prefect_replicate.ledger.log import OwnLog, named_in
 from prefect_replicate.ledger.prefect_api import request, server_clock
 from prefect_replicate.ledger.scope import RunScope
 from prefect_replicate.lifecycle.adoption import CLOCK_SLACK, Sought, match, recorded_since
@@ -95,7 +96,7 @@ class Sweep:
     grace: float
     silence: float
     _adopted: set[str] = field(default_factory=set[str])
-    _skipped: set[str] = field(default_factory=set[str])
+    _skipped: set[UUID] = field(default_factory=set[UUID])
     """Facts that it has told of."""
 
     async def orphans(self) -> list[Orphan]:
@@ -132,7 +133,8 @@ class Sweep:
         thresholds = Thresholds(now, self.grace, self.silence)
         ledgers = await ledgers_since(now - _LOOK_BACK, OPEN_TAG)
         logs = [log for _, ledger in ledgers for log in ledger.all]
-        self._tell_of_unreadable(logs)
+        unreadable = [one for _, ledger in ledgers for one in ledger.unreadable]
+        self._tell_of(unreadable)
         named = [
             one.id
             for log in logs
@@ -142,12 +144,12 @@ class Sweep:
         ]
         runs = await flow_runs_seen(set(named))
         runs |= await self._silent(runs, thresholds)
-        strange = {id for log in logs for id in log.named_in_unreadable}  # somebody may wait
+        strange = named_in(unreadable)  # somebody may wait
         orphans = [
             one
             for one in orphaned(logs, runs, thresholds)
             if one.generation.prediction_id not in strange
-            and not any(log.unreadable for log in one.logs)
+            and not any(log.row.unreadable for log in one.logs)
         ]
         closed = [run for run, ledger in ledgers if _is_closed(run, ledger, thresholds)]
         return _View(orphans, logs, runs, closed)
@@ -159,10 +161,10 @@ class Sweep:
             await request("be reached", "GET", "/health")
         return clock.now() + timedelta(seconds=2)
 
-    def _tell_of_unreadable(self, logs: Iterable[OwnLog]) -> None:
-        new = [log for log in logs if log.unreadable and log.unreadable[0].key not in self._skipped]
+    def _tell_of(self, unreadable: Iterable[FlowRunInput]) -> None:
+        new = [one for one in unreadable if one.id not in self._skipped]
         if new:
-            self._skipped.update([log.unreadable[0].key for log in new])
+            self._skipped.update([one.id for one in new])
             message = what_is_skipped(new)
             self.caller.tell(lambda: self.logger.warning("%s", message))
 

@@ -6,6 +6,8 @@ next number has seen all that is there, and whoever comes second is told so. To 
 that way is the right to pay for it.
 
 `<call>` is a digest of account, model and input, which equal calls share; each of those has a slot.
+The items of a batch share a log, under `replicate-<batch>-b<part>-<number>`: a fact in it speaks of
+many calls.
 """
 
 from __future__ import annotations
@@ -100,26 +102,9 @@ class Ended(_Content):
     seconds_billed: float | None = None
 
 
-class News(_Content):
-    """What has become of a create, where that is written down together with others."""
+class Said(_Content):
+    """What has become of a call, or who goes on with it."""
 
-    log: str
-    """The name of its log."""
-    of: str
-    """The id of the fact that has announced it."""
-    made: Made | None = None
-    is_void: bool = False
-    ended: Ended | None = None
-    stored: list[OutputFile] | None = None
-
-
-class Fact(_Content):
-    """One entry of a log: what has become of the call, or who goes on with it."""
-
-    version: Literal[1]
-    id: str
-    """Of this write, to tell a repeated one from somebody else's."""
-    process: str
     claim: Claim | None = None
     """Who has the call from now on."""
     origin: Origin | None = None
@@ -131,9 +116,41 @@ class Fact(_Content):
     stored: list[OutputFile] | None = None
     is_awaited: bool = False
     """Whether `origin` waits for it besides whoever has made it."""
-    news: list[News] = []
-    """Of other logs: a process that works on a batch has a log of its own for these, whose slot is
-    0, and writes what happens within a second at once."""
+
+
+class OfCall(Said):
+    """What a fact of many calls says of one of them."""
+
+    log: str
+    """`<call>-<slot>`."""
+    of: str | None = None
+    """The id of the fact that has announced the create that it is news of."""
+
+
+class OfItems(_Content):
+    """How items of a batch stand, as far as that has changed."""
+
+    part: str
+    """The key of the part that they belong to."""
+    by: str
+    """Who works on it: `<flow run>/<execution>`."""
+    items: dict[int, dict[str, Any]]
+    """By number within the part: changed fields of its `VideoOutcome`."""
+
+
+class Fact(Said):
+    """One entry of a log."""
+
+    version: Literal[1]
+    id: str
+    """Of this write, to tell a repeated one from somebody else's."""
+    process: str
+    calls: list[OfCall] = []
+    """In the log of a batch. `origin` is then that of those which have none of their own."""
+    items: list[OfItems] = []
+    """Of that batch."""
+    stops: list[str] = []
+    """Flow runs that are to start nothing more of it, since too many items have failed."""
 
 
 @dataclass(frozen=True)
@@ -215,38 +232,41 @@ class Log:
         """The call that has this slot in an attempt."""
         return self.claims.get(attempt)
 
-    def apply(self, fact: Fact, written_at: datetime) -> None:
+    def apply(self, fact: Fact, written_at: datetime, said: Said | None = None) -> None:
         """Take note of the next fact.
 
         Args:
             fact: As it was written.
             written_at: By the clock of Prefect's server.
+            said: What it says of this call, if it is of many.
         """
         self.next += 1
         self.facts.add(fact.id)
-        known, origin = self.generation, fact.origin
-        if fact.claim is not None:
-            self.claims.setdefault(fact.claim.attempt, fact.claim.name)
-        if fact.intent is not None and origin is not None:
+        said = said or fact
+        known, origin = self.generation, said.origin
+        if said.claim is not None:
+            self.claims.setdefault(said.claim.attempt, said.claim.name)
+            origin = origin or fact.origin
+        if said.intent is not None and origin is not None:
             if known is not None and known.prediction_id is not None:
                 self.former_ids.add(known.prediction_id)
             self.generation = Generation(
-                fact.id, fact.intent, origin, written_at, fact.process, (origin.flow_runs,)
+                fact.id, said.intent, origin, written_at, fact.process, (origin.flow_runs,)
             )
         elif origin is not None and known is not None:
-            awaited_by = (*(known.awaited_by if fact.is_awaited else ()), origin.flow_runs)
-            origin = known.origin if fact.is_awaited else origin
+            awaited_by = (*(known.awaited_by if said.is_awaited else ()), origin.flow_runs)
+            origin = known.origin if said.is_awaited else origin
             self._change(origin=origin, awaited_by=awaited_by)
-        self._hear(fact)
+        self._hear(said)
 
-    def hear(self, news: News) -> None:
+    def hear(self, news: OfCall) -> None:
         """Take note of what has become of a create, unless another has taken its place."""
         if self.generation is not None and self.generation.announced_by == news.of:
             self._hear(news)
         elif news.made is not None:
             self.former_ids.add(news.made.id)
 
-    def _hear(self, said: Fact | News) -> None:
+    def _hear(self, said: Said) -> None:
         if said.made is not None:
             made = said.made
             self._change(status="starting", prediction_id=made.id, web_url=made.url)

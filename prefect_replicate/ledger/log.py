@@ -1,55 +1,41 @@
-"""The ledger of a flow run and all that runs below it: its logs, read and written through Prefect.
-
-The flow run at the top has them, whichever process a call is made in.
-"""
+"""The logs of calls and batches, as one process reads and writes them through Prefect."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import re
-import weakref
-from collections import OrderedDict, defaultdict
-from collections.abc import Sequence
-from contextlib import suppress
+from collections import defaultdict
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import httpx
-from prefect.client.schemas.objects import FlowRun, FlowRunInput
-from prefect.settings import PREFECT_API_URL
+from prefect.client.schemas.objects import FlowRunInput
 from pydantic import ValidationError
 
 from prefect_replicate.api.connection import Address
 from prefect_replicate.engine import process_state
 from prefect_replicate.exceptions import LedgerError
-from prefect_replicate.ledger.facts import PREFIX, Claim, Fact, Log, News, choose
-from prefect_replicate.ledger.flow_runs import OPEN_TAG, TAG, set_tags, tagged_runs
-from prefect_replicate.ledger.prefect_api import (
-    as_ledger_error,
-    request,
-    server_clock,
-)
-from prefect_replicate.ledger.scope import Ancestry, Occurrences, RunScope, ancestry_of
+from prefect_replicate.ledger.facts import PREFIX, Fact, Log, OfCall, OfItems, Said
+from prefect_replicate.ledger.prefect_api import request, server_clock
 
-_KEY = re.compile(rf"{PREFIX}([0-9a-z]+)-(\d+)-(\d+)")
-_NAMED = re.compile(r'"id"\s*:\s*"(\w{8,})"')
-_ALL = 100_000
-"""Facts of one flow run in a reply; the server has no limit of its own."""
+if TYPE_CHECKING:
+    from prefect_replicate.ledger.ledger import Ledger
 
-_AT_ONCE = 10
-_KEPT = 32
-"""Ledgers of this process that nobody uses at the moment."""
+TOGETHER_SECONDS = 0.25
+"""How long an item of a batch waits with its create for others to be announced with it."""
 
 NEWS_SECONDS = 1.0
 """How long what happens to an item of a batch waits for more to be written down with it."""
 
-_NEWS_AT_ONCE = 500
-_logger = logging.getLogger("prefect_replicate")
-
+_AT_ONCE = 500
+_NAMED = re.compile(r'"id"\s*:\s*"(\w{8,})"')
 _WRITE = "write what is about to be started"
-_READ = "read what was started before"
+_logger = logging.getLogger("prefect_replicate")
 
 
 def this_process() -> str:
@@ -57,8 +43,71 @@ def this_process() -> str:
     return process_state("process", lambda: uuid4().hex)
 
 
-class OwnLog(Log):
-    """A log, with what this process knows of it besides.
+class _Row:
+    """Facts that are written one after the other, each under the next number."""
+
+    name: str
+    next: int
+    facts: set[str]
+    ledger: Ledger
+    unreadable: list[FlowRunInput]
+    """What was written by another version, or by somebody else."""
+
+    def apply(self, fact: Fact, written_at: datetime) -> None:
+        raise NotImplementedError
+
+    async def append(self, fact: Fact) -> bool:
+        """Write the next fact; says whether nobody was faster. What others have written is known
+        then.
+
+        Raises:
+            LedgerError: It could not be written.
+        """
+        number, root = self.next, self.ledger.root
+        if root is None:
+            self.apply(fact, datetime.now(timezone.utc))
+        elif not await _put(root, f"{self.name}-{number}", fact):
+            # It may be ours: Prefect's client repeats a write whose reply was lost.
+            await self.read_on()
+            return fact.id in self.facts
+        else:
+            written_at = (await server_clock()).now()
+            if fact.id not in self.facts:  # or somebody here has read it before the reply came
+                self.apply(fact, written_at)
+        return True
+
+    async def read_on(self) -> None:
+        """Read what others have written since.
+
+        Raises:
+            LedgerError: It could not be read.
+        """
+        known = -1
+        while known < self.next:
+            known = self.next
+            await self.ledger.read(f"{self.name}-{known}")
+
+    def learn(self, number: int, written: FlowRunInput) -> None:
+        """Take note of what was read, unless it is known."""
+        if number < self.next:
+            return
+        self.next = number
+        try:
+            fact = Fact.model_validate_json(written.value)
+        except ValidationError:
+            self.unreadable.append(written)
+            self.next += 1
+            return
+        self.apply(fact, written.created or datetime.now(timezone.utc))
+
+
+def named_in(unreadable: list[FlowRunInput]) -> set[str]:
+    """The predictions that facts are of which can't be understood, as far as they name one."""
+    return {id for one in unreadable for id in _NAMED.findall(one.value)}
+
+
+class OwnLog(Log, _Row):
+    """A log of a call, with what this process knows of it besides.
 
     Args:
         ledger: Whose it is.
@@ -68,26 +117,25 @@ class OwnLog(Log):
     def __init__(self, ledger: Ledger, name: str) -> None:
         super().__init__(name)
         self.ledger = ledger
-        self.unreadable: list[FlowRunInput] = []
-        """What was written by another version, or by somebody else."""
+        self.batch: BatchLog | None = None
+        """Where it is written, if it is of a batch."""
+        self.unreadable = []
         self.reserved: dict[str, str] = {}
         """Calls of this process that are about to claim the slot, by attempt."""
         self.is_under_way = False
         """Whether this process is about to send the create that it has announced, or does so."""
         self.address: Address | None = None
         """As whom this process has made or used the prediction."""
-        self.is_of_batch = False
-        """Whether what happens is written down together with what happens to others."""
         self._left: list[dict[str, Any]] = []
         """Facts that could not be written yet."""
         self._noting, self._writing = asyncio.Lock(), asyncio.Lock()
 
     @property
-    def named_in_unreadable(self) -> set[str]:
-        """The predictions that its unreadable facts are of, as far as they name one."""
-        return {id for one in self.unreadable for id in _NAMED.findall(one.value)}
+    def row(self) -> OwnLog | BatchLog:
+        """Where its facts are."""
+        return self.batch or self
 
-    def _hear(self, said: Fact | News) -> None:
+    def _hear(self, said: Said) -> None:
         super()._hear(said)
         if said.made is not None:
             logs = self.ledger.by_prediction.setdefault(said.made.id, [])
@@ -107,27 +155,28 @@ class OwnLog(Log):
         Raises:
             LedgerError: It could not be written.
         """
+        if self.batch is not None:
+            return await self.batch.write(self, after, OfCall(log=self.name, **content))
         async with self._writing:
-            while True:
-                if after is not None and self.next != after:
-                    return False
-                if await self._write(content):
+            while after is None or self.next == after:
+                if await self.append(_fact(**content)):
                     return True
+            return False
 
     async def note(self, **content: Any) -> None:
         """Write down what has become of a create, now or with what happens next.
 
         Args:
-            content: As `News` has it.
+            content: As `Said` has it.
 
         Raises:
             LedgerError: It could not be written now. This process knows it all the same.
         """
         if self.generation is not None:
-            news = News(log=self.name, of=self.generation.announced_by, **content)
+            news = OfCall(log=self.name, of=self.generation.announced_by, **content)
             self.hear(news)
-            if self.is_of_batch and self.ledger.root is not None:
-                self.ledger.tell(news)
+            if self.batch is not None:
+                await self.batch.note(news)
                 return
         self._left.append(content)
         async with self._noting:
@@ -135,32 +184,263 @@ class OwnLog(Log):
                 await self.write(**self._left[0])
                 del self._left[0]
 
-    async def _write(self, content: dict[str, Any]) -> bool:
-        fact = Fact(version=1, id=uuid4().hex[:8], process=this_process(), **content)
-        if self.ledger.root is None:
-            self.apply(fact, datetime.now(timezone.utc))
-            return True
-        if not await _put(self.ledger.root, f"{self.name}-{self.next}", fact):
-            # It may be ours: Prefect's client repeats a write whose reply was lost.
-            await self.ledger.read(self.name)
-            return fact.id in self.facts
-        written_at = (await server_clock()).now()
-        if fact.id not in self.facts:  # or somebody here has read it before the reply came
-            self.apply(fact, written_at)
-        return True
-
     def check_readable(self) -> None:
         """Refuse to go on where others have written what can't be understood.
 
         Raises:
             LedgerError: It says which fact.
         """
-        if self.unreadable:
+        if unreadable := self.row.unreadable:
             raise LedgerError(
-                f"The input {self.unreadable[0].key} of flow run {self.ledger.root} can't be read"
+                f"The input {unreadable[0].key} of flow run {self.ledger.root} can't be read"
                 " by this version of prefect-replicate, so that it isn't known what was paid for"
                 " this call. Nothing was started; delete it if nothing of yours depends on it."
             )
+
+
+@dataclass
+class Standing:
+    """How an item of a batch stands."""
+
+    by: str
+    """Who works on it: `<flow run>/<execution>`."""
+    changes: dict[str, Any]
+    """To its `VideoOutcome`."""
+
+    @property
+    def flow_run(self) -> str:
+        return self.by.partition("/")[0]
+
+
+@dataclass(eq=False)
+class _Entry:
+    """Somebody who waits for a fact to be written."""
+
+    log: OwnLog
+    after: int | None
+    said: OfCall
+    is_there: asyncio.Future[bool]
+
+    @property
+    def is_overtaken(self) -> bool:
+        return self.after is not None and self.log.next != self.after
+
+
+@dataclass
+class _Draft:
+    """What is to be written at once."""
+
+    entries: list[_Entry] = field(default_factory=list[_Entry])
+    news: list[OfCall] = field(default_factory=list[OfCall])
+    items: dict[tuple[str, str], dict[int, dict[str, Any]]] = field(
+        default_factory=dict[tuple[str, str], dict[int, dict[str, Any]]]
+    )
+    """Changed fields by part, by whom, and number."""
+    stops: list[str] = field(default_factory=list[str])
+    is_sign: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.entries or self.news or self.items or self.stops or self.is_sign)
+
+    def change(self, part: str, by: str, number: int, changes: dict[str, Any]) -> None:
+        items = self.items.setdefault((part, by), {})
+        items[number] = items.get(number, {}) | changes
+
+    def add(self, later: _Draft) -> None:
+        """Take in what is to be written, too."""
+        self.entries += later.entries
+        self.news += later.news
+        self.stops += later.stops
+        for (part, by), items in later.items.items():
+            for number, changes in items.items():
+                self.change(part, by, number, changes)
+
+    def split(self) -> tuple[_Draft, _Draft]:
+        """What one fact can hold, and the rest."""
+        first = replace(self, entries=self.entries[:_AT_ONCE], news=self.news[:_AT_ONCE])
+        return first, _Draft(self.entries[_AT_ONCE:], self.news[_AT_ONCE:])
+
+    def fact(self) -> Fact:
+        said = [one.said for one in self.entries]
+        origin = said[0].origin if said else None
+        if any(one.origin != origin for one in said):
+            origin = None
+        elif origin is not None:
+            said = [one.model_copy(update={"origin": None}) if one.claim else one for one in said]
+        items = [OfItems(part=part, by=by, items=one) for (part, by), one in self.items.items()]
+        return _fact(origin=origin, calls=[*said, *self.news], items=items, stops=self.stops)
+
+
+class BatchLog(_Row):
+    """The facts of items that are worked on together: those of a batch, or of a part of one.
+
+    What is to be written within a moment is written at once.
+
+    Args:
+        ledger: Whose it is.
+        name: `<batch>-b<part>`.
+    """
+
+    def __init__(self, ledger: Ledger, name: str) -> None:
+        self.ledger = ledger
+        self.name = name
+        self.next = 0
+        self.facts = set()
+        self.unreadable = []
+        self.items: defaultdict[str, dict[int, Standing]] = defaultdict(dict)
+        """By key of the part, and number within it."""
+        self.stopped: set[str] = set()
+        """Flow runs that are to start nothing more."""
+        self._own: set[str] = set()
+        """The ids of the facts that this process has written."""
+        self._workers = 0
+        self._draft = _Draft()
+        self._writing = asyncio.Lock()
+        self._timer: asyncio.TimerHandle | None = None
+        self._soon: asyncio.Task[None] | None = None
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether something is left to be written."""
+        return bool(self._draft) or self._writing.locked()
+
+    @contextmanager
+    def worked_on(self) -> Generator[None]:
+        """Have news of the items wait for each other, until `flush`."""
+        self._workers += 1
+        try:
+            yield
+        finally:
+            self._workers -= 1
+
+    def apply(self, fact: Fact, written_at: datetime) -> None:
+        self.next += 1
+        self.facts.add(fact.id)
+        self.stopped.update(fact.stops)
+        is_told_here = fact.id in self._own  # so that what has happened since is known, too
+        for one in fact.calls:
+            log = self.ledger.log_named(one.log)
+            if one.of is None and log is not None:
+                log.batch = self
+                log.apply(fact, written_at, one)
+            elif log is not None and not is_told_here:
+                log.hear(one)
+        for one in fact.items if not is_told_here else ():
+            for number, changes in one.items.items():
+                self._notice(one.part, one.by, number, changes)
+
+    def _notice(self, part: str, by: str, number: int, changes: dict[str, Any]) -> None:
+        known = self.items[part].get(number)
+        before = known.changes if known is not None else {}
+        if before.get("state") != "succeeded" or changes.get("state") == "succeeded":
+            is_same = known is not None and known.by == by
+            self.items[part][number] = Standing(by, before | changes if is_same else changes)
+
+    async def write(self, log: OwnLog, after: int | None, said: OfCall) -> bool:
+        """As `OwnLog.write`."""
+        entry = _Entry(log, after, said, asyncio.get_running_loop().create_future())
+        self._draft.entries.append(entry)
+        self._hurry(TOGETHER_SECONDS)
+        return await entry.is_there
+
+    async def note(self, news: OfCall) -> None:
+        """Write down what this process knows already: soon, where it works on the batch.
+
+        Raises:
+            LedgerError: It could not be written now.
+        """
+        self._draft.news.append(news)
+        if self._workers:
+            self._hurry(NEWS_SECONDS)
+        else:
+            await self.flush()
+
+    def tell(self, part: str, by: str, number: int, changes: dict[str, Any]) -> None:
+        """Write down soon how an item stands, as far as that has changed."""
+        self._notice(part, by, number, changes)
+        self._draft.change(part, by, number, changes)
+        self._hurry(NEWS_SECONDS)
+
+    async def stop(self, flow_run: str) -> None:
+        """Have a flow run start nothing more.
+
+        Raises:
+            LedgerError: It could not be told to.
+        """
+        self._draft.stops.append(flow_run)
+        await self.flush()
+
+    async def give_sign(self) -> None:
+        """Show that somebody works on it.
+
+        Raises:
+            LedgerError: It could not be written.
+        """
+        self._draft.is_sign = True
+        await self.flush()
+
+    async def flush(self) -> None:
+        """Write down what there is.
+
+        Raises:
+            LedgerError: It could not be written; what nobody waits for is written the next time.
+        """
+        # Not to be broken off: others wait for it.
+        await asyncio.shield(asyncio.create_task(self._flush()))
+
+    async def _flush(self) -> None:
+        async with self._writing:
+            while self._draft:
+                draft, self._draft = self._draft.split()
+                for one in draft.entries:
+                    if one.is_overtaken and not one.is_there.done():
+                        one.is_there.set_result(False)
+                draft.entries = [one for one in draft.entries if not one.is_there.done()]
+                try:
+                    is_there = not draft or await self._append(draft.fact())
+                except Exception as exc:
+                    for one in draft.entries:
+                        one.is_there.set_exception(exc)
+                    draft.entries = []
+                    self._put_back(draft)
+                    raise
+                if not is_there:
+                    self._put_back(draft)
+                    continue
+                for one in draft.entries:
+                    if not one.is_there.done():  # or whoever waited was canceled
+                        one.is_there.set_result(True)
+
+    async def _append(self, fact: Fact) -> bool:
+        self._own.add(fact.id)
+        return await self.append(fact)
+
+    def _put_back(self, draft: _Draft) -> None:
+        draft.is_sign = False  # what comes next is one, too
+        draft.add(self._draft)
+        self._draft = draft
+
+    def _hurry(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        when = loop.time() + seconds
+        if self._timer is None or when < self._timer.when():
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = loop.call_at(when, self._begin)
+
+    def _begin(self) -> None:
+        self._timer = None
+        self._soon = asyncio.create_task(self._flush_quietly())
+
+    async def _flush_quietly(self) -> None:
+        try:
+            await self._flush()
+        except LedgerError as exc:  # with what happens next, or when the batch has ended
+            _logger.warning("%s", exc)
+
+
+def _fact(**content: Any) -> Fact:
+    return Fact(version=1, id=uuid4().hex[:8], process=this_process(), **content)
 
 
 async def _put(root: UUID, name: str, fact: Fact) -> bool:
@@ -174,212 +454,3 @@ async def _put(root: UUID, name: str, fact: Fact) -> bool:
             raise
         return False
     return True
-
-
-class Ledger:
-    """What is written down on one flow run at the top, as far as this process knows it.
-
-    Args:
-        root: The run; `None` for what is remembered within this process alone.
-    """
-
-    def __init__(self, root: UUID | None) -> None:
-        self.root = root
-        self.logs: defaultdict[str, dict[int, OwnLog]] = defaultdict(dict)
-        """By call and slot."""
-        self.by_prediction: dict[str, list[OwnLog]] = {}
-        """Those that have a prediction, or had it."""
-        self.occurrences = Occurrences()
-        self._reads: dict[str, asyncio.Task[None]] = {}
-        """By attempt: what a retry has read of all that was written before."""
-        self._news: list[News] = []
-        """What is to be written down together."""
-        self._told: dict[str, int] = {}
-        """By process: how many of its facts with news are known."""
-        self._telling = asyncio.Lock()
-        self._soon: asyncio.Task[None] | None = None
-        self._tagged: set[int] = set()
-        """Attempts; between two of them, a sweep may have found the run settled."""
-        self.contexts: list[weakref.ref[Any]] = []
-
-    async def choose(self, claim: Claim, call: str, *, is_retry: bool) -> OwnLog:
-        """The log that a call goes on with, or begins."""
-        if is_retry and call not in self.logs:
-            if claim.attempt not in self._reads:
-                self._reads[claim.attempt] = asyncio.create_task(self.read())
-            try:
-                await asyncio.shield(self._reads[claim.attempt])
-            except LedgerError:
-                self._reads.pop(claim.attempt, None)
-                raise
-        log = self.log(call, choose(self.logs[call], claim))
-        # Before it is written, so that no equal call of this process takes it meanwhile.
-        log.reserved[claim.attempt] = claim.name
-        return log
-
-    def log(self, call: str, slot: int) -> OwnLog:
-        """A log, made if it is not known."""
-        if slot not in self.logs[call]:
-            self.logs[call][slot] = OwnLog(self, f"{call}-{slot}")
-        return self.logs[call][slot]
-
-    async def read(self, name: str = "") -> None:
-        """Read what others have written.
-
-        Args:
-            name: Of a log, or of a call; all, if not given.
-
-        Raises:
-            LedgerError: It could not be read.
-        """
-        if self.root is None:
-            return
-        prefix = f"{PREFIX}{name}-" if name else PREFIX
-        reply = await request(
-            _READ,
-            "POST",
-            f"/flow_runs/{self.root}/input/filter",
-            json={"prefix": prefix, "limit": _ALL},
-        )
-        with as_ledger_error(_READ):
-            inputs = FlowRunInput.model_validate_list(reply.json())
-        self.learn(inputs)
-
-    def learn(self, inputs: Sequence[FlowRunInput]) -> None:
-        """Take note of what was read."""
-        news = list[News]()
-        rows = [(match, one) for one in inputs if (match := _KEY.fullmatch(one.key))]
-        for match, one in sorted(rows, key=lambda row: int(row[0][3])):
-            call, slot, number = match[1], int(match[2]), int(match[3])
-            if slot == 0:
-                if number >= self._told.get(call, 0):
-                    self._told[call] = number + 1
-                    with suppress(ValidationError):  # what it is of is looked for then
-                        news += Fact.model_validate_json(one.value).news
-                continue
-            log = self.log(call, slot)
-            if number < log.next:
-                continue
-            log.next = number
-            try:
-                fact = Fact.model_validate_json(one.value)
-            except ValidationError:
-                log.unreadable.append(one)
-                log.next += 1
-                continue
-            log.apply(fact, one.created or datetime.now(timezone.utc))
-        for one in news:
-            call, _, slot = one.log.partition("-")
-            log = self.logs[call].get(int(slot)) if slot.isdecimal() else None
-            if log is not None:
-                log.hear(one)
-
-    def tell(self, news: News) -> None:
-        """Write something down soon, together with what else happens."""
-        self._news.append(news)
-        if self._soon is None or self._soon.done():
-            self._soon = asyncio.create_task(self._tell_soon())
-
-    async def _tell_soon(self) -> None:
-        await asyncio.sleep(NEWS_SECONDS)
-        try:
-            await self.tell_now()
-        except LedgerError as exc:  # with what happens next, or when the batch has ended
-            _logger.warning("%s", exc)
-
-    async def tell_now(self) -> None:
-        """Write down what there is to tell.
-
-        Raises:
-            LedgerError: It could not be written.
-        """
-        async with self._telling:
-            process = this_process()
-            while self._news and self.root is not None:
-                some = self._news[:_NEWS_AT_ONCE]
-                fact = Fact(version=1, id=uuid4().hex[:8], process=process, news=some)
-                number = self._told.get(process, 0)
-                self._told[process] = number + 1  # before it is there, so that no read repeats it
-                # A number that is taken has the same news, or those that were known before.
-                if await _put(self.root, f"{process}-0-{number}", fact):
-                    del self._news[: len(some)]
-
-    async def tag(self, ancestry: Ancestry) -> None:
-        """Have the run be found by sweeps, and by people who filter for it.
-
-        Raises:
-            LedgerError: Prefect's API could not be asked to.
-        """
-        if not ancestry.is_tagged and ancestry.attempt not in self._tagged:
-            await set_tags(ancestry.root, {*ancestry.tags, TAG, OPEN_TAG})
-        self._tagged.add(ancestry.attempt)
-
-    @property
-    def is_in_use(self) -> bool:
-        """Whether a run of this process may still write to it."""
-        is_alive = any(one() is not None for one in self.contexts)
-        return is_alive or bool(self._news) or any(log.is_under_way for log in self.all)
-
-    @property
-    def all(self) -> list[OwnLog]:
-        return [log for slots in self.logs.values() for log in slots.values()]
-
-    def of(self, prediction_id: str) -> list[OwnLog]:
-        """The logs that a prediction is in, as far as this process knows."""
-        return [
-            log
-            for log in self.by_prediction.get(prediction_id, ())
-            if log.generation is not None and log.generation.prediction_id == prediction_id
-        ]
-
-
-class _Ledgers(OrderedDict[tuple["str | None", UUID], Ledger]):
-    """By API address and run at the top, the one that was used last at the end."""
-
-    def let_go(self) -> None:
-        """Forget what is over in this process."""
-        for key in list(self)[: -_KEPT or None]:
-            if not self[key].is_in_use:
-                del self[key]
-
-
-async def ledger_of(scope: RunScope) -> Ledger:
-    """The ledger that a call is written down in.
-
-    Outside of flow runs it is one in memory, for the task run if there is one.
-
-    Raises:
-        LedgerError: Prefect's API could not be asked for the run at the top.
-    """
-    ancestry = await ancestry_of(scope)
-    own = ancestry.root if ancestry else scope.levels[-1].run_id if scope.levels else None
-    if own is None:
-        return Ledger(None)
-    ledgers = process_state("ledgers", _Ledgers)
-    key = PREFECT_API_URL.value(), own
-    if key not in ledgers:
-        ledgers[key] = Ledger(ancestry and ancestry.root)
-        ledgers.let_go()
-    ledger = ledgers[key]
-    ledgers.move_to_end(key)
-    if scope.outermost is not None and all(one() is not scope.outermost for one in ledger.contexts):
-        alive = [one for one in ledger.contexts if one() is not None]
-        ledger.contexts = [*alive, weakref.ref(scope.outermost)]
-    return ledger
-
-
-async def ledgers_since(moment: datetime, tag: str) -> list[tuple[FlowRun, Ledger]]:
-    """The ledgers of all tagged flow runs that go on, or ended after a time of the server's.
-
-    They are read anew, and are nobody else's.
-    """
-    runs = await tagged_runs(tag, moment)
-    free = asyncio.Semaphore(_AT_ONCE)
-
-    async def read(run: FlowRun) -> Ledger:
-        ledger = Ledger(run.id)
-        async with free:
-            await ledger.read()
-        return ledger
-
-    return list(zip(runs, await asyncio.gather(*map(read, runs)), strict=True))

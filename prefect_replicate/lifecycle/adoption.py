@@ -27,7 +27,8 @@ from prefect_replicate.engine import Recent, process_state
 from prefect_replicate.exceptions import UncertainCreateError
 from prefect_replicate.ledger.facts import REDACTED, Generation, Intent, is_input
 from prefect_replicate.ledger.flow_runs import TAG
-from prefect_replicate.ledger.log import ledgers_since
+from prefect_replicate.ledger.ledger import ledgers_since
+from prefect_replicate.ledger.log import named_in
 from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.values import ModelReference, Prediction
 from prefect_replicate.values.prediction import as_utc
@@ -226,8 +227,8 @@ async def recorded_since(moment: datetime) -> Recorded:
     """
     found = Recorded([], set())
     for _, ledger in await ledgers_since(moment - 2 * CLOCK_SLACK, TAG):
+        found.ids.update(named_in(ledger.unreadable))
         for log in ledger.all:
-            found.ids.update(log.named_in_unreadable)
             if log.generation is None:
                 continue
             if log.generation.prediction_id is not None:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from prefect_replicate.exceptions import LedgerError
 from prefect_replicate.ledger.facts import Intent, Origin, digest, ended, input_digest, made
-from prefect_replicate.ledger.log import Ledger, OwnLog, ledger_of
+from prefect_replicate.ledger.ledger import Ledger, ledger_of
+from prefect_replicate.ledger.log import OwnLog
 from prefect_replicate.ledger.scope import ancestry_of
 from prefect_replicate.ledger.timings import expectation_for, note_timing
 from prefect_replicate.lifecycle.run import Run

@@ -14,7 +14,7 @@ from tenacity import AsyncRetrying, retry_if_result
 
 from prefect_replicate.api.predictions import get_prediction, post_cancel
 from prefect_replicate.exceptions import APIError, LedgerError, PredictionError, ReplicateError
-from prefect_replicate.ledger.log import ledger_of
+from prefect_replicate.ledger.ledger import ledger_of
 from prefect_replicate.lifecycle.bookkeeping import record_outcome
 from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.lifecycle.run_watch import is_being_canceled, is_wholly_ended

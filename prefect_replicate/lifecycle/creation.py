@@ -38,8 +38,9 @@ from prefect_replicate.ledger.facts import (
     input_digest,
     made,
 )
+from prefect_replicate.ledger.ledger import Ledger, ledger_of
 from prefect_replicate.ledger.limits import AHEAD_SECONDS, NAME, slots
-from prefect_replicate.ledger.log import Ledger, OwnLog, ledger_of, this_process
+from prefect_replicate.ledger.log import OwnLog, this_process
 from prefect_replicate.ledger.prefect_api import server_clock
 from prefect_replicate.ledger.scope import Ancestry, ancestry_of
 from prefect_replicate.lifecycle.adoption import (
@@ -120,7 +121,8 @@ class Request:
     place: str = ""
     """Where it stands among the equal items of a batch."""
     keep_for_parent: bool = False
-    is_of_batch: bool = False
+    batch: str = ""
+    """The log of the batch that it is an item of."""
 
 
 async def create(run: Run, request: Request) -> Prediction:
@@ -170,6 +172,7 @@ class _Creation:
         self.model = model
         self.ledger = ledger
         self.ancestry = ancestry
+        self.batch = ledger.batch(request.batch) if request.batch else None
         self.unwanted = asyncio.Event()
         """Set when the caller was interrupted: nothing more is to be paid."""
         self._files: Any = files
@@ -202,9 +205,10 @@ class _Creation:
 
     async def perform(self) -> Prediction:
         while True:
-            self.log = await self.ledger.choose(self.claim, self.call, is_retry=self._is_retry)
+            self.log = await self.ledger.choose(
+                self.claim, self.call, self.batch, is_retry=self._is_retry
+            )
             self.log.check_readable()
-            self.log.is_of_batch = self.request.is_of_batch
             prediction = await self._earlier()
             if prediction is None:
                 prediction = await self._pay()
@@ -253,7 +257,7 @@ class _Creation:
                 self.run.say("Another process is already starting this prediction; waiting")
             await self._sleep(PAUSE_SECONDS)
             self._refuse_if_unwanted()
-            await self.ledger.read(self.log.name)
+            await self.log.row.read_on()
             self.log.check_readable()
 
     async def _useful(self, prediction: Prediction) -> Prediction | None:

@@ -12,7 +12,7 @@ import httpx
 from prefect_replicate.api.route import Route
 from prefect_replicate.engine import process_state
 from prefect_replicate.exceptions import LedgerError, OutputExpiredError
-from prefect_replicate.ledger.log import ledger_of
+from prefect_replicate.ledger.ledger import ledger_of
 from prefect_replicate.lifecycle.bookkeeping import logs_of, record_files
 from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.outputs import store_outputs

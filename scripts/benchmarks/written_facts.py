@@ -8,7 +8,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRunInput
 
 from prefect_replicate.ledger.facts import PREFIX, Generation
-from prefect_replicate.ledger.log import Ledger
+from prefect_replicate.ledger.ledger import Ledger
 
 
 def inputs_of(client: SyncPrefectClient, root: UUID) -> list[FlowRunInput]:

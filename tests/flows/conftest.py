@@ -22,8 +22,8 @@ from prefect_replicate.cleanup import sweep
 from prefect_replicate.emulator import Emulator
 from prefect_replicate.emulator.models.model import version_id
 from prefect_replicate.engine import call
-from prefect_replicate.ledger import flow_runs, log, scope, timings
-from prefect_replicate.ledger.log import Ledger
+from prefect_replicate.ledger import flow_runs, ledger, scope, timings
+from prefect_replicate.ledger.ledger import Ledger
 from prefect_replicate.ledger.scope import RunScope, ancestry_of
 from prefect_replicate.lifecycle import adoption
 
@@ -122,7 +122,7 @@ def unhurried() -> float:
 @pytest.fixture
 def own_ledger(monkeypatch: pytest.MonkeyPatch) -> None:
     """A ledger in which nothing is of other tests, on the server that they share."""
-    for module in (flow_runs, log, adoption, scope, sweep):
+    for module in (flow_runs, ledger, adoption, scope, sweep):
         for tag in ("TAG", "OPEN_TAG"):
             if hasattr(module, tag):
                 monkeypatch.setattr(module, tag, f"{tag}-{os.environ['PYTEST_CURRENT_TEST']}")

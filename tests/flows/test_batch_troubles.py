@@ -23,8 +23,6 @@ from prefect_replicate import (
     ReplicateCredentials,
     agenerate_videos,
 )
-from prefect_replicate.batch import work as batch_part
-from prefect_replicate.batch.progress import PROGRESS_TYPE
 from prefect_replicate.emulator import Emulator
 from prefect_replicate.emulator.models.model import version_id
 from prefect_replicate.exceptions import ConfigurationError
@@ -114,14 +112,13 @@ async def test_an_input_that_fails_as_nobody_foresaw_loses_no_other_item(
     assert "not JSON serializable" in (videos.failed[0].error or "")
 
 
-@pytest.mark.parametrize("type", ["table", "progress", PROGRESS_TYPE])
+@pytest.mark.parametrize("type", ["table", "progress"])
 async def test_an_artifact_that_is_deleted_in_the_middle_costs_no_result(
     still: Emulator,
     options: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
     type: str,
 ) -> None:
-    monkeypatch.setattr(batch_part, "PROGRESS_SECONDS", 0.1)
     running = asyncio.create_task(agenerate_videos([LONG, "an owl"], **options))
     await soon(lambda: len(still.predictions.live()) == 1)
 

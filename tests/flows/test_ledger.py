@@ -28,7 +28,7 @@ from prefect_replicate.engine import acall, call, process_state
 from prefect_replicate.exceptions import APIError, InvalidInputError, LedgerError
 from prefect_replicate.ledger import log, scope
 from prefect_replicate.ledger.facts import Claim, Intent, Origin
-from prefect_replicate.ledger.log import Ledger, ledger_of
+from prefect_replicate.ledger.ledger import Ledger, ledger_of
 from prefect_replicate.ledger.scope import RunScope, ancestry_of
 
 pytestmark = pytest.mark.contract

@@ -34,10 +34,11 @@ from prefect_replicate.cleanup.orphans import Thresholds, silent_runs
 from prefect_replicate.emulator import Emulator
 from prefect_replicate.engine import acall
 from prefect_replicate.exceptions import LedgerError, ReplicateError
-from prefect_replicate.ledger import flow_runs, log
+from prefect_replicate.ledger import flow_runs, ledger
 from prefect_replicate.ledger.facts import input_digest
 from prefect_replicate.ledger.flow_runs import FlowRunSeen, last_heartbeats
-from prefect_replicate.ledger.log import Ledger, OwnLog
+from prefect_replicate.ledger.ledger import Ledger
+from prefect_replicate.ledger.log import OwnLog
 from prefect_replicate.values import Orphan
 
 MODEL, INPUT = "emulator/timer", {"seconds": 1000}
@@ -385,7 +386,7 @@ async def test_a_fact_that_cannot_be_understood_is_skipped_and_said(
     [orphan] = await sweep()
 
     assert orphan.outcome == "canceled"
-    assert caplog.text.count("What is recorded of 1 calls can't be understood") == 1
+    assert caplog.text.count("1 record can't be understood") == 1
 
 
 async def test_the_prediction_of_a_fact_that_cannot_be_understood_is_left_alone(
@@ -615,7 +616,7 @@ async def logs_of(flow_run_id: UUID) -> list[OwnLog]:
 
 async def are_tagged(count: int) -> bool:
     since = datetime.now(timezone.utc) - timedelta(hours=1)
-    found = await acall(lambda _: log.ledgers_since(since, flow_runs.OPEN_TAG))
+    found = await acall(lambda _: ledger.ledgers_since(since, flow_runs.OPEN_TAG))
     return sum(bool(ledger.all) for _, ledger in found) == count
 
 

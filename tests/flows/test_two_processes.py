@@ -18,7 +18,8 @@ from prefect_replicate.emulator import Emulator
 from prefect_replicate.engine import call
 from prefect_replicate.exceptions import LedgerError
 from prefect_replicate.ledger.facts import Made
-from prefect_replicate.ledger.log import Ledger, OwnLog
+from prefect_replicate.ledger.ledger import Ledger
+from prefect_replicate.ledger.log import OwnLog
 from prefect_replicate.lifecycle import creation
 
 pytestmark = pytest.mark.contract

@@ -59,18 +59,18 @@ def test_an_item_has_its_number_and_what_it_leaves_out_from_the_batch() -> None:
     assert other.outcome() == VideoOutcome(number=2, id="o", prompt="owl", model="b/model")
 
 
-def test_equal_items_have_different_places_and_the_first_has_none() -> None:
+def test_equal_items_have_different_places() -> None:
     fox = VideoRequest(prompt="fox")
 
     places = [one.place for one in items(fox, VideoRequest(prompt="owl"), fox, fox)]
 
-    assert places == ["", "", ":2", ":3"]
+    assert places == [":1", ":1", ":2", ":3"]
 
 
 def test_what_is_equal_with_the_defaults_of_the_batch_is_equal() -> None:
     same = VideoRequest(prompt="fox"), VideoRequest(prompt="fox", duration=5, id="mine")
 
-    assert [one.place for one in items(*same)] == ["", ":2"]
+    assert [one.place for one in items(*same)] == [":1", ":2"]
 
 
 def test_an_item_of_another_batch_of_the_run_has_another_place() -> None:

@@ -23,7 +23,7 @@ from prefect_replicate.ledger.facts import (
     Intent,
     Log,
     Made,
-    News,
+    OfCall,
     Origin,
     choose,
     digest,
@@ -124,11 +124,11 @@ def test_a_flow_run_that_waits_too_is_added() -> None:
 
 def test_news_count_for_the_create_that_they_are_of() -> None:
     told = log(ANNOUNCED)
-    told.hear(News(log="c-1", of=ANNOUNCED.id, made=MADE.made))
-    told.hear(News(log="c-1", of=ANNOUNCED.id, ended=CANCELED.ended))
+    told.hear(OfCall(log="c-1", of=ANNOUNCED.id, made=MADE.made))
+    told.hear(OfCall(log="c-1", of=ANNOUNCED.id, ended=CANCELED.ended))
     told.apply(fact(id="g", origin=origin(), intent=INTENDED), NOW)
 
-    told.hear(News(log="c-1", of=ANNOUNCED.id, made=Made(id="late", url="")))
+    told.hear(OfCall(log="c-1", of=ANNOUNCED.id, made=Made(id="late", url="")))
 
     assert told.generation is not None
     assert (told.generation.status, told.generation.prediction_id) == (INTENT, None)

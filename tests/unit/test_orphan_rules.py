@@ -10,7 +10,8 @@ from prefect.client.schemas.objects import StateType
 from prefect_replicate.cleanup.orphans import Thresholds, orphaned, why_orphaned
 from prefect_replicate.ledger.facts import Ancestor, Generation, Intent, Origin
 from prefect_replicate.ledger.flow_runs import FlowRunSeen
-from prefect_replicate.ledger.log import Ledger, OwnLog
+from prefect_replicate.ledger.ledger import Ledger
+from prefect_replicate.ledger.log import OwnLog
 
 NOW = datetime(2030, 1, 1, tzinfo=timezone.utc)
 THRESHOLDS = Thresholds(NOW, grace=300, silence=540)

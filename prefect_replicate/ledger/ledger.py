@@ -1,0 +1,209 @@
+"""The ledger of a flow run and all that runs below it: its logs, read and written through Prefect.
+
+The flow run at the top has them, whichever process a call is made in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import weakref
+from collections import OrderedDict, defaultdict
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from prefect.client.schemas.objects import FlowRun, FlowRunInput
+from prefect.settings import PREFECT_API_URL
+
+from prefect_replicate.engine import process_state
+from prefect_replicate.exceptions import LedgerError
+from prefect_replicate.ledger.facts import PREFIX, Claim, choose
+from prefect_replicate.ledger.flow_runs import OPEN_TAG, TAG, set_tags, tagged_runs
+from prefect_replicate.ledger.log import BatchLog, OwnLog
+from prefect_replicate.ledger.prefect_api import as_ledger_error, request
+from prefect_replicate.ledger.scope import Ancestry, Occurrences, RunScope, ancestry_of
+
+_NAME = re.compile(r"([0-9a-z]+)-(\d+)")
+_KEY = re.compile(rf"{PREFIX}([0-9a-z]+)-(b?)(\d+)-(\d+)")
+_ALL = 100_000
+"""Facts of one flow run in a reply; the server has no limit of its own."""
+
+_AT_ONCE = 10
+_KEPT = 32
+"""Ledgers of this process that nobody uses at the moment."""
+
+_READ = "read what was started before"
+
+
+class Ledger:
+    """What is written down on one flow run at the top, as far as this process knows it.
+
+    Args:
+        root: The run; `None` for what is remembered within this process alone.
+    """
+
+    def __init__(self, root: UUID | None) -> None:
+        self.root = root
+        self.logs: defaultdict[str, dict[int, OwnLog]] = defaultdict(dict)
+        """By call and slot."""
+        self.batches: dict[str, BatchLog] = {}
+        self.by_prediction: dict[str, list[OwnLog]] = {}
+        """Those that have a prediction, or had it."""
+        self.occurrences = Occurrences()
+        self._reads: dict[str, asyncio.Task[None]] = {}
+        """By attempt: what a retry has read of all that was written before."""
+        self._tagged: set[int] = set()
+        """Attempts; between two of them, a sweep may have found the run settled."""
+        self.contexts: list[weakref.ref[Any]] = []
+
+    async def choose(
+        self, claim: Claim, call: str, batch: BatchLog | None = None, *, is_retry: bool
+    ) -> OwnLog:
+        """The log that a call goes on with, or begins, in that of its batch if it is of one."""
+        if is_retry and call not in self.logs:
+            if claim.attempt not in self._reads:
+                self._reads[claim.attempt] = asyncio.create_task(self.read())
+            try:
+                await asyncio.shield(self._reads[claim.attempt])
+            except LedgerError:
+                self._reads.pop(claim.attempt, None)
+                raise
+        log = self.log(call, choose(self.logs[call], claim))
+        # Before it is written, so that no equal call of this process takes it meanwhile.
+        log.reserved[claim.attempt] = claim.name
+        if log.next == 0:
+            log.batch = batch
+        return log
+
+    def log(self, call: str, slot: int) -> OwnLog:
+        """A log, made if it is not known."""
+        if slot not in self.logs[call]:
+            self.logs[call][slot] = OwnLog(self, f"{call}-{slot}")
+        return self.logs[call][slot]
+
+    def log_named(self, name: str) -> OwnLog | None:
+        """As `log`; `None` where the name is none of a log."""
+        match = _NAME.fullmatch(name)
+        return self.log(match[1], int(match[2])) if match is not None else None
+
+    def batch(self, name: str) -> BatchLog:
+        """The log of a batch or part, made if it is not known."""
+        return self.batches.setdefault(name, BatchLog(self, name))
+
+    async def read(self, start: str = "") -> None:
+        """Read what others have written.
+
+        Args:
+            start: Of the names of the facts; all, if not given.
+
+        Raises:
+            LedgerError: It could not be read.
+        """
+        if self.root is None:
+            return
+        reply = await request(
+            _READ,
+            "POST",
+            f"/flow_runs/{self.root}/input/filter",
+            json={"prefix": f"{PREFIX}{start}", "limit": _ALL},
+        )
+        with as_ledger_error(_READ):
+            inputs = FlowRunInput.model_validate_list(reply.json())
+        self.learn(inputs)
+
+    def learn(self, inputs: Sequence[FlowRunInput]) -> None:
+        """Take note of what was read."""
+        rows = [(match, one) for one in inputs if (match := _KEY.fullmatch(one.key))]
+        for match, one in sorted(rows, key=lambda row: int(row[0][4])):
+            call, kind, slot, number = match.groups()
+            row = self.batch(f"{call}-b{slot}") if kind else self.log(call, int(slot))
+            row.learn(int(number), one)
+
+    async def tag(self, ancestry: Ancestry) -> None:
+        """Have the run be found by sweeps, and by people who filter for it.
+
+        Raises:
+            LedgerError: Prefect's API could not be asked to.
+        """
+        if not ancestry.is_tagged and ancestry.attempt not in self._tagged:
+            await set_tags(ancestry.root, {*ancestry.tags, TAG, OPEN_TAG})
+        self._tagged.add(ancestry.attempt)
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether a run of this process may still write to it."""
+        is_alive = any(one() is not None for one in self.contexts)
+        is_behind = any(batch.is_behind for batch in self.batches.values())
+        return is_alive or is_behind or any(log.is_under_way for log in self.all)
+
+    @property
+    def all(self) -> list[OwnLog]:
+        return [log for slots in self.logs.values() for log in slots.values()]
+
+    @property
+    def unreadable(self) -> list[FlowRunInput]:
+        """What was written by another version, or by somebody else."""
+        rows = [*self.all, *self.batches.values()]
+        return [one for row in rows for one in row.unreadable]
+
+    def of(self, prediction_id: str) -> list[OwnLog]:
+        """The logs that a prediction is in, as far as this process knows."""
+        return [
+            log
+            for log in self.by_prediction.get(prediction_id, ())
+            if log.generation is not None and log.generation.prediction_id == prediction_id
+        ]
+
+
+class _Ledgers(OrderedDict[tuple["str | None", UUID], Ledger]):
+    """By API address and run at the top, the one that was used last at the end."""
+
+    def let_go(self) -> None:
+        """Forget what is over in this process."""
+        for key in list(self)[: -_KEPT or None]:
+            if not self[key].is_in_use:
+                del self[key]
+
+
+async def ledger_of(scope: RunScope) -> Ledger:
+    """The ledger that a call is written down in.
+
+    Outside of flow runs it is one in memory, for the task run if there is one.
+
+    Raises:
+        LedgerError: Prefect's API could not be asked for the run at the top.
+    """
+    ancestry = await ancestry_of(scope)
+    own = ancestry.root if ancestry else scope.levels[-1].run_id if scope.levels else None
+    if own is None:
+        return Ledger(None)
+    ledgers = process_state("ledgers", _Ledgers)
+    key = PREFECT_API_URL.value(), own
+    if key not in ledgers:
+        ledgers[key] = Ledger(ancestry and ancestry.root)
+        ledgers.let_go()
+    ledger = ledgers[key]
+    ledgers.move_to_end(key)
+    if scope.outermost is not None and all(one() is not scope.outermost for one in ledger.contexts):
+        alive = [one for one in ledger.contexts if one() is not None]
+        ledger.contexts = [*alive, weakref.ref(scope.outermost)]
+    return ledger
+
+
+async def ledgers_since(moment: datetime, tag: str) -> list[tuple[FlowRun, Ledger]]:
+    """The ledgers of all tagged flow runs that go on, or ended after a time of the server's.
+
+    They are read anew, and are nobody else's.
+    """
+    runs = await tagged_runs(tag, moment)
+    free = asyncio.Semaphore(_AT_ONCE)
+
+    async def read(run: FlowRun) -> Ledger:
+        ledger = Ledger(run.id)
+        async with free:
+            await ledger.read()
+        return ledger
+
+    return list(zip(runs, await asyncio.gather(*map(read, runs)), strict=True))
