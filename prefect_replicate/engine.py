@@ -15,7 +15,8 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from prefect.utilities.asyncutils import run_coro_as_sync
@@ -36,6 +37,7 @@ _WAKE_SECONDS = 0.25
 """An exception that Prefect injects into a thread is raised only when the thread runs again."""
 
 _SPIN_SECONDS = 0.002
+_THREADS = 32
 
 
 class Caller:
@@ -107,6 +109,17 @@ def process_state(key: Any, make: Callable[[], T]) -> T:
 def known_state() -> dict[Any, Any] | None:
     """All that is kept so, for tests to forget; `None` where nothing is."""
     return _engine.state if _engine is not None else None
+
+
+async def in_thread(work: Callable[..., T], *args: Any) -> T:
+    """Run what blocks in a thread, of which files have their own: the loop resolves names in its.
+
+    (`anyio.to_thread` searches all tasks of a loop that was not begun by `asyncio.run`.)
+    """
+    threads = process_state("threads", lambda: ThreadPoolExecutor(_THREADS, "prefect-replicate"))
+    context = contextvars.copy_context()
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(threads, partial(context.run, work, *args))
 
 
 class Recent(dict[K, V]):

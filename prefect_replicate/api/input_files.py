@@ -18,12 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-import anyio.to_thread
 from pydantic import BaseModel
 
 from prefect_replicate.api.connection import Connection
 from prefect_replicate.api.replies import parsed
-from prefect_replicate.engine import process_state
+from prefect_replicate.engine import in_thread, process_state
 from prefect_replicate.exceptions import APIError, InvalidInputError
 from prefect_replicate.values.data_uri import read_data_uri
 
@@ -68,9 +67,9 @@ async def read_files(input: Mapping[str, Any]) -> dict[str, Any]:
 
     async def read(leaf: Any) -> Any:
         if isinstance(leaf, Path):
-            return await anyio.to_thread.run_sync(_read_path, leaf)
+            return await in_thread(_read_path, leaf)
         if hasattr(leaf, "read"):
-            return await anyio.to_thread.run_sync(_read_open_file, leaf)
+            return await in_thread(_read_open_file, leaf)
         if isinstance(leaf, str) and (inline := read_data_uri(leaf)):
             name = f"file{mimetypes.guess_extension(inline.media_type) or ''}"
             return _local_file(name, inline.content, inline.media_type)

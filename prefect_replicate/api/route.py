@@ -18,6 +18,10 @@ _VERSION = b"/v1"
 T = TypeVar("T", httpx.HTTPTransport, httpx.AsyncHTTPTransport)
 
 
+_LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=8)
+"""Each request looks at all connections that are kept, and hardly more than these are needed."""
+
+
 class Route(httpx.BaseTransport, httpx.AsyncBaseTransport):
     """Sends each request through the proxy that the environment names for its host, or directly.
 
@@ -58,7 +62,7 @@ class Route(httpx.BaseTransport, httpx.AsyncBaseTransport):
         proxy = proxy_for(request)
         if proxy not in ways:
             try:
-                ways[proxy] = make(proxy=proxy)
+                ways[proxy] = make(proxy=proxy, limits=_LIMITS)
             except (ImportError, ValueError, httpx.InvalidURL) as exc:
                 raise ConfigurationError(
                     f"The proxy that the environment names for {request.url.host} can't be used:"

@@ -5,6 +5,7 @@
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 from uuid import UUID
@@ -50,6 +51,7 @@ class Item:
     place: str
     """What tells it from equal items, wherever and however often it is worked on."""
 
+    @cached_property
     def outcome(self) -> VideoOutcome:
         """How it stands before anything is done about it."""
         return VideoOutcome(
@@ -166,7 +168,7 @@ def merged(items: Iterable[Item], *sources: Mapping[int, VideoOutcome]) -> list[
 
 def _best(known: Sequence[VideoOutcome], item: Item) -> VideoOutcome:
     done = [one for one in known if one.state == "succeeded"]
-    return (done or [*reversed(known)] or [item.outcome()])[0]
+    return (done or [*reversed(known)] or [item.outcome])[0]
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from itertools import islice
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO, NoReturn, TypeAlias
 
-import anyio.to_thread
 from prefect.blocks.abstract import ObjectStorageBlock
 from prefect.filesystems import ReadableFileSystem, WritableFileSystem
 
+from prefect_replicate.engine import in_thread
 from prefect_replicate.exceptions import ConfigurationError, InvalidInputError, ReplicateError
 from prefect_replicate.outputs.destination import call_block, load_block
 from prefect_replicate.outputs.failure import one_line
@@ -225,9 +225,9 @@ async def read_rows(path: str | Path, most: int) -> list[Row]:
     name = str(path)
     reader = _reader_of(name)
     if not name.startswith("block:"):
-        return await anyio.to_thread.run_sync(_read_local, name, reader, most)
+        return await in_thread(_read_local, name, reader, most)
     content = BytesIO(await _from_block(name))
-    return await anyio.to_thread.run_sync(lambda: list(islice(reader(content, name), most)))
+    return await in_thread(lambda: list(islice(reader(content, name), most)))
 
 
 def _reader_of(name: str) -> Reader:

@@ -16,7 +16,7 @@ from prefect_replicate.batch.plan import Item, Part, merged
 from prefect_replicate.engine import Caller
 from prefect_replicate.exceptions import LedgerError
 from prefect_replicate.ledger.ledger import Ledger
-from prefect_replicate.ledger.log import BatchLog
+from prefect_replicate.ledger.log import BatchLog, Standing
 from prefect_replicate.ledger.prefect_api import create_artifact, update_artifact
 from prefect_replicate.ledger.scope import RunScope
 from prefect_replicate.values import VideoOutcome
@@ -57,7 +57,7 @@ def percent_over(outcomes: Sequence[VideoOutcome]) -> float:
 
 
 def _outcome(item: Item, changes: Mapping[str, Any]) -> VideoOutcome:
-    begun = item.outcome()
+    begun = item.outcome
     try:
         return VideoOutcome.model_validate({**dict(begun), **changes, "number": begun.number})
     except ValidationError:  # of another version; the ledger says the same, at more length
@@ -102,6 +102,7 @@ class BatchView:
         self.workers = {part.key: part.by for part in parts}
         """By key of a part: who works on it now, as a flow run or a `Part.by`."""
         self._told: dict[int, VideoOutcome] = {}
+        self._seen: dict[int, tuple[Standing, VideoOutcome]] = {}
         self._lost: dict[int, str] = {}
         self._shown: list[VideoOutcome] = []
         self._artifacts: dict[str, UUID] = {}
@@ -134,7 +135,10 @@ class BatchView:
                 if one is None:
                     continue
                 if worker in (one.by, one.flow_run) or one.changes.get("state") == "succeeded":
-                    found[item.number] = _outcome(item, one.changes)
+                    seen = self._seen.get(item.number)
+                    if seen is None or seen[0] is not one:
+                        seen = self._seen[item.number] = one, _outcome(item, one.changes)
+                    found[item.number] = seen[1]
         return found
 
     def log_of(self, part: Part) -> BatchLog:

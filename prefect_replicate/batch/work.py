@@ -106,7 +106,7 @@ class _Work:
         self._run = run
         self._part = part
         self._shared = shared_by(part)
-        self._outcomes = {item.number: item.outcome() for item in part.items}
+        self._outcomes = {item.number: item.outcome for item in part.items}
 
     @property
     def outcomes(self) -> list[VideoOutcome]:

@@ -8,7 +8,6 @@ import tempfile
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import anyio.to_thread
 import httpx
 from prefect.blocks.abstract import ObjectStorageBlock
 from prefect.blocks.core import Block, UnknownBlockType
@@ -16,6 +15,7 @@ from prefect.exceptions import PrefectException
 from prefect.filesystems import LocalFileSystem, RemoteFileSystem, WritableFileSystem
 from prefect.settings import get_current_settings
 
+from prefect_replicate.engine import in_thread
 from prefect_replicate.exceptions import ConfigurationError
 from prefect_replicate.outputs.failure import one_line
 
@@ -45,7 +45,7 @@ async def call_block(block: Block, name: str, *args: Any) -> Any:
     method = getattr(block, f"a{name}", None) or getattr(block, name)
     if inspect.iscoroutinefunction(method):
         return await method(*args)
-    result = await anyio.to_thread.run_sync(method, *args)
+    result = await in_thread(method, *args)
     return await result if inspect.isawaitable(result) else result
 
 
@@ -82,10 +82,10 @@ async def open_destination(destination: object) -> Path | StorageBlock:
     if isinstance(destination, LocalFileSystem):
         destination = destination.basepath or "."
     if isinstance(destination, ObjectStorageBlock | WritableFileSystem):
-        await anyio.to_thread.run_sync(_prepare_block, destination)
+        await in_thread(_prepare_block, destination)
         return destination
     if isinstance(destination, str | Path):
-        return await anyio.to_thread.run_sync(_prepare_folder, destination)
+        return await in_thread(_prepare_folder, destination)
     raise ConfigurationError(
         f"A {type(destination).__name__} can't be a destination; accepted are {_FORMS}."
     )

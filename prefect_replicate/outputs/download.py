@@ -21,6 +21,7 @@ from typing import NamedTuple
 import anyio
 import httpx
 
+from prefect_replicate.engine import in_thread
 from prefect_replicate.outputs.failure import TRANSIENT, Gone, Refused, TransferPolicy, TryAgain
 from prefect_replicate.outputs.fetch import Fetcher
 from prefect_replicate.outputs.found import decode_data_uri, extension_for, is_inline, media_type_of
@@ -136,7 +137,7 @@ async def download(
     transfer = _Transfer(
         url, fetcher, PartFile(folder, stem), partial(loop.call_soon_threadsafe, report)
     )
-    working = asyncio.create_task(asyncio.to_thread(transfer.run, folder, stem, policy))
+    working = asyncio.create_task(in_thread(transfer.run, folder, stem, policy))
     try:
         return await asyncio.shield(working)
     except asyncio.CancelledError:

@@ -15,12 +15,12 @@ from typing import Any
 from uuid import uuid4
 
 import anyio
-import anyio.to_thread
 import httpx
 from prefect.blocks.abstract import ObjectStorageBlock
 from prefect.filesystems import RemoteFileSystem
 from tenacity import RetryError
 
+from prefect_replicate.engine import in_thread
 from prefect_replicate.exceptions import ConfigurationError, OutputError
 from prefect_replicate.outputs.destination import (
     Destination,
@@ -58,10 +58,10 @@ async def staging_folder(prediction_id: str) -> AsyncGenerator[Path]:
 
     A later call for the same prediction gets the same folder, and one at the same time another.
     """
-    folder, lock = await anyio.to_thread.run_sync(_open_folder, prediction_id)
+    folder, lock = await in_thread(_open_folder, prediction_id)
     try:
         yield folder
-        await anyio.to_thread.run_sync(partial(shutil.rmtree, folder, ignore_errors=True))
+        await in_thread(partial(shutil.rmtree, folder, ignore_errors=True))
     finally:
         with suppress(OSError):  # still there, and still needed
             folder.rmdir()
@@ -74,7 +74,7 @@ async def staged_file(folder: Path, stem: str) -> DownloadedFile | None:
 
     Only a whole file ever gets a name without a dot in front.
     """
-    return await anyio.to_thread.run_sync(_staged_file, folder, stem)
+    return await in_thread(_staged_file, folder, stem)
 
 
 def _open_folder(prediction_id: str) -> tuple[Path, int | None]:
@@ -123,7 +123,7 @@ async def _hand_over(block: StorageBlock, path: Path) -> str:
     if isinstance(block, ObjectStorageBlock):
         stored = await call_block(block, "upload_from_path", path, path.name)
     elif isinstance(block, RemoteFileSystem) and not block.basepath.startswith("smb:"):
-        stored = await anyio.to_thread.run_sync(_put_file, block, path)
+        stored = await in_thread(_put_file, block, path)
     else:
         # The interface takes the bytes at once, so that memory is the file's size.
         # fsspec's smb wants paths in a form that only `write_path` knows.

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 
-from prefect_replicate.engine import begin
+from prefect_replicate.engine import begin, in_thread
 from prefect_replicate.exceptions import LedgerError
 from prefect_replicate.ledger.prefect_api import create_artifact, update_artifact
 from prefect_replicate.lifecycle.bookkeeping import expectation_of
@@ -185,7 +185,7 @@ class Presentation:
     async def finished(self, run: Run, video: GeneratedVideo) -> None:
         """Show the video."""
         await self._move()
-        page = await asyncio.to_thread(video_page, video)
+        page = await in_thread(video_page, video)
         about = "The video, with its parameters and metrics"
         await self._create("markdown", page, about, "generated-video")
 

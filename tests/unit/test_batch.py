@@ -56,7 +56,7 @@ def test_an_item_has_its_number_and_what_it_leaves_out_from_the_batch() -> None:
 
     assert (one.number, one.options.model, one.options.duration) == (1, "a/model", 8)
     assert (other.number, other.options.model, other.options.duration) == (2, "b/model", 5)
-    assert other.outcome() == VideoOutcome(number=2, id="o", prompt="owl", model="b/model")
+    assert other.outcome == VideoOutcome(number=2, id="o", prompt="owl", model="b/model")
 
 
 def test_equal_items_have_different_places() -> None:
