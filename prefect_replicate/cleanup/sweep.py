@@ -29,7 +29,7 @@ from prefect_replicate.ledger.log import OwnLog, named_in
 from prefect_replicate.ledger.prefect_api import request, server_clock
 from prefect_replicate.ledger.scope import RunScope
 from prefect_replicate.lifecycle.adoption import CLOCK_SLACK, Sought, match, recorded_since
-from prefect_replicate.lifecycle.cancellation import cancel
+from prefect_replicate.lifecycle.cancellation import end
 from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.values import Orphan, Prediction
 from prefect_replicate.values.orphan import Outcome
@@ -228,7 +228,7 @@ class Sweep:
             await logs[0].note(made=made(prediction))
         outcome: Outcome = "ended"
         if not prediction.is_terminal:
-            prediction = await cancel(case.run, prediction.id, is_known=True)
+            prediction = await end(case.run, prediction.id, is_known=True)
             outcome = "ended" if prediction.is_succeeded else "canceled"
         for log in logs:
             await log.note(ended=ended(prediction))

@@ -31,6 +31,13 @@ _UNKNOWN_SECONDS = 5.0
 
 
 async def cancel(run: Run, prediction_id: str, *, is_known: bool) -> Prediction:
+    """`end`, and write down how it ended."""
+    prediction = await end(run, prediction_id, is_known=is_known)
+    await record_outcome(run, prediction)
+    return prediction
+
+
+async def end(run: Run, prediction_id: str, *, is_known: bool) -> Prediction:
     """Cancel a prediction unless it has ended, and return it as it ended.
 
     Args:
@@ -49,7 +56,6 @@ async def cancel(run: Run, prediction_id: str, *, is_known: bool) -> Prediction:
     )
     prediction: Prediction = await attempts(cancel.step)
     run.say("%s", how_it_ended(prediction))
-    await record_outcome(run, prediction)
     return prediction
 
 

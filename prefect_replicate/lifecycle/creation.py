@@ -396,7 +396,7 @@ class _Creation:
         try:
             async for attempt in attempts:
                 with attempt:
-                    await admission.come_again()
+                    await admission.come()
                     await self._confirm()
                     return await post_prediction(
                         connection,
@@ -466,17 +466,21 @@ class _Admission:
         self._unwanted = unwanted
         self._gate = run.connection.gates.creates
         self._slots = slots() if run.scope.is_in_run else None
-        self._has_slot = False
+        self._has_slot, self._has_come = False, False
         self.turn = self._gate.turn()
 
     async def come(self) -> None:
-        """Wait until the create may be sent; nothing is taken if that fails.
+        """Wait until the create may be sent, or sent again after a refusal has used its turn up.
+
+        Nothing is taken if that fails.
 
         Raises:
             RunEndedError: Prefect has ended the flow run meanwhile.
             ConfigurationError: The limit in Prefect would never let anything pass.
             LedgerError: Prefect's API could not be asked for it.
         """
+        if self.turn.is_held:
+            return
         coming = asyncio.create_task(self._come())
         unwanted = asyncio.create_task(self._unwanted.wait())
         try:
@@ -503,20 +507,9 @@ class _Admission:
 
     async def _come(self) -> None:
         await self.turn.come()
-        if self._slots is not None:
+        if self._slots is not None and not self._has_come:
             self._has_slot = await self._slots.take(lambda: self._gate.soon(AHEAD_SECONDS))
-
-    async def come_again(self) -> None:
-        """Wait for another turn, if the last one was used up by a refusal."""
-        if self.turn.is_held:
-            return
-        coming = asyncio.create_task(self.turn.come())
-        unwanted = asyncio.create_task(self._unwanted.wait())
-        try:
-            await asyncio.wait({coming, unwanted}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            coming.cancel()
-            unwanted.cancel()
+        self._has_come = True
 
     def give_back(self) -> None:
         """Leave the place to the next, if nothing was sent."""

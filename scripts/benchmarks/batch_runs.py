@@ -43,14 +43,16 @@ def _trivial_tasks(count: int, _: float) -> Callable[[], None]:
     return lambda: _bare(count)
 
 
-def _batch(count: int, _: float) -> Callable[[], None]:
+def model_seconds(count: int) -> list[float]:
+    """How long each item of a batch runs."""
     chance, sigma = random.Random(1), math.log(_P95 / _MEDIAN) / 1.645
+    return [chance.lognormvariate(math.log(_MEDIAN), sigma) for _ in range(count)]
+
+
+def _batch(count: int, _: float) -> Callable[[], None]:
     requests: list[Any] = [
-        {
-            "prompt": f"video {number}",
-            "input": {"seconds": chance.lognormvariate(math.log(_MEDIAN), sigma)},
-        }
-        for number in range(count)
+        {"prompt": f"video {number}", "input": {"seconds": seconds}}
+        for number, seconds in enumerate(model_seconds(count))
     ]
 
     def generate() -> None:
