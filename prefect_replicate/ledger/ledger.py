@@ -32,7 +32,9 @@ _ALL = 100_000
 
 _AT_ONCE = 10
 _KEPT = 32
-"""Ledgers of this process that nobody uses at the moment."""
+"""Ledgers of this process that nobody uses at the moment, with so many logs in all but the last."""
+
+_KEPT_LOGS = 1000
 
 _READ = "read what was started before"
 
@@ -162,9 +164,12 @@ class _Ledgers(OrderedDict[tuple["str | None", UUID], Ledger]):
 
     def let_go(self) -> None:
         """Forget what is over in this process."""
-        for key in list(self)[: -_KEPT or None]:
-            if not self[key].is_in_use:
+        logs = 0
+        for place, key in enumerate(reversed(list(self))):
+            if (place >= _KEPT or logs > _KEPT_LOGS) and not self[key].is_in_use:
                 del self[key]
+            else:
+                logs += len(self[key].all)
 
 
 async def ledger_of(scope: RunScope) -> Ledger:

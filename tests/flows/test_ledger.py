@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timezone
@@ -26,7 +27,7 @@ from prefect_replicate import (
 from prefect_replicate.emulator import Emulator
 from prefect_replicate.engine import acall, call, process_state
 from prefect_replicate.exceptions import APIError, InvalidInputError, LedgerError
-from prefect_replicate.ledger import log, scope
+from prefect_replicate.ledger import ledger, log, scope
 from prefect_replicate.ledger.facts import Claim, Intent, Origin
 from prefect_replicate.ledger.ledger import Ledger, ledger_of
 from prefect_replicate.ledger.scope import RunScope, ancestry_of
@@ -325,8 +326,28 @@ async def test_what_runs_are_over_is_let_go(still: Emulator, forget: Callable[..
     forget("ledgers")
     for _ in range(40):
         await generation()
+    gc.collect()  # the contexts of runs are parts of cycles
+    await generation()
 
     assert len(await acall(known_ledgers)) <= 33
+
+
+async def test_of_what_is_over_less_is_kept_the_more_there_is(
+    still: Emulator, forget: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @flow
+    async def generation() -> None:
+        for seconds in (60, 61):
+            await acreate_prediction.fn("emulator/timer", {"seconds": seconds})
+
+    monkeypatch.setattr(ledger, "_KEPT_LOGS", 3)
+    forget("ledgers")
+    for _ in range(10):
+        await generation()
+    gc.collect()
+    await generation()
+
+    assert len(await acall(known_ledgers)) <= 4
 
 
 async def known_ledgers(_: Any) -> list[Any]:
