@@ -3,7 +3,8 @@
 # No `from __future__ import annotations`: see `video.options`.
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -48,8 +49,8 @@ class Item:
     """From 1, in the order of the requests."""
     request: VideoRequest
     options: VideoOptions
-    place: str
-    """What tells it from equal items, wherever and however often it is worked on."""
+    equal: int
+    """Which of the equal items it is, from 1."""
 
     @cached_property
     def outcome(self) -> VideoOutcome:
@@ -93,6 +94,10 @@ class Part:
     name: str = ""
     """What the flow run is told that it is handed to."""
 
+    def place_of(self, item: Item) -> str:
+        """What tells an item from equal ones, wherever and however often it is worked on."""
+        return f"{self.key}:{item.equal}"
+
     def __str__(self) -> str:
         """Which items they are."""
         return f"items {self.items[0].number} to {self.items[-1].number}"
@@ -103,8 +108,6 @@ def items_of(
     model: str,
     input: Mapping[str, Any] | None,
     defaults: Mapping[str, Any],
-    part: str,
-    number_of: Callable[[str], int],
 ) -> list[Item]:
     """Number the items, with those parameters of the batch that they leave out.
 
@@ -113,13 +116,13 @@ def items_of(
         model: Of those that name none.
         input: What the requests' own inputs are written over.
         defaults: Further parameters of `VideoOptions`.
-        part: Names the part of a larger batch that the requests are; empty for a whole.
-        number_of: Numbers what is equal in all batches of a run, from 1.
     """
-    items: list[Item] = []
+    items, equal = list[Item](), Counter[str]()
     for number, request in enumerate(requests, 1):
         options = VideoOptions.of(request, model, input, **defaults)
-        items.append(Item(number, request, options, f"{part}:{number_of(fingerprint([options]))}"))
+        like = fingerprint([options])
+        equal[like] += 1
+        items.append(Item(number, request, options, equal[like]))
     return items
 
 
@@ -214,8 +217,8 @@ class VideoBatch(VideoSettings, _Source):
         if self.fan_out not in ("tasks", "deployment"):
             raise InvalidInputError(f"fan_out is 'tasks' or 'deployment', not {self.fan_out!r}.")
 
-    def whole(self, requests: Sequence[VideoRequest], number_of: Callable[[str], int]) -> Part:
-        """All of the batch as one part, without its key yet; as `items_of`."""
+    def whole(self, requests: Sequence[VideoRequest]) -> Part:
+        """All of the batch as one part, without its key yet."""
         options = ItemOptions(
             credentials=self.lent,
             destination=self.destination,
@@ -226,7 +229,7 @@ class VideoBatch(VideoSettings, _Source):
             keep_for_parent=bool(self.part),
             regenerate_expired=self.regenerate_expired,
         )
-        items = items_of(requests, self.model, self.input, self.common, self.part, number_of)
+        items = items_of(requests, self.model, self.input, self.common)
         allowed = failures_allowed(self.on_item_failure, self.max_failures)
         return Part("", tuple(items), options, self.concurrency, allowed)
 

@@ -110,7 +110,7 @@ async def prepare(asked: VideoBatch, scope: RunScope, logger: Any, caller: Calle
     ancestry = await ancestry_of(scope)
     assert ancestry is not None  # this is a flow
     ledger = await ledger_of(scope)
-    whole = asked.whole(requests, partial(ledger.occurrences.number, scope.levels))
+    whole = asked.whole(requests)
     key = key_of_part(ancestry.root, "", whole.items)
     whole = replace(whole, by=f"{scope.flow_run_id}/{uuid4().hex[:8]}")
     if asked.is_handed_out:
@@ -127,6 +127,7 @@ async def prepare(asked: VideoBatch, scope: RunScope, logger: Any, caller: Calle
     is_elsewhere = asked.is_handed_out or task_runner_elsewhere() is not None
     view = BatchView(parts, ledger, scope, logger, is_elsewhere=is_elsewhere)
     await view.begin()
+    view.keep_done(str(ancestry.attempt))
     left = _left(parts, view, asked)
     count = len(requests) - sum(len(part.items) for part in left)
     if count:

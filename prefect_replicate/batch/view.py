@@ -109,7 +109,6 @@ class BatchView:
         self.looked_at = time.monotonic()
         """When all that is known here was last brought up to date, by our own clock."""
         self._next_look = 0.0
-        self._has_stopped = False
 
     @property
     def outcomes(self) -> list[VideoOutcome]:
@@ -134,7 +133,7 @@ class BatchView:
                 one = written.get(number)
                 if one is None:
                     continue
-                if worker in (one.by, one.flow_run) or one.changes.get("state") == "succeeded":
+                if worker in (one.by, one.flow_run) or one.is_succeeded:
                     seen = self._seen.get(item.number)
                     if seen is None or seen[0] is not one:
                         seen = self._seen[item.number] = one, _outcome(item, one.changes)
@@ -170,6 +169,15 @@ class BatchView:
         for start in {part.log.rpartition("-b")[0] for part in self._parts}:
             await self._ledger.read(f"{start}-b")
 
+    def keep_done(self, attempt: str) -> None:
+        """Keep what has succeeded from calls of an attempt that are equal to it."""
+        for part in self._parts:
+            written = self.log_of(part).items[part.key]
+            for number, item in enumerate(part.items, 1):
+                if (one := written.get(number)) is not None and one.is_succeeded:
+                    for log in self._ledger.of(str(one.changes.get("prediction_id"))):
+                        log.reserved.setdefault(attempt, part.place_of(item))
+
     async def look(self, caller: Caller) -> None:
         """Read and show how the batch stands, if it is time to. Never raises."""
         began = time.monotonic()
@@ -203,11 +211,12 @@ class BatchView:
     async def _stop_if_too_many_failed(self) -> None:
         limit = self._parts[0].max_failures
         failed = sum(one.state == "failed" for one in self.outcomes)
-        if limit is None or failed <= limit or self._has_stopped:
+        if limit is None or failed <= limit:
             return
-        self._has_stopped = True
         for part in self._parts:
-            await self.log_of(part).stop(self.workers[part.key])
+            log, worker = self.log_of(part), self.workers[part.key]
+            if worker not in log.stopped:
+                await log.stop(worker)
 
     async def _show(self) -> None:
         outcomes = self.outcomes

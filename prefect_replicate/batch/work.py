@@ -178,7 +178,7 @@ class _Work:
             files = await deliver(run, prediction, options.destination, ())
         seconds = _seconds_of(prediction, time.monotonic() - began)
         self._note(
-            item, state="succeeded",
+            item, state="succeeded", prediction_id=prediction.id, web_url=prediction.web_url,
             files=files, seconds=seconds, seconds_billed=prediction.predict_time,
         )  # fmt: skip
         self._run.say("Item %d: %s, after %.0f s", item.number, files[0].location, seconds)
@@ -195,7 +195,7 @@ class _Work:
             failed and failed.id,
             options.keep_on_crash,
             options.regenerate_expired,
-            item.place,
+            self._part.place_of(item),
             options.keep_for_parent,
             self._part.log,
         )

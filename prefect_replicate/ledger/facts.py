@@ -286,7 +286,8 @@ class Log:
 def choose(logs: Mapping[int, Log], claim: Claim) -> int:
     """The slot of a call: its own, else one that no call of its attempt has, else a new one.
 
-    Equal calls are interchangeable, so that any of those of an earlier attempt will do.
+    Equal calls are interchangeable, so that any of those of an earlier attempt will do, but the one
+    that had the same name there comes first: others may know it by that.
 
     Args:
         logs: By slot: those of all calls like it.
@@ -298,7 +299,8 @@ def choose(logs: Mapping[int, Log], claim: Claim) -> int:
     free = [slot for slot, log in sorted(logs.items()) if log.holder(claim.attempt) is None]
     # Where nothing is announced yet, a call of another attempt in this process is about to do so.
     useful = [slot for slot in free if (one := logs[slot].generation) is None or one.is_useful]
-    return next(iter(useful), max(logs, default=0) + 1)
+    own = [slot for slot in useful if claim.name in logs[slot].claims.values()]
+    return next(iter([*own, *useful]), max(logs, default=0) + 1)
 
 
 def made(prediction: Prediction) -> Made:

@@ -25,8 +25,8 @@ from prefect_replicate.ledger.log import BatchLog, OwnLog
 from prefect_replicate.ledger.prefect_api import as_ledger_error, request
 from prefect_replicate.ledger.scope import Ancestry, Occurrences, RunScope, ancestry_of
 
-_NAME = re.compile(r"([0-9a-z]+)-(\d+)")
-_KEY = re.compile(rf"{PREFIX}([0-9a-z]+)-(b?)(\d+)-(\d+)")
+_NAME = re.compile(r"([0-9a-z]+)-([0-9]{1,9})")
+_KEY = re.compile(rf"{PREFIX}([0-9a-z]+)-(b?)([0-9]{{1,9}})-([0-9]{{1,9}})")
 _ALL = 100_000
 """Facts of one flow run in a reply; the server has no limit of its own."""
 
@@ -94,11 +94,12 @@ class Ledger:
         """The log of a batch or part, made if it is not known."""
         return self.batches.setdefault(name, BatchLog(self, name))
 
-    async def read(self, start: str = "") -> None:
+    async def read(self, start: str = "", *, is_whole: bool = True) -> None:
         """Read what others have written.
 
         Args:
             start: Of the names of the facts; all, if not given.
+            is_whole: Whether these are whole logs.
 
         Raises:
             LedgerError: It could not be read.
@@ -113,15 +114,15 @@ class Ledger:
         )
         with as_ledger_error(_READ):
             inputs = FlowRunInput.model_validate_list(reply.json())
-        self.learn(inputs)
+        self.learn(inputs, is_whole=is_whole)
 
-    def learn(self, inputs: Sequence[FlowRunInput]) -> None:
-        """Take note of what was read."""
+    def learn(self, inputs: Sequence[FlowRunInput], *, is_whole: bool = True) -> None:
+        """Take note of what was read; as `read`."""
         rows = [(match, one) for one in inputs if (match := _KEY.fullmatch(one.key))]
         for match, one in sorted(rows, key=lambda row: int(row[0][4])):
             call, kind, slot, number = match.groups()
             row = self.batch(f"{call}-b{slot}") if kind else self.log(call, int(slot))
-            row.learn(int(number), one)
+            row.learn(int(number), one, is_whole=is_whole)
 
     async def tag(self, ancestry: Ancestry) -> None:
         """Have the run be found by sweeps, and by people who filter for it.
@@ -146,7 +147,7 @@ class Ledger:
 
     @property
     def unreadable(self) -> list[FlowRunInput]:
-        """What was written by another version, or by somebody else."""
+        """What can't be understood of all logs."""
         rows = [*self.all, *self.batches.values()]
         return [one for row in rows for one in row.unreadable]
 

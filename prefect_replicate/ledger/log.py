@@ -22,6 +22,7 @@ from prefect_replicate.engine import process_state
 from prefect_replicate.exceptions import LedgerError
 from prefect_replicate.ledger.facts import PREFIX, Fact, Log, OfCall, OfItems, Said
 from prefect_replicate.ledger.prefect_api import request, server_clock
+from prefect_replicate.text import all_printable
 
 if TYPE_CHECKING:
     from prefect_replicate.ledger.ledger import Ledger
@@ -51,7 +52,7 @@ class _Row:
     facts: set[str]
     ledger: Ledger
     unreadable: list[FlowRunInput]
-    """What was written by another version, or by somebody else."""
+    """What was written by another version or by somebody else, or lacks what was before it."""
 
     def apply(self, fact: Fact, written_at: datetime) -> None:
         raise NotImplementedError
@@ -85,20 +86,34 @@ class _Row:
         known = -1
         while known < self.next:
             known = self.next
-            await self.ledger.read(f"{self.name}-{known}")
+            await self.ledger.read(f"{self.name}-{known}", is_whole=False)
 
-    def learn(self, number: int, written: FlowRunInput) -> None:
-        """Take note of what was read, unless it is known."""
-        if number < self.next:
+    def learn(self, number: int, written: FlowRunInput, *, is_whole: bool = True) -> None:
+        """Take note of what was read, unless it is known.
+
+        Args:
+            number: Of the fact.
+            written: As it was read.
+            is_whole: Whether all facts before it were read, too: one is missing then where it is
+                not the next, and who goes on behind it would not be excluded by those who do so
+                before it.
+        """
+        if number < self.next or (number > self.next and not is_whole):
             return
-        self.next = number
+        if number > self.next:
+            self._doubt(written)
+            return
         try:
             fact = Fact.model_validate_json(written.value)
         except ValidationError:
-            self.unreadable.append(written)
+            self._doubt(written)
             self.next += 1
             return
         self.apply(fact, written.created or datetime.now(timezone.utc))
+
+    def _doubt(self, written: FlowRunInput) -> None:
+        if all(one.id != written.id for one in self.unreadable):
+            self.unreadable.append(written)
 
 
 def named_in(unreadable: list[FlowRunInput]) -> set[str]:
@@ -211,6 +226,10 @@ class Standing:
     def flow_run(self) -> str:
         return self.by.partition("/")[0]
 
+    @property
+    def is_succeeded(self) -> bool:
+        return self.changes.get("state") == "succeeded"
+
 
 @dataclass(eq=False)
 class _Entry:
@@ -238,6 +257,11 @@ class _Draft:
     """Changed fields by part, by whom, and number."""
     stops: list[str] = field(default_factory=list[str])
     is_sign: bool = False
+
+    @property
+    def waiting(self) -> list[_Entry]:
+        """Those of the entries that somebody still waits for."""
+        return [one for one in self.entries if not one.is_there.done()]
 
     def __bool__(self) -> bool:
         return bool(self.entries or self.news or self.items or self.stops or self.is_sign)
@@ -331,10 +355,10 @@ class BatchLog(_Row):
 
     def _notice(self, part: str, by: str, number: int, changes: dict[str, Any]) -> None:
         known = self.items[part].get(number)
-        before = known.changes if known is not None else {}
-        if before.get("state") != "succeeded" or changes.get("state") == "succeeded":
-            is_same = known is not None and known.by == by
-            self.items[part][number] = Standing(by, before | changes if is_same else changes)
+        if known is None or (known.by != by and not known.is_succeeded):
+            self.items[part][number] = Standing(by, changes)
+        elif not known.is_succeeded or changes.get("state") == "succeeded":
+            self.items[part][number] = Standing(known.by, known.changes | changes)
 
     async def write(self, log: OwnLog, after: int | None, said: OfCall) -> bool:
         """As `OwnLog.write`."""
@@ -357,6 +381,7 @@ class BatchLog(_Row):
 
     def tell(self, part: str, by: str, number: int, changes: dict[str, Any]) -> None:
         """Write down soon how an item stands, as far as that has changed."""
+        changes = all_printable(changes)
         self._notice(part, by, number, changes)
         self._draft.change(part, by, number, changes)
         self._hurry(NEWS_SECONDS)
@@ -367,7 +392,8 @@ class BatchLog(_Row):
         Raises:
             LedgerError: It could not be told to.
         """
-        self._draft.stops.append(flow_run)
+        if flow_run not in self._draft.stops:
+            self._draft.stops.append(flow_run)
         await self.flush()
 
     async def give_sign(self) -> None:
@@ -392,14 +418,14 @@ class BatchLog(_Row):
         async with self._writing:
             while self._draft:
                 draft, self._draft = self._draft.split()
-                for one in draft.entries:
-                    if one.is_overtaken and not one.is_there.done():
+                for one in draft.waiting:
+                    if one.is_overtaken:
                         one.is_there.set_result(False)
-                draft.entries = [one for one in draft.entries if not one.is_there.done()]
+                draft.entries = draft.waiting
                 try:
                     is_there = not draft or await self._append(draft.fact())
                 except Exception as exc:
-                    for one in draft.entries:
+                    for one in draft.waiting:
                         one.is_there.set_exception(exc)
                     draft.entries = []
                     self._put_back(draft)
@@ -407,9 +433,8 @@ class BatchLog(_Row):
                 if not is_there:
                     self._put_back(draft)
                     continue
-                for one in draft.entries:
-                    if not one.is_there.done():  # or whoever waited was canceled
-                        one.is_there.set_result(True)
+                for one in draft.waiting:
+                    one.is_there.set_result(True)
 
     async def _append(self, fact: Fact) -> bool:
         self._own.add(fact.id)

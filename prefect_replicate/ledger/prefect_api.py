@@ -14,10 +14,13 @@ from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.client.schemas.objects import Artifact
 from prefect.exceptions import PrefectException
 from prefect.settings import PREFECT_API_URL
+from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
 
 from prefect_replicate.api.clock import Clock
 from prefect_replicate.engine import process_state
 from prefect_replicate.exceptions import LedgerError
+from prefect_replicate.text import all_printable
 
 
 class _Servers(dict["str | None", "tuple[PrefectClient, Clock]"]):
@@ -74,7 +77,7 @@ async def create_artifact(artifact: ArtifactCreate, action: str) -> UUID:
     Raises:
         LedgerError: It could not be written.
     """
-    content = artifact.model_dump(mode="json", exclude_unset=True)
+    content = _fit_for_json(artifact)
     reply = await request(action, "POST", "/artifacts/", 201, json=content)
     with as_ledger_error(action):
         return Artifact.model_validate(reply.json()).id
@@ -82,8 +85,12 @@ async def create_artifact(artifact: ArtifactCreate, action: str) -> UUID:
 
 async def update_artifact(artifact_id: UUID, update: ArtifactUpdate, action: str) -> None:
     """Change an artifact; as `create_artifact`."""
-    content = update.model_dump(mode="json", exclude_unset=True)
+    content = _fit_for_json(update)
     await request(action, "PATCH", f"/artifacts/{artifact_id}", 204, json=content)
+
+
+def _fit_for_json(content: BaseModel) -> Any:
+    return to_jsonable_python(all_printable(content.model_dump(exclude_unset=True)))
 
 
 @contextmanager

@@ -119,7 +119,7 @@ class Request:
     keep_on_crash: bool = False
     regenerate_expired: bool = False
     place: str = ""
-    """Where it stands among the equal items of a batch."""
+    """What tells it from equal calls, if it is an item of a batch."""
     keep_for_parent: bool = False
     batch: str = ""
     """The log of the batch that it is an item of."""
@@ -181,7 +181,8 @@ class _Creation:
         """Whether a prediction may have been made whose reply was lost."""
         self._announced_at = 0.0
         content = input_digest(without_content(files))
-        parts = [_account(run), request.model, content, *filter(None, [request.place])]
+        # Who writes to another log could not be excluded.
+        parts = [_account(run), request.model, content, *filter(None, [request.batch])]
         self.call = digest(parts)[:16]
         """What equal calls share, in whatever run and attempt they are made."""
         self.origin = Origin(
@@ -192,7 +193,7 @@ class _Creation:
             keep_for_parent=request.keep_for_parent,
         )
         attempt = ancestry.attempt if ancestry else 1
-        if request.keep_for_parent:
+        if request.place:
             # Whichever of the flow runs that take one another's place makes the call, it is the
             # same.
             self.claim = Claim(str(attempt), request.place)

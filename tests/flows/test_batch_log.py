@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timezone
 from pathlib import Path
@@ -16,13 +17,18 @@ from prefect.exceptions import PrefectException
 from prefect.runtime import flow_run
 
 from prefect_replicate import generate_videos
+from prefect_replicate.batch import view
+from prefect_replicate.batch.plan import Part, VideoBatch, handed_out
+from prefect_replicate.batch.requests import requests_from
+from prefect_replicate.batch.view import BatchView
 from prefect_replicate.emulator import Emulator
-from prefect_replicate.engine import acall
+from prefect_replicate.engine import Caller, acall
 from prefect_replicate.exceptions import LedgerError
 from prefect_replicate.ledger import log
 from prefect_replicate.ledger.facts import Claim, Fact, Intent, Made, Origin
 from prefect_replicate.ledger.ledger import Ledger
 from prefect_replicate.ledger.log import OwnLog
+from prefect_replicate.ledger.scope import RunScope
 
 pytestmark = pytest.mark.contract
 NOW = datetime.now(timezone.utc)
@@ -167,6 +173,32 @@ async def test_items_are_shown_to_others_as_they_stand() -> None:
     assert (items[2].by, items[2].changes) == ("run/1", {"state": "succeeded"})
 
 
+async def test_an_item_that_two_have_made_keeps_what_is_known_of_it() -> None:
+    async def act(root: UUID) -> Any:
+        batch = Ledger(root).batch(NAME)
+        begun = {"state": "running", "prediction_id": "x"}
+        for by in ("run/1", "run/2"):
+            batch.tell("part", by, 1, begun)
+        for by in ("run/1", "run/2"):
+            batch.tell("part", by, 1, {**begun, "state": "succeeded", "files": []})
+        batch.tell("part", "run/3", 1, begun)
+        await batch.flush()
+        other = Ledger(root)
+        await other.read()
+        return [one.items["part"][1].changes for one in (batch, other.batch(NAME))]
+
+    assert await in_flow(act) == [{"state": "succeeded", "prediction_id": "x", "files": []}] * 2
+
+
+async def test_what_no_json_can_hold_does_not_keep_the_rest_from_being_written() -> None:
+    async def act(root: UUID) -> bool:
+        ledger = Ledger(root)
+        ledger.batch(NAME).tell("part", "run/1", 1, {"state": "failed", "error": "half \ud83d"})
+        return await announce(await of_call(ledger, "c"))
+
+    assert await in_flow(act)
+
+
 async def test_whoever_is_to_stop_knows_it_before_the_next_create() -> None:
     async def act(root: UUID) -> set[str]:
         worker, parent = Ledger(root), Ledger(root)
@@ -217,6 +249,144 @@ async def test_whoever_is_interrupted_while_it_waits_takes_nobody_with_it() -> N
         return await waiting[1]
 
     assert await in_flow(act)
+
+
+async def test_one_who_left_does_not_keep_the_others_from_being_told_of_a_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def act(root: UUID) -> Any:
+        ledger = Ledger(root)
+        started, release = asyncio.Event(), asyncio.Event()
+
+        async def fail(*_: Any) -> bool:
+            started.set()
+            await release.wait()
+            raise LedgerError("503")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(log, "_put", fail)
+            ledger.batch(NAME).tell("part", "run/1", 1, {"state": "failed"})
+            waiting = [asyncio.create_task(announce(await of_call(ledger, one))) for one in "cd"]
+            await started.wait()
+            waiting[0].cancel()
+            await asyncio.sleep(0)
+            release.set()
+            await asyncio.wait(waiting)
+            with pytest.raises(LedgerError, match="503"):
+                waiting[1].result()
+        assert ledger.batch(NAME).is_behind
+        await ledger.batch(NAME).flush()
+        other = Ledger(root)
+        await other.read()
+        return other.batch(NAME).items["part"][1].changes
+
+    assert await in_flow(act) == {"state": "failed"}
+
+
+@pytest.mark.parametrize("number", ["1000", "9" * 9])
+async def test_behind_a_gap_nobody_goes_on(number: str) -> None:
+    async def act(root: UUID) -> list[bool]:
+        one, two = Ledger(root), Ledger(root)
+        known = await of_call(one, "c")
+        await announce(await of_call(one, "z"))
+        async with get_client() as client:
+            forged = '{"version": 1, "id": "f", "process": "p"}'
+            await client.create_flow_run_input(root, f"replicate-{NAME}-{number}", forged)
+        await two.read()
+        other = await of_call(two, "c")
+        with pytest.raises(LedgerError, match=rf"The input replicate-{NAME}-{number} of flow run"):
+            other.check_readable()
+        return [await announce(known), await announce(other)]
+
+    assert await in_flow(act) == [True, False]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"{NAME}-{'9' * 5000}",
+        f"x0-b0-{'9' * 5000}",
+        f"c-{'9' * 5000}-0",
+        "-",
+        "a-b-c",
+    ],
+    ids=lambda name: name[:12],
+)
+async def test_an_input_that_is_no_fact_of_ours_is_none(name: str) -> None:
+    async def act(root: UUID) -> bool:
+        async with get_client() as client:
+            await client.create_flow_run_input(root, f"replicate-{name}", "{}")
+        ledger = Ledger(root)
+        await ledger.read()
+        one = await of_call(ledger, "c")
+        one.check_readable()
+        return await announce(one)
+
+    assert await in_flow(act)
+
+
+@pytest.fixture
+def stopping(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Awaitable[list[set[str]]]]:
+    """Which runs know that they are to stop, after some looks of a batch that has a failure."""
+    monkeypatch.setattr(view, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(view, "_SHARE_OF_TIME", 1e12)
+
+    async def stopping(between: Callable[[BatchView, list[Part]], None]) -> list[set[str]]:
+        asked = VideoBatch(
+            ["a", "b", "c", "d"], "emulator/timer", fan_out="deployment", max_failures=0
+        )
+
+        async def act(caller: Caller, scope: RunScope, root: UUID) -> list[set[str]]:
+            whole = asked.whole(await requests_from(asked.requests, None, None, None))
+            parts = handed_out(whole, 2, root, 1)
+            shown = BatchView(parts, Ledger(root), scope, logging.getLogger(), is_elsewhere=True)
+            for number, part in enumerate(parts, 1):
+                shown.workers[part.key] = f"run-{number}"
+            worker = Ledger(root).batch(parts[0].log)
+            worker.tell(parts[0].key, "run-1/x", 1, {"state": "failed", "error": "no"})
+            await worker.flush()
+            for _ in range(3):
+                await shown.look(caller)
+                between(shown, parts)
+            other = Ledger(root)
+            await other.read()
+            return [other.batch(one.log).stopped for one in parts]
+
+        @flow
+        async def run() -> list[set[str]]:
+            scope = RunScope.current()
+            return await acall(lambda caller: act(caller, scope, UUID(flow_run.id)))
+
+        return await run()
+
+    return stopping
+
+
+async def test_too_many_failures_stop_each_part(stopping: Any) -> None:
+    assert await stopping(lambda *_: None) == [{"run-1"}, {"run-2"}]
+
+
+async def test_a_stop_that_could_not_be_written_is_written_later(
+    stopping: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put, failed = log._put, list[str]()
+
+    async def fail_once(root: UUID, name: str, fact: Fact) -> bool:
+        if fact.stops and not failed:
+            failed.append(name)
+            raise LedgerError("500")
+        return await put(root, name, fact)
+
+    monkeypatch.setattr(log, "_put", fail_once)
+
+    assert await stopping(lambda *_: None) == [{"run-1"}, {"run-2"}]
+
+
+async def test_a_run_that_takes_the_place_of_a_stopped_one_is_stopped_too(stopping: Any) -> None:
+    def replace(shown: BatchView, parts: list[Part]) -> None:
+        shown.workers[parts[1].key] = "run-3"
+
+    assert await stopping(replace) == [{"run-1"}, {"run-2", "run-3"}]
 
 
 @pytest.mark.parametrize(

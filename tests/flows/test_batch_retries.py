@@ -10,21 +10,25 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
-from prefect import flow, get_client
+from prefect import flow, get_client, task
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterName,
 )
 from prefect.client.schemas.objects import FlowRun
+from prefect.flow_engine import run_flow
+from prefect.runtime import flow_run, task_run
 from prefect.states import Cancelling
 
 from prefect_replicate import GeneratedVideos, PollPolicy, agenerate_videos, generate_videos
 from prefect_replicate.batch import view as batch_view
 from prefect_replicate.emulator import Emulator
+from prefect_replicate.engine import call
 from prefect_replicate.exceptions import BatchError
+from prefect_replicate.ledger.ledger import Ledger
 from prefect_replicate.ledger.log import BatchLog
 from prefect_replicate.lifecycle import creation, run_watch
 
@@ -183,6 +187,65 @@ def test_batches_of_one_run_do_not_take_each_others_results(
     assert [[len(one.succeeded) for one in both] for both in seen] == [[1, 0], [1, 1]]
     assert first == second
     assert replicate_emulator.predictions.create_requests == 2
+
+
+@pytest.mark.parametrize("forgotten", [(), STATE], ids=["same process", "another process"])
+def test_batches_with_an_item_in_common_may_begin_in_another_order(
+    replicate_emulator: Emulator,
+    options: dict[str, Any],
+    forget: Callable[..., None],
+    forgotten: tuple[str, ...],
+) -> None:
+    replicate_emulator.faults.add("not_found", path=r"\.txt$", nth=3)
+    seen: list[list[GeneratedVideos]] = []
+
+    async def late(seconds: float, requests: list[Any]) -> GeneratedVideos:
+        await asyncio.sleep(seconds)
+        return await agenerate_videos(requests, **options, raise_on_failure=False)
+
+    @flow(retries=1)
+    async def parent() -> None:
+        first, second = (1, 0) if seen else (0, 1)
+        batches = late(first, ["a fox", "an owl"]), late(second, ["a fox"])
+        seen.append(await asyncio.gather(*batches))
+        if len(seen) == 1:
+            forget(*forgotten)
+            raise RuntimeError
+
+    asyncio.run(parent())
+
+    made = [str(one) for videos in seen[1] for one in ids(videos)]
+    assert sorted(made) == sorted(one.id for one in replicate_emulator.predictions)
+    assert [len(videos.succeeded) for videos in seen[1]] == [2, 1]
+
+
+def test_equal_items_of_batches_in_different_processes_are_different_calls(
+    replicate_emulator: Emulator, options: dict[str, Any], forget: Callable[..., None]
+) -> None:
+    """Each process writes to a log of its own, so that one could not exclude the other."""
+    roots: list[UUID] = []
+
+    @task
+    def begin() -> Any:
+        with get_client(sync_client=True) as client:
+            parent_task = UUID(task_run.id)
+            return client.create_flow_run(generate_videos, parent_task_run_id=parent_task)
+
+    @flow
+    def parent() -> list[Any]:
+        roots.append(UUID(flow_run.id))
+        return [begin(), begin()]
+
+    parameters = {"requests": ["a fox"], **options}
+    for one in parent():
+        run_flow(generate_videos, flow_run=one, parameters=parameters)
+        forget(*STATE)
+
+    ledger = Ledger(roots[0])
+    call(lambda _: ledger.read())
+    known = [one.generation.prediction_id for one in ledger.all if one.generation]
+    assert sorted(map(str, known)) == sorted(one.id for one in replicate_emulator.predictions)
+    assert len(known) == 2
 
 
 def test_batches_that_run_side_by_side_each_have_their_own_videos(

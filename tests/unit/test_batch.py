@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 from uuid import uuid4
 
@@ -17,6 +16,7 @@ from prefect_replicate.batch.plan import (
     handed_out,
     in_parts,
     items_of,
+    log_of,
     merged,
 )
 from prefect_replicate.batch.portable import PortableCredentials
@@ -26,16 +26,8 @@ from prefect_replicate.values.video import counts_of
 DEFAULTS = {"duration": 5.0, "seed": None}
 
 
-def items(
-    *requests: VideoRequest, seen: Counter[str] | None = None, part: str = "", **given: Any
-) -> list[Item]:
-    seen = Counter() if seen is None else seen
-
-    def number_of(call: str) -> int:
-        seen[call] += 1
-        return seen[call]
-
-    return items_of(requests, "a/model", None, {**DEFAULTS, **given}, part, number_of)
+def items(*requests: VideoRequest, **given: Any) -> list[Item]:
+    return items_of(requests, "a/model", None, {**DEFAULTS, **given})
 
 
 def part_of(some: list[Item]) -> Part:
@@ -59,29 +51,30 @@ def test_an_item_has_its_number_and_what_it_leaves_out_from_the_batch() -> None:
     assert other.outcome == VideoOutcome(number=2, id="o", prompt="owl", model="b/model")
 
 
-def test_equal_items_have_different_places() -> None:
+def test_equal_items_are_told_apart() -> None:
     fox = VideoRequest(prompt="fox")
+    some = items(fox, VideoRequest(prompt="owl"), fox, fox)
+    part = part_of(some)
 
-    places = [one.place for one in items(fox, VideoRequest(prompt="owl"), fox, fox)]
-
-    assert places == [":1", ":1", ":2", ":3"]
+    assert [one.equal for one in some] == [1, 1, 2, 3]
+    assert [part.place_of(one) for one in some] == ["key:1", "key:1", "key:2", "key:3"]
 
 
 def test_what_is_equal_with_the_defaults_of_the_batch_is_equal() -> None:
     same = VideoRequest(prompt="fox"), VideoRequest(prompt="fox", duration=5, id="mine")
 
-    assert [one.place for one in items(*same)] == [":1", ":2"]
+    assert [one.equal for one in items(*same)] == [1, 2]
 
 
-def test_an_item_of_another_batch_of_the_run_has_another_place() -> None:
-    seen: Counter[str] = Counter()
-    items(VideoRequest(prompt="fox"), seen=seen)
+def test_parts_of_a_batch_have_logs_of_one_beginning_which_their_runs_know() -> None:
+    whole, root = part_of(items(*map(_request, "abcd"))), uuid4()
 
-    assert [one.place for one in items(VideoRequest(prompt="fox"), seen=seen)] == [":2"]
+    logs = [one.log for one in handed_out(whole, 2, root, 1)]
 
-
-def test_an_item_of_a_part_has_a_place_in_it() -> None:
-    assert [one.place for one in items(VideoRequest(prompt="fox"), part="7")] == ["7:1"]
+    assert logs == [log_of(root, "1.1"), log_of(root, "1.2")]
+    assert len({one.partition("-")[0] for one in logs}) == 1
+    assert log_of(root, "any name").endswith("-b0")
+    assert log_of(uuid4(), "1.1") != logs[0]
 
 
 def test_a_fingerprint_tells_wishes_apart_in_their_order() -> None:
