@@ -25,6 +25,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from prefect_replicate.text import in_line
+
 if TYPE_CHECKING:
     from prefect_replicate.values import GeneratedVideos, Prediction
 
@@ -47,8 +49,14 @@ __all__ = [
 ]
 
 
+_MOST = 2000
+
+
 class ReplicateError(Exception):
-    """Base of every error that this package raises."""
+    """Base of every error that this package raises; its message is one line, fit to be shown."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(in_line(message, _MOST))
 
 
 class ConfigurationError(ReplicateError):

@@ -34,6 +34,7 @@ from prefect_replicate.exceptions import (
     ConfigurationError,
     ReplicateError,
 )
+from prefect_replicate.text import in_line, keep_secret
 
 DEFAULT_BASE_URL = "https://api.replicate.com"
 
@@ -88,6 +89,7 @@ def new_client(address: Address) -> Client:
 
 def connection_to(address: Address) -> Connection:
     """The connection of this process to `address`; to be called on the engine's loop."""
+    keep_secret(address.token.get_secret_value())
     return process_state(("connection", address), lambda: Connection(address))
 
 
@@ -120,9 +122,8 @@ class Connection:
             APIError: The API refused.
             APIUnreachableError: No usable reply after half a minute of attempts.
         """
-        url = self._at_home(path)
         try:
-            return await self.retrying()(self._attempt, method, url, None, kwargs)
+            return await self.retrying()(self._attempt, method, path, None, kwargs)
         except Refused as refusal:
             raise refusal.error from refusal.__cause__
 
@@ -176,12 +177,6 @@ class Connection:
         if not self.clock.is_known:
             with contextlib.suppress(Refused, APIError):
                 await self.read_once("/v1/account")
-
-    def _at_home(self, url: str) -> str:
-        """Keep only path and query, so that no reply can send the token to another origin."""
-        path = httpx.URL(url).raw_path.decode()
-        own = httpx.URL(self.address.base_url).raw_path.decode().rstrip("/")
-        return path.removeprefix(own) if path.startswith(f"{own}/") else path
 
     async def _attempt(
         self, method: str, path: str, turn: Turn | None, kwargs: dict[str, Any]
@@ -247,7 +242,7 @@ class Connection:
             return reply.json()
         except (json.JSONDecodeError, UnicodeDecodeError) as exc:
             if not repeatable:
-                raise LostReplyError(f"{what}: not JSON: {reply.text[:80]!r}") from exc
+                raise LostReplyError(f"{what}: not JSON: {in_line(reply.text, 80)!r}") from exc
             raise Refused(error_in(reply, what), None) from exc
 
     def _bad_address(self, exc: Exception) -> ConfigurationError:
@@ -298,7 +293,7 @@ def _is_untrusted(exc: BaseException | None) -> bool:
 
 
 def _described(exc: Exception) -> str:
-    return f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
+    return f"{type(exc).__name__}: {in_line(exc)}" if str(exc) else type(exc).__name__
 
 
 def _rejected_key(reply: httpx.Response, address: Address) -> ReplicateError:

@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
+from urllib.parse import quote
 
 from pydantic import BaseModel
 
@@ -37,6 +38,7 @@ class _FileURLs(BaseModel):
 
 
 class _File(BaseModel):
+    id: str
     urls: _FileURLs
 
 
@@ -117,7 +119,7 @@ class _Uploads(dict[Any, "_Upload"]):
 
 @dataclass
 class _Upload:
-    url: asyncio.Task[str]
+    file: asyncio.Task[_File]
     seen_at: float
     """When it was last known to be there; by the monotonic clock."""
 
@@ -129,32 +131,32 @@ async def _url_of(connection: Connection, file: LocalFile) -> str:
     if known is None or not await _is_there(connection, known):
         known = _Upload(asyncio.create_task(_upload(connection, file)), time.monotonic())
         uploads[key] = known
-    return await asyncio.shield(known.url)  # others may wait for it too
+    return (await asyncio.shield(known.file)).urls.get  # others may wait for it too
 
 
 async def _is_there(connection: Connection, upload: _Upload) -> bool:
     """Whether a file can be used again: Replicate deletes it after a day, or its owner does."""
-    if not upload.url.done():
+    if not upload.file.done():
         return True
-    if upload.url.cancelled() or upload.url.exception() is not None:
+    if upload.file.cancelled() or upload.file.exception() is not None:
         return False
     if time.monotonic() - upload.seen_at < _FRESH_SECONDS:
         return True
     try:
-        await connection.read("GET", upload.url.result())
+        await connection.read("GET", f"/v1/files/{quote(upload.file.result().id, safe='')}")
     except APIError:
         return False
     upload.seen_at = time.monotonic()
     return True
 
 
-async def _upload(connection: Connection, file: LocalFile) -> str:
+async def _upload(connection: Connection, file: LocalFile) -> _File:
     parts = {
         "content": (file.name, file.content, file.media_type),
         "filename": (None, file.name),
         "type": (None, file.media_type),
     }
-    return parsed(_File, await connection.read("POST", "/v1/files", files=parts)).urls.get
+    return parsed(_File, await connection.read("POST", "/v1/files", files=parts))
 
 
 def without_content(value: Any) -> Any:

@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator, Container, Sequence
 from datetime import datetime, timezone
 from typing import Any, NamedTuple, cast
+from urllib.parse import quote, urlencode
 
 from pydantic import BaseModel
 
@@ -20,6 +21,7 @@ from prefect_replicate.values import Prediction
 from prefect_replicate.values.prediction import KNOWN_STATUSES
 
 _ID = re.compile(r"[A-Za-z0-9_-]+")
+_MOST_PAGES = 1000
 _logger = logging.getLogger(__name__)
 
 
@@ -133,19 +135,27 @@ async def list_predictions(
     Raises:
         APIError: It could not be read, or does not come to an end.
     """
-    path: str | None = "/v1/predictions"
-    params: dict[str, str] | None = {"created_after": created_after.isoformat()}
+    query = urlencode({"created_after": created_after.isoformat()})
     read: set[str] = set()
-    while path:
-        if path in read:
-            raise APIError("GET /v1/predictions: the list's next page is one that was read before.")
-        read.add(path)
-        page = parsed(_Page, await connection.read("GET", path, params=params))
+    while query:
+        if query in read or len(read) >= _MOST_PAGES:
+            raise APIError(
+                "GET /v1/predictions: the list's next page is one that was read before, or one of"
+                f" more than {_MOST_PAGES}."
+            )
+        read.add(query)
+        page = parsed(_Page, await connection.read("GET", f"/v1/predictions?{query}"))
         for prediction in map(_read_or_none, page.results):
             if prediction is not None:
                 yield prediction
-        # `next` is a whole URL, with its query.
-        path, params = page.next if isinstance(page.next, str) else None, None
+        query = _query_of(page.next)
+
+
+def _query_of(next_page: Any) -> str:
+    """What follows the `?` of a whole URL, in characters that stand in one; its rest is ours."""
+    text = next_page if isinstance(next_page, str) else ""
+    query = text.partition("#")[0].partition("?")[2]
+    return quote(query, safe="=&%+-_.~:/?@!$'()*,;", errors="replace")
 
 
 def _path(prediction_id: str) -> str:

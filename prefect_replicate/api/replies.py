@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from prefect_replicate.api.throttle import Limit
 from prefect_replicate.exceptions import APIError
+from prefect_replicate.text import in_line
 from prefect_replicate.values import Prediction
 
 _SECONDS = re.compile(r"\d+(\.\d+)?")
@@ -48,8 +49,7 @@ def error_in(reply: httpx.Response, what: str) -> APIError:
     """Read an error reply in any of the forms on record: problem+json, HTML, plain text, empty."""
     body = _object_in(reply)
     detail = body.get("detail") or body.get("title") or _text_of(reply)
-    said = " ".join(str(detail).split())
-    return APIError(f"{what}: HTTP {reply.status_code}: {said}", reply.status_code)
+    return APIError(f"{what}: HTTP {reply.status_code}: {in_line(detail)}", reply.status_code)
 
 
 def retry_after(reply: httpx.Response) -> float | None:
@@ -89,4 +89,4 @@ def _object_in(reply: httpx.Response) -> dict[str, Any]:
 def _text_of(reply: httpx.Response) -> str:
     if "html" in reply.headers.get("content-type", ""):
         return "an HTML page instead of JSON"
-    return reply.text[:200] or reply.reason_phrase or "an empty reply"
+    return in_line(reply.text, 200) or reply.reason_phrase or "an empty reply"

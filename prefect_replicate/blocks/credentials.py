@@ -17,6 +17,7 @@ from prefect_replicate.api.route import Route
 from prefect_replicate.engine import acall, call
 from prefect_replicate.exceptions import ConfigurationError
 from prefect_replicate.lifecycle.run import Run, bound
+from prefect_replicate.text import keep_secret
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -96,8 +97,8 @@ class ReplicateCredentials(CredentialsBlock):
         Raises:
             ConfigurationError: There is no token, or the URL is not one.
         """
-        token = self.api_token.get_secret_value() if self.api_token else ""
-        token = token.strip() or os.environ.get("REPLICATE_API_TOKEN", "").strip()
+        own = (self.api_token.get_secret_value() if self.api_token else "").strip()
+        token = own or os.environ.get("REPLICATE_API_TOKEN", "").strip()
         if not token:
             raise ConfigurationError(
                 "There is no Replicate API token: set `api_token` in the ReplicateCredentials"
@@ -108,11 +109,20 @@ class ReplicateCredentials(CredentialsBlock):
             raise ConfigurationError(
                 "The Replicate API token has spaces or characters that no token has; copy it again."
             )
-        url = self.base_url or os.environ.get("REPLICATE_BASE_URL", "").strip() or DEFAULT_BASE_URL
+        keep_secret(token)
         try:
-            return Address(_normalized(url), SecretStr(token))
+            named = os.environ.get("REPLICATE_BASE_URL", "").strip() or DEFAULT_BASE_URL
+            named = _normalized(named)
         except ValueError as exc:
             raise ConfigurationError(str(exc)) from exc
+        url = self.base_url or named
+        if not own and url != named:
+            # Whoever may start a run could have it sent to an address of theirs.
+            raise ConfigurationError(
+                f"The token in REPLICATE_API_TOKEN is for {named}, and is not sent to {url}. Give"
+                " the block a token of its own, or set REPLICATE_BASE_URL."
+            )
+        return Address(url, SecretStr(token))
 
 
 @lru_cache(maxsize=32)
@@ -179,5 +189,10 @@ async def acall_as(
 
 
 def _account(credentials: ReplicateCredentials | None) -> tuple[Address, UUID | None]:
+    if credentials is not None and not isinstance(credentials, ReplicateCredentials):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigurationError(  # and does not show it: it may be the token
+            f"credentials is a ReplicateCredentials block, not a {type(credentials).__name__}."
+            " Make one with ReplicateCredentials(api_token=…)."
+        )
     credentials = credentials or ReplicateCredentials()
     return credentials.address(), credentials._block_document_id  # pyright: ignore[reportPrivateUsage]

@@ -7,7 +7,7 @@ from typing import Any
 
 from prefect._internal.compatibility.async_dispatch import async_dispatch
 from prefect.blocks.abstract import JobBlock, JobRun
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from prefect_replicate.blocks.credentials import (
     DOCUMENTATION_URL,
@@ -109,6 +109,8 @@ class ReplicateModel(JobBlock[Any]):
         print(run.fetch_result())
         ```
     """
+
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     _block_type_name = "Replicate Model"
     _block_type_slug = "replicate-model"

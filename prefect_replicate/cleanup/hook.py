@@ -27,6 +27,7 @@ from prefect_replicate.lifecycle.adoption import Sought, look_for_lost
 from prefect_replicate.lifecycle.cancellation import stop
 from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.lifecycle.run_watch import crashed_around, note_end
+from prefect_replicate.text import in_line
 
 _SECONDS = 25.0
 """A runner kills what still runs 30 s after a cancel."""
@@ -131,7 +132,8 @@ async def _cancel_one(
             await log.note(made=made(found))
     except ReplicateError as exc:
         message, reason = "Prediction %s of %s was not canceled: %s", str(exc)
-        caller.tell(lambda: logger.error(message, prediction_id, known.intent.model, reason))
+        model = in_line(known.intent.model)
+        caller.tell(lambda: logger.error(message, prediction_id, model, reason))
         return
     await stop(run, prediction_id)
 

@@ -14,6 +14,7 @@ from prefect.logging.loggers import get_run_logger
 from prefect_replicate.api.connection import Address, Connection, connection_to
 from prefect_replicate.engine import Caller
 from prefect_replicate.ledger.scope import RunScope
+from prefect_replicate.text import printable
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -31,7 +32,8 @@ class Run:
 
     def say(self, message: str, *values: Any, level: int = logging.INFO) -> None:
         """Log in the caller's run."""
-        self.caller.tell(lambda: self.logger.log(level, message, *values))
+        shown = [printable(value) if isinstance(value, str) else value for value in values]
+        self.caller.tell(lambda: self.logger.log(level, message, *shown))
 
 
 def bound(

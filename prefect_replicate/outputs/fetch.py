@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
@@ -15,6 +16,9 @@ from prefect_replicate.api.route import proxy_for
 from prefect_replicate.outputs.failure import Refused, TryAgain
 
 _FILE_HOST = "replicate.delivery"
+
+_API_FILE = re.compile(rb"(?:/v1)?/files/[A-Za-z0-9_=-]+(?:/download)?(?:\?.*)?")
+"""Below the base URL; a gateway's stands for `/v1`, too."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +41,16 @@ class AccessRules:
         """Say why a URL may not be fetched; `None` where it may."""
         if url.scheme not in {"https", self.api_url.scheme}:
             return f"it is on {url.scheme}, and only https is allowed"
+        own = self.api_url.raw_path.rstrip(b"/")
+        if self.is_of_api(url) and not _API_FILE.fullmatch(url.raw_path.removeprefix(own)):
+            return "it is none of the API's files, and nothing else there is an output"
         if not self._is_allowed(url):
             host = _host_and_port(url)
             return f"its host {host} is not allowed; to trust it, add {host!r} to `allowed_hosts`"
         return None
 
-    def may_see_token(self, url: httpx.URL) -> bool:
-        """Whether `url` is on the API's own origin: the same scheme, host and port."""
+    def is_of_api(self, url: httpx.URL) -> bool:
+        """Whether `url` is on the API's own origin, which alone may see the token."""
         return url.scheme == self.api_url.scheme and url.netloc == self.api_url.netloc
 
     def _is_allowed(self, url: httpx.URL) -> bool:
@@ -113,7 +120,7 @@ class Fetcher:
         trusted = True
         for _ in range(_MAX_REDIRECTS + 1):
             # Once the chain has left the API it is in other hands, even if they lead back.
-            trusted = trusted and self.rules.may_see_token(url)
+            trusted = trusted and self.rules.is_of_api(url)
             response = self._send(url, headers, with_token=trusted)
             if not response.has_redirect_location:
                 return response

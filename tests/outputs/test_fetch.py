@@ -12,13 +12,16 @@ from prefect_replicate.exceptions import OutputError
 
 from .conftest import TOKEN, content_of
 
+API_FILE = "/v1/files/abc/download?signature=x"
+
 
 async def test_the_token_goes_to_the_api_and_to_no_other_host(
     host, other_host, store, prediction, tmp_path
 ):
-    urls = [host.add("/a", b"a"), other_host.add("/b", b"b")]
+    urls = [host.add(API_FILE, b"a"), other_host.add("/b", b"b")]
+    allowed = [other_host.url.removeprefix("http://")]
 
-    await store(prediction(urls), tmp_path, allowed_hosts=[other_host.url.removeprefix("http://")])
+    await store(prediction(urls), tmp_path, api_url=host.url, allowed_hosts=allowed)
 
     assert host.requests[0].headers["authorization"] == "Bearer r8_secret"
     assert "authorization" not in other_host.requests[0].headers
@@ -27,11 +30,12 @@ async def test_the_token_goes_to_the_api_and_to_no_other_host(
 async def test_the_token_is_not_sent_again_once_a_redirect_has_left_the_api(
     host, other_host, store, prediction, tmp_path
 ):
-    url = host.add("/a", b"a")
+    url = host.add(API_FILE, b"a")
     host.redirects(f"{other_host.url}/b")
     other_host.redirects(url)
+    allowed = [other_host.url.removeprefix("http://")]
 
-    await store(prediction(url), tmp_path, allowed_hosts=[other_host.url.removeprefix("http://")])
+    await store(prediction(url), tmp_path, api_url=host.url, allowed_hosts=allowed)
 
     sent = [request.headers.get("authorization") for request in host.requests]
     assert sent == ["Bearer r8_secret", None]
@@ -39,8 +43,10 @@ async def test_the_token_is_not_sent_again_once_a_redirect_has_left_the_api(
 
 
 async def test_a_token_that_no_header_can_carry_is_not_shown(host, store, prediction, tmp_path):
+    url = host.add(API_FILE, b"a")
+
     with pytest.raises(OutputError, match="characters that no header may have") as raised:
-        await store(prediction(host.add("/a", b"a")), tmp_path, token=f"{TOKEN}\n")
+        await store(prediction(url), tmp_path, api_url=host.url, token=f"{TOKEN}\n")
 
     assert TOKEN not in "".join(traceback.format_exception(raised.value))
 

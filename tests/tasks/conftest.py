@@ -1,13 +1,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import ssl
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +11,9 @@ from benchmarks.local_account import TOKEN, URL, LocalAccount, Network, as_a_new
 from benchmarks.virtual_time import VirtualTimeLoop
 from certificates import certificate
 from replicate.client import Client
+from scripted_api import ScriptedAPI, served
 
-from prefect_replicate import Prediction, ReplicateCredentials, create_prediction
+from prefect_replicate import Prediction, create_prediction
 from prefect_replicate.api import connection
 from prefect_replicate.emulator import Emulator
 
@@ -61,73 +57,6 @@ async def account(monkeypatch: pytest.MonkeyPatch, our_clock: float) -> AsyncIte
 def running(still: Emulator) -> Prediction:
     """A prediction that runs until the clock is moved by 1000 s."""
     return create_prediction.fn("emulator/timer", {"seconds": 1000})
-
-
-@dataclass
-class ScriptedAPI:
-    """An API that answers what a test says, for replies that the emulator never gives."""
-
-    base_url: str = ""
-    replies: list[Any] = field(default_factory=list)
-    requests: list[tuple[str, dict[str, str]]] = field(default_factory=list)
-    bodies: list[Any] = field(default_factory=list)
-
-    @property
-    def credentials(self) -> ReplicateCredentials:
-        return ReplicateCredentials(api_token="r8_scripted", base_url=self.base_url)
-
-    @property
-    def paths(self) -> list[str]:
-        return [path for path, _ in self.requests]
-
-    def says(self, *bodies: Any) -> None:
-        """Answer these, one after the other, and the last one from then on.
-
-        A body is JSON for a 200, or a tuple of status, body, and maybe headers.
-        """
-        self.replies = list(bodies)
-
-    def next_reply(self) -> tuple[int, Any, dict[str, str]]:
-        reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
-        if not isinstance(reply, tuple):
-            return 200, reply, {}
-        return (*reply, {})[:3] if len(reply) == 2 else reply
-
-
-@contextlib.contextmanager
-def served(context: ssl.SSLContext | None = None) -> Iterator[ScriptedAPI]:
-    """A scripted API that listens, by TLS where a context for it is given."""
-    api = ScriptedAPI()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            received = self.rfile.read(int(self.headers.get("content-length", 0)))
-            api.bodies.append(json.loads(received) if received else None)
-            api.requests.append((self.path, {k.lower(): v for k, v in self.headers.items()}))
-            status, body, headers = api.next_reply()
-            content = body.encode() if isinstance(body, str) else json.dumps(body).encode()
-            self.send_response(status)
-            for name, value in {"content-length": str(len(content)), **headers}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(content)
-
-        do_POST = do_GET
-
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        if context:
-            server.socket = context.wrap_socket(server.socket, server_side=True)
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        host = "https://localhost" if context else "http://127.0.0.1"
-        api.base_url = f"{host}:{server.server_port}"
-        yield api
-        server.shutdown()
 
 
 @pytest.fixture

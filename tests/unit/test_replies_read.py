@@ -56,7 +56,7 @@ def test_the_time_to_wait_is_read_wherever_it_stands(
         (reply(520, "error code: 520"), "error code: 520"),
         (reply(502, "<html>" * 99, content_type="text/html"), "an HTML page instead of JSON"),
         (reply(404), "Not Found"),
-        (reply(500, "x" * 999), "x" * 200),
+        (reply(500, "x" * 999), "x" * 199 + "…"),
         (reply(400, '"text"'), '"text"'),
         (reply(599), "an empty reply"),
     ],
