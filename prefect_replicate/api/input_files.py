@@ -16,6 +16,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 from typing import Any, BinaryIO, cast
 from urllib.parse import quote
 
@@ -183,8 +184,13 @@ async def _map_leaves(value: Any, change: Callable[[Any], Awaitable[Any]]) -> An
 def _read_path(path: Path) -> LocalFile:
     try:
         path = path.expanduser()
-        _check_size(str(path), path.stat().st_size)
-        return _local_file(path.name, path.read_bytes())
+        found = path.stat()
+        if not S_ISREG(found.st_mode):
+            kind = "a folder" if S_ISDIR(found.st_mode) else "a device, a pipe or a socket"
+            raise InvalidInputError(f"input file {str(path)!r} is {kind}. Nothing was sent.")
+        _check_size(str(path), found.st_size)
+        with path.open("rb") as file:
+            return _local_file(path.name, file.read(UPLOAD_BYTES + 1))
     except OSError as exc:
         raise InvalidInputError(
             f"input file {str(path)!r} can't be read: {exc.strerror or exc}. Nothing was sent."
@@ -201,7 +207,6 @@ def _read_open_file(file: BinaryIO) -> LocalFile:
         raise InvalidInputError(f"input file {name!r} can't be read: {exc}") from exc
     if not isinstance(content, bytes):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InvalidInputError(f"input file {name!r} is open as text; open it with mode 'rb'.")
-    _check_size(name, len(content))
     return _local_file(name, content)
 
 
@@ -214,5 +219,8 @@ def _check_size(name: str, size: int) -> None:
 
 
 def _local_file(name: str, content: bytes, media_type: str | None = None) -> LocalFile:
+    _check_size(name, len(content))
+    if not content:
+        raise InvalidInputError(f"input file {name!r} is empty. Nothing was sent.")
     guessed = mimetypes.guess_type(name)[0] or "application/octet-stream"
     return LocalFile(name, media_type or guessed, content, hashlib.sha256(content).hexdigest())

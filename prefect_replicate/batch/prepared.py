@@ -29,6 +29,7 @@ from prefect_replicate.engine import Caller
 from prefect_replicate.exceptions import BatchError, LedgerError
 from prefect_replicate.ledger.ledger import ledger_of
 from prefect_replicate.ledger.scope import RunScope, ancestry_of
+from prefect_replicate.settings import check_input_file
 from prefect_replicate.values import GeneratedVideos, VideoRequest
 
 _MOST_DUPLICATES = 5
@@ -105,6 +106,8 @@ async def prepare(asked: VideoBatch, scope: RunScope, logger: Any, caller: Calle
     """
     began = time.monotonic()
     asked.check()
+    if isinstance(asked.path, str) and not asked.path.startswith("block:"):
+        check_input_file(asked.path, "path", is_deployed=scope.is_deployed)
     requests = await requests_from(asked.requests, asked.prompt, asked.variations, asked.path)
     _tell_duplicates(caller, logger, requests)
     ancestry = await ancestry_of(scope)

@@ -29,6 +29,7 @@ from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.lifecycle.run_watch import has_ended, refuse_if_known_to_have_ended
 from prefect_replicate.lifecycle.waiting import wait
 from prefect_replicate.outputs import check_destination
+from prefect_replicate.settings import check_destination_folder
 from prefect_replicate.values import Prediction, VideoOutcome
 from prefect_replicate.video.options import attempts
 
@@ -86,6 +87,8 @@ async def work_on(run: Run, part: Part) -> list[VideoOutcome]:
         ConfigurationError: Nothing can be stored, or the token was rejected; nothing was paid.
         RunEndedError: Prefect has ended the flow run, or the one around it.
     """
+    is_deployed = run.scope.is_deployed
+    check_destination_folder(part.options.destination, is_deployed=is_deployed)
     await check_destination(part.options.destination)
     ledger = await ledger_of(run.scope)
     work = _Work(run, part, ledger.batch(part.log))

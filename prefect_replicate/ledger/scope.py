@@ -63,6 +63,8 @@ class RunScope:
     """The flow runs around the call, if this process knows them up to the one at the top."""
     limits: tuple[TimeLimit, ...] = ()
     """Of all of them, flow runs last."""
+    is_deployed: bool = False
+    """Whether the flow run has its parameters from whoever has started a run of a deployment."""
     outermost: Any = None
     """The context of the outermost run in this process."""
 
@@ -101,6 +103,7 @@ class RunScope:
             levels=tuple(levels),
             ancestry=ancestry,
             limits=tuple(limits),
+            is_deployed=bool(flows) and flows[0].flow_run.deployment_id is not None,
             outermost=flows[-1] if flows else tasks[-1] if tasks else None,
         )
 

@@ -19,12 +19,16 @@ from prefect_replicate.exceptions import PredictionFailedError
 from prefect_replicate.lifecycle.creation import DEFAULT_TIMEOUT, OnCrash
 from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.outputs import check_destination
+from prefect_replicate.settings import (
+    DEFAULT_DESTINATION,
+    check_destination_folder,
+    check_input_file,
+)
 from prefect_replicate.values import PollPolicy
 from prefect_replicate.values.video import VideoRequest
 from prefect_replicate.video.input import video_input
 
 DEFAULT_MODEL = "bytedance/seedance-1-lite"
-DEFAULT_DESTINATION = "~/videos"
 """Not relative: a process worker runs each flow in a temporary folder, which it deletes."""
 
 _DEFAULT_POLICY = PollPolicy()
@@ -132,18 +136,16 @@ class VideoOptions(CommonParameters):
 
     async def checked(self, run: Run, destination: Any) -> dict[str, Any]:
         """The model's input, after all that can be checked before anything is paid."""
+        check_destination_folder(destination, is_deployed=run.scope.is_deployed)
         await check_destination(destination)
         return await self.whole_input(run)
 
     async def whole_input(self, run: Run) -> dict[str, Any]:
         """The model's input, checked against its schema."""
         model = await resolve_model(run.connection, self.model)
-        common: dict[str, Any] = self.common | {"image": _file_or_url(self.image)}
+        image = self.image
+        if isinstance(image, str) and not image.startswith(("http://", "https://", "data:")):
+            check_input_file(image, "image", is_deployed=run.scope.is_deployed)
+            image = Path(image)
+        common: dict[str, Any] = self.common | {"image": image}
         return video_input(model.schema, self.model, prompt=self.prompt, input=self.input, **common)
-
-
-def _file_or_url(image: str | Path | None) -> str | Path | None:
-    """A string from the UI may be a local path as well as a URL."""
-    if isinstance(image, str) and not image.startswith(("http://", "https://", "data:")):
-        return Path(image)
-    return image

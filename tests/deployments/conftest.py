@@ -1,3 +1,4 @@
+import tempfile
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -10,6 +11,7 @@ from prefect_replicate import create_prediction, engine
 from prefect_replicate.demo.prefect_server import PrefectServer
 from prefect_replicate.emulator import Emulator
 from prefect_replicate.ledger.flow_runs import OPEN_TAG
+from prefect_replicate.settings import DESTINATION_FOLDERS, INPUT_FOLDERS
 
 Command = Callable[[str], tuple[object, str, str]]
 
@@ -27,6 +29,8 @@ def run_env(prefect_server: PrefectServer, replicate: Emulator) -> dict[str, str
     return prefect_server.env | {
         "REPLICATE_API_TOKEN": replicate.token,
         "REPLICATE_BASE_URL": replicate.base_url,
+        INPUT_FOLDERS: "~/campaigns",
+        DESTINATION_FOLDERS: tempfile.gettempdir(),
     }
 
 

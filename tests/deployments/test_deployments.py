@@ -34,7 +34,7 @@ RUN = (
 )
 CAMPAIGN = (
     "prefect deployment run generate-videos/on-demand --params"
-    """ '{"path": "~/campaign.csv", "fan_out": "deployment", "chunk_size": 50}'"""
+    """ '{"path": "~/campaigns/fox.csv", "fan_out": "deployment", "chunk_size": 50}'"""
 )
 SCHEDULES = [("0 7 * * *", False), (timedelta(minutes=10), True)]
 Env = dict[str, str]
@@ -148,7 +148,8 @@ def test_a_worker_runs_what_prefect_yaml_deploys(on_a_worker: None, videos: Path
 def test_a_campaign_is_shared_by_runs_of_its_own_deployment(
     on_a_worker: None, home: Path, videos: Path
 ) -> None:
-    (home / "campaign.csv").write_text("prompt\na red fox\na blue heron\na green frog\n")
+    (home / "campaigns").mkdir()
+    (home / "campaigns" / "fox.csv").write_text("prompt\na red fox\na blue heron\na green frog\n")
 
     prefect(f"{CAMPAIGN.replace('50', '2')} --watch")
 

@@ -27,6 +27,7 @@ from benchmarks.chaos.waiting import until
 from benchmarks.written_facts import inputs_of
 from prefect_replicate.demo.prefect_server import prefect_server, running
 from prefect_replicate.emulator import Emulator
+from prefect_replicate.settings import DESTINATION_FOLDERS, INPUT_FOLDERS
 
 POOL = "chaos"
 SAFE, DOOMED = "safe", "doomed"
@@ -161,7 +162,8 @@ def chaotic_place(folder: Path, seed: int) -> Generator[Place]:
             "REPLICATE_BASE_URL": emulator.base_url,
         }
         with server.client() as client:
-            env = {**server.env, **replicate, **_SETTINGS, "PYTHONPATH": _SCRIPTS}
+            files = {INPUT_FOLDERS: str(folder), DESTINATION_FOLDERS: str(folder)}
+            env = {**server.env, **replicate, **files, **_SETTINGS, "PYTHONPATH": _SCRIPTS}
             place = Place(emulator, client, env, folder, _deployed(client))
             place.picture.write_bytes(_PICTURE)
             yield place

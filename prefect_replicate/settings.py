@@ -1,0 +1,92 @@
+"""What those who deploy may set, and what runs of deployments may therefore do with files.
+
+Who may start a run of a deployment need not be somebody who may read its worker's files.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from prefect.blocks.core import Block
+from prefect.settings.base import PrefectBaseSettings, build_settings_config
+from pydantic import Field
+
+from prefect_replicate.exceptions import ConfigurationError, InvalidInputError
+
+DEFAULT_DESTINATION = "~/videos"
+INPUT_FOLDERS = "PREFECT_INTEGRATIONS_REPLICATE_INPUT_FOLDERS"
+DESTINATION_FOLDERS = "PREFECT_INTEGRATIONS_REPLICATE_DESTINATION_FOLDERS"
+
+
+class ReplicateSettings(PrefectBaseSettings):
+    """Settings of a worker, or of a process that serves flows, in Prefect's own ways.
+
+    In the environment their names begin with `PREFECT_INTEGRATIONS_REPLICATE_`; in `prefect.toml`
+    they stand in `[integrations.replicate]`.
+    """
+
+    model_config = build_settings_config(("integrations", "replicate"))
+
+    input_folders: str = Field(
+        default="",
+        description=(
+            "Folders whose files a run of a deployment may send to a model if a parameter names"
+            f" them, with {os.pathsep!r} between them. As it comes, none."
+        ),
+    )
+    destination_folders: str = Field(
+        default="",
+        description=(
+            "Folders that a parameter of a deployment's run may name as its destination, besides"
+            f" {DEFAULT_DESTINATION}, with {os.pathsep!r} between them."
+        ),
+    )
+
+
+def check_input_file(text: str, what: str, *, is_deployed: bool) -> None:
+    """Refuse a path in a parameter of a deployment's run that was not allowed.
+
+    Raises:
+        InvalidInputError: It is in none of the folders that were named.
+    """
+    folders = ReplicateSettings().input_folders if is_deployed else ""
+    if is_deployed and not _is_below(text, folders):
+        raise InvalidInputError(
+            f"{what}={text!r} is taken for a file on the worker, and a run of a deployment reads"
+            f" only from the folders in {INPUT_FOLDERS}: {folders or 'there is none'}. Give a URL,"
+            " or have its folder named there. Nothing was paid."
+        )
+
+
+def check_destination_folder(destination: object, *, is_deployed: bool) -> None:
+    """Refuse a folder in a parameter of a deployment's run that was not allowed.
+
+    Raises:
+        ConfigurationError: It is in none of the folders that were named.
+    """
+    if not is_deployed or (isinstance(destination, str) and destination.startswith("block:")):
+        return
+    if isinstance(destination, Block):
+        if destination._block_document_name is None:  # pyright: ignore[reportPrivateUsage] no public way
+            raise ConfigurationError(
+                f"destination is a {type(destination).__name__} block that is not saved, and a run"
+                " of a deployment takes saved ones alone. Nothing was paid."
+            )
+        return
+    folders = os.pathsep.join([DEFAULT_DESTINATION, ReplicateSettings().destination_folders])
+    if not _is_below(str(destination), folders):
+        raise ConfigurationError(
+            f"destination={str(destination)!r} is a folder on the worker, and a run of a deployment"
+            f" stores files only in {DEFAULT_DESTINATION}, in the folders in {DESTINATION_FOLDERS},"
+            " or in a storage block ('block:<type-slug>/<name>'). Nothing was paid."
+        )
+
+
+def _is_below(text: str, folders: str) -> bool:
+    try:
+        path = Path(text).expanduser().resolve()
+        allowed = [Path(one).expanduser().resolve() for one in folders.split(os.pathsep) if one]
+    except (OSError, RuntimeError, ValueError):  # an unknown ~user, a loop of links, a null byte
+        return False
+    return any(path.is_relative_to(one) for one in allowed)
