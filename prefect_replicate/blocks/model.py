@@ -138,6 +138,7 @@ class ReplicateModel(JobBlock[Any]):
     timeout: float | None = Field(
         default=DEFAULT_TIMEOUT,
         gt=0,
+        le=366 * 24 * 3600.0,
         title="Timeout",
         description="Seconds from creation after which a prediction is canceled; empty: no limit.",
     )

@@ -18,6 +18,7 @@ from prefect_replicate.exceptions import (
     PredictionCanceledError,
     PredictionFailedError,
     PredictionTimeoutError,
+    ReplicateError,
 )
 from prefect_replicate.lifecycle.bookkeeping import (
     expectation_of,
@@ -251,9 +252,17 @@ async def wait(
         with watch_of(run.connection, prediction_id) as watch:
             async with end_of_run(run) as ended:
                 await _look_until_over(waiting, watch, timeout, ended)
-    except asyncio.CancelledError:
-        await stop_unless_kept(run, prediction_id, is_known=waiting.last is not None)
+    except ReplicateError:
         raise
+    except BaseException as exc:
+        # Whatever it is, nobody waits any more.
+        await stop_unless_kept(run, prediction_id, is_known=waiting.last is not None)
+        if not isinstance(exc, Exception):
+            raise
+        raise ReplicateError(
+            f"The wait for prediction {prediction_id} broke off: {type(exc).__name__}: {exc}. The"
+            " log says what became of it; a retry continues with it if it goes on."
+        ) from exc
     assert waiting.last is not None
     await record_outcome(run, waiting.last)
     return _succeeded(waiting.last)

@@ -7,6 +7,7 @@ from prefect_replicate.blocks import ReplicateCredentials
 from prefect_replicate.blocks.credentials import acall_as, call_as
 from prefect_replicate.lifecycle.cancellation import cancel_to_the_end
 from prefect_replicate.lifecycle.run import Run
+from prefect_replicate.tasks.arguments import checked
 from prefect_replicate.tasks.get import id_of
 from prefect_replicate.values import Prediction
 
@@ -34,7 +35,7 @@ def cancel_prediction(
         APIError: There is no such prediction, or Replicate could not be asked.
         PredictionError: It has not ended within two minutes.
     """
-    return call_as(credentials, _cancel, prediction)
+    return call_as(credentials, _cancel, *checked(prediction=prediction))
 
 
 @task(cache_policy=NO_CACHE)
@@ -42,4 +43,4 @@ async def acancel_prediction(
     prediction: Prediction | str, credentials: ReplicateCredentials | None = None
 ) -> Prediction:
     """Async version of `cancel_prediction`."""
-    return await acall_as(credentials, _cancel, prediction)
+    return await acall_as(credentials, _cancel, *checked(prediction=prediction))

@@ -16,6 +16,7 @@ from prefect_replicate.lifecycle.creation import (
     deadline_for,
     keeps,
 )
+from prefect_replicate.tasks.arguments import checked
 from prefect_replicate.values import Prediction
 
 
@@ -27,6 +28,14 @@ def _request(
     on_crash: OnCrash,
     regenerate_expired: bool,
 ) -> Request:
+    model, input, cancel_after, replaces, on_crash, regenerate_expired = checked(
+        model=model,
+        input=input,
+        cancel_after=cancel_after,
+        replaces=replaces,
+        on_crash=on_crash,
+        regenerate_expired=regenerate_expired,
+    )
     replaced = replaces.id if isinstance(replaces, Prediction) else replaces
     deadline = deadline_for(None) if cancel_after is None else cancel_after
     return Request(model, input, deadline, replaced, keeps(on_crash), regenerate_expired)

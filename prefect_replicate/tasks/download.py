@@ -11,6 +11,7 @@ from prefect.filesystems import WritableFileSystem
 from prefect_replicate.blocks import ReplicateCredentials
 from prefect_replicate.blocks.credentials import acall_as, call_as
 from prefect_replicate.lifecycle.delivery import deliver
+from prefect_replicate.tasks.arguments import checked
 from prefect_replicate.values import OutputFile, Prediction
 
 Destination = str | Path | WritableFileSystem | ObjectStorageBlock
@@ -44,7 +45,8 @@ def download_outputs(
         OutputExpiredError: Replicate has deleted the files.
         OutputError: The output has no files, or one could not be fetched or stored.
     """
-    return call_as(credentials, deliver, prediction, destination, allowed_hosts)
+    asked = checked(made=prediction, destination=destination, allowed_hosts=allowed_hosts)
+    return call_as(credentials, deliver, *asked)
 
 
 @task(cache_policy=NO_CACHE)
@@ -56,4 +58,5 @@ async def adownload_outputs(
     allowed_hosts: Sequence[str] = (),
 ) -> list[OutputFile]:
     """Async version of `download_outputs`."""
-    return await acall_as(credentials, deliver, prediction, destination, allowed_hosts)
+    asked = checked(made=prediction, destination=destination, allowed_hosts=allowed_hosts)
+    return await acall_as(credentials, deliver, *asked)

@@ -7,6 +7,7 @@ from prefect_replicate.api import predictions as api
 from prefect_replicate.blocks import ReplicateCredentials
 from prefect_replicate.blocks.credentials import acall_as, call_as
 from prefect_replicate.lifecycle.run import Run
+from prefect_replicate.tasks.arguments import checked
 from prefect_replicate.values import Prediction
 
 
@@ -31,7 +32,7 @@ def get_prediction(
     Raises:
         APIError: There is no such prediction, or Replicate could not be asked.
     """
-    return call_as(credentials, _get, prediction)
+    return call_as(credentials, _get, *checked(prediction=prediction))
 
 
 @task(cache_policy=NO_CACHE)
@@ -39,4 +40,4 @@ async def aget_prediction(
     prediction: Prediction | str, credentials: ReplicateCredentials | None = None
 ) -> Prediction:
     """Async version of `get_prediction`."""
-    return await acall_as(credentials, _get, prediction)
+    return await acall_as(credentials, _get, *checked(prediction=prediction))

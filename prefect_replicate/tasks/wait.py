@@ -7,6 +7,7 @@ from prefect_replicate.blocks import ReplicateCredentials
 from prefect_replicate.blocks.credentials import acall_as, call_as
 from prefect_replicate.lifecycle.creation import DEFAULT_TIMEOUT
 from prefect_replicate.lifecycle.waiting import OnUpdate, wait
+from prefect_replicate.tasks.arguments import checked
 from prefect_replicate.values import PollPolicy, Prediction
 
 _DEFAULT_POLICY = PollPolicy()
@@ -42,7 +43,8 @@ def wait_for_prediction(
         PredictionTimeoutError: A limit passed; it was canceled, and the message says how it ended.
         APIError: It could not be looked at for longer than the policy's failure budget.
     """
-    return call_as(credentials, wait, prediction, timeout, policy, on_update)
+    asked = checked(prediction=prediction, timeout=timeout, policy=policy, on_update=on_update)
+    return call_as(credentials, wait, *asked)
 
 
 @task(cache_policy=NO_CACHE)
@@ -55,4 +57,5 @@ async def await_for_prediction(
     on_update: OnUpdate | None = None,
 ) -> Prediction:
     """Async version of `wait_for_prediction`."""
-    return await acall_as(credentials, wait, prediction, timeout, policy, on_update)
+    asked = checked(prediction=prediction, timeout=timeout, policy=policy, on_update=on_update)
+    return await acall_as(credentials, wait, *asked)

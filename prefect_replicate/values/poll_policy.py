@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+_Seconds = Annotated[float, Field(le=366 * 24 * 3600.0)]
 
 
 class PollPolicy(BaseModel):
@@ -20,17 +23,23 @@ class PollPolicy(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    min_interval: float = Field(default=0.5, ge=0, description="Seconds before the first look.")
-    max_interval: float = Field(default=10.0, ge=0, description="Longest pause in seconds.")
-    factor: float = Field(default=1.1, ge=1, description="Growth of the pause from look to look.")
+    min_interval: _Seconds = Field(default=0.5, ge=0, description="Seconds before the first look.")
+    max_interval: _Seconds = Field(default=10.0, ge=0, description="Longest pause in seconds.")
+    factor: float = Field(
+        default=1.1, ge=1, le=1000, description="Growth of the pause from look to look."
+    )
     jitter: float = Field(default=0.1, ge=0, lt=1, description="Random share of each pause, ±.")
-    queue_timeout: float | None = Field(
-        default=None, gt=0, description="Seconds that it may stay in `starting`; `None`: no limit."
+    queue_timeout: _Seconds | None = Field(
+        default=None,
+        gt=0,
+        description="Seconds that it may stay in `starting`; `None`: no limit.",
     )
-    run_timeout: float | None = Field(
-        default=None, gt=0, description="Seconds that it may run once started; `None`: no limit."
+    run_timeout: _Seconds | None = Field(
+        default=None,
+        gt=0,
+        description="Seconds that it may run once started; `None`: no limit.",
     )
-    failure_budget: float = Field(
+    failure_budget: _Seconds = Field(
         default=300.0,
         ge=0,
         description="Seconds for which every look may fail before the wait gives up.",
@@ -52,8 +61,10 @@ class PollPolicy(BaseModel):
             looks: How often we have looked since the status last changed.
             chance: A random number between 0 and 1.
         """
-        # The exponent is capped because a float overflows near 1.1 ** 7400.
-        grown = self.min_interval * self.factor ** min(looks, 500)
+        try:
+            grown = self.min_interval * self.factor**looks
+        except OverflowError:
+            grown = self.max_interval if self.min_interval else 0.0
         return min(grown, self.max_interval) * (1 + self.jitter * (2 * chance - 1))
 
     def time_left(self, status: str, queued: float, running: float) -> float:

@@ -24,6 +24,7 @@ from prefect_replicate.settings import (
     check_destination_folder,
     check_input_file,
 )
+from prefect_replicate.tasks.arguments import checked
 from prefect_replicate.values import PollPolicy
 from prefect_replicate.values.video import VideoRequest
 from prefect_replicate.video.input import video_input
@@ -82,6 +83,14 @@ class VideoSettings(CommonParameters):
     policy: PollPolicy = _DEFAULT_POLICY
     on_crash: OnCrash = "cancel"
     regenerate_expired: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what no type says.
+
+        Raises:
+            InvalidInputError: The timeout is no time.
+        """
+        checked(timeout=self.timeout)
 
 
 @dataclass(frozen=True)

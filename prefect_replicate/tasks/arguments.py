@@ -1,0 +1,144 @@
+"""The one check of what tasks and flows are called with, before anything else is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, cast, get_args
+
+from prefect.blocks.abstract import ObjectStorageBlock
+from prefect.filesystems import WritableFileSystem
+from pydantic import ValidationError
+
+from prefect_replicate.exceptions import InvalidInputError
+from prefect_replicate.lifecycle.creation import OnCrash
+from prefect_replicate.text import in_line
+from prefect_replicate.values import PollPolicy, Prediction
+
+_YEAR = 366 * 24 * 3600.0
+
+
+class _Wrong(Exception):
+    """The argument is none that is due."""
+
+
+class _Kind(NamedTuple):
+    read: Callable[[Any], Any]
+    """Gives the argument as it is used."""
+    words: str
+    """What is due."""
+
+
+def _is(*kinds: type) -> Callable[[Any], Any]:
+    def read(value: Any) -> Any:
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            raise _Wrong
+        return value
+
+    return read
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise _Wrong
+    return value
+
+
+def _seconds(value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _Wrong
+    if not 0 < value <= _YEAR:  # nor is it infinite, or no number
+        raise _Wrong
+    return float(value)
+
+
+def _prediction(value: Any) -> Prediction | str:
+    return value if isinstance(value, Prediction) else _text(value)
+
+
+def _prediction_or_none(value: Any) -> Prediction | str | None:
+    return None if value is None else _prediction(value)
+
+
+def _input(value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise _Wrong
+    names = cast("Mapping[Any, Any]", value)
+    if not all(isinstance(name, str) for name in names):
+        raise _Wrong
+    return cast("Mapping[str, Any]", names)
+
+
+def _policy(value: Any) -> PollPolicy:
+    if isinstance(value, Mapping):
+        return PollPolicy.model_validate(value)
+    return _is(PollPolicy)(value)
+
+
+def _hosts(value: Any) -> Sequence[str]:
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence | set | frozenset):
+        raise _Wrong
+    return [_text(one) for one in cast("Sequence[Any]", value)]
+
+
+def _callback(value: Any) -> Any:
+    if value is not None and not callable(value):
+        raise _Wrong
+    return value
+
+
+def _one_of(*values: str) -> Callable[[Any], Any]:
+    def read(value: Any) -> Any:
+        if not isinstance(value, str) or value not in values:
+            raise _Wrong
+        return value
+
+    return read
+
+
+_SECONDS = _Kind(_seconds, "a number of seconds above 0, at most a year, or None")
+_KINDS = {
+    "model": _Kind(_text, "a text such as 'owner/name'"),
+    "input": _Kind(_input, "a mapping from the model's input names to their values"),
+    "cancel_after": _SECONDS,
+    "timeout": _SECONDS,
+    "replaces": _Kind(_prediction_or_none, "a Prediction, its id, or None"),
+    "prediction": _Kind(_prediction, "a Prediction or its id"),
+    "made": _Kind(_is(Prediction), "a Prediction"),
+    "on_crash": _Kind(_one_of(*get_args(OnCrash)), "'cancel' or 'keep'"),
+    "regenerate_expired": _Kind(_is(bool), "True or False"),
+    "policy": _Kind(_policy, "a PollPolicy, or a dict of its fields"),
+    "on_update": _Kind(_callback, "a function, a coroutine function, or None"),
+    "destination": _Kind(
+        _is(str, Path, WritableFileSystem, ObjectStorageBlock),
+        "a folder, a storage block, or 'block:<type-slug>/<name>'",
+    ),
+    "allowed_hosts": _Kind(_hosts, "a list of texts such as ['files.example.com']"),
+}
+
+
+def checked(**given: Any) -> tuple[Any, ...]:
+    """The arguments as they are used, in the order in which they are given.
+
+    Raises:
+        InvalidInputError: It names the first that is none of what is due.
+    """
+    return tuple([_read(name, value) for name, value in given.items()])
+
+
+def _read(name: str, value: Any) -> Any:
+    kind = _KINDS[name]
+    shown = "prediction" if name == "made" else name
+    try:
+        return kind.read(value)
+    except _Wrong:
+        what = type(value).__name__
+        if value is None or isinstance(value, bool | int | float | str):
+            what = in_line(repr(value), 80)
+        raise InvalidInputError(f"{shown} is {kind.words}, not {what}. Nothing was sent.") from None
+    except ValidationError as exc:
+        first = exc.errors(include_url=False, include_input=False)[0]
+        where = ".".join([shown, *map(str, first["loc"])])
+        raise InvalidInputError(f"{where}: {first['msg']}. Nothing was sent.") from None
