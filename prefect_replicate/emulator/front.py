@@ -19,7 +19,7 @@ from prefect_replicate.emulator.platform import Platform
 from prefect_replicate.emulator.traffic import Host, Request
 
 _KEPT_BODY = 1 << 20
-_CONTROL = "/_emulator"
+CONTROL = "/_emulator"
 _ERROR_PAGE = (
     "<html>\r\n<head><title>{status} Bad Gateway</title></head>\r\n<body>\r\n"
     "<center><h1>{status} Bad Gateway</h1></center>\r\n<hr><center>cloudflare</center>\r\n"
@@ -40,7 +40,7 @@ class Front:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["path"].startswith(_CONTROL):
+        if scope["path"].startswith(CONTROL):
             await self._app(scope, receive, send)
             return
         request = self._recorded(scope)

@@ -10,11 +10,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import uvicorn
-from starlette.types import Receive, Scope, Send
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 from typing_extensions import Self
 
 from prefect_replicate.emulator.api.app import api_app
 from prefect_replicate.emulator.behaviour import Behaviour, changed
+from prefect_replicate.emulator.browsers import why_foreign
 from prefect_replicate.emulator.clock import Clock
 from prefect_replicate.emulator.connections import Connections
 from prefect_replicate.emulator.delivery import delivery_app
@@ -173,7 +175,9 @@ class Emulator:
         files = Front(delivery_app(self._running), self._running, self._connections, "files")
 
         async def by_port(scope: Scope, receive: Receive, send: Send) -> None:
-            app = files if scope["server"][1] == files_port else api
+            app: ASGIApp = files if scope["server"][1] == files_port else api
+            if why := why_foreign(scope):
+                app = PlainTextResponse(why, 403)
             try:
                 await app(scope, receive, send)
             except Exception:

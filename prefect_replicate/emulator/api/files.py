@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import mimetypes
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from prefect_replicate.emulator import problems
-from prefect_replicate.emulator.api.replies import paged
+from prefect_replicate.emulator.api.replies import paged, parsed
 from prefect_replicate.emulator.platform import Platform, platform_of
 from prefect_replicate.emulator.problems import InvalidField
 from prefect_replicate.emulator.uploads import SIZE_LIMIT, Upload, sign_download
@@ -91,10 +90,7 @@ async def _content_type(form: FormData, name: str) -> str:
 
 
 async def _metadata(form: FormData) -> dict[str, Any]:
-    try:
-        metadata = json.loads(await _text(form, "metadata") or "{}")
-    except ValueError as exc:
-        raise problems.bad_request(f"metadata is not valid JSON: {exc}") from exc
+    metadata = parsed(await _text(form, "metadata") or "{}", "metadata")
     if not isinstance(metadata, dict):
         raise problems.bad_request("metadata is not a JSON object")
     return metadata  # pyright: ignore[reportUnknownVariableType] the keys of JSON objects are strings

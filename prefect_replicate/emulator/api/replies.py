@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeVar
 
@@ -18,10 +19,15 @@ T = TypeVar("T")
 
 async def read_json(request: Request) -> Any:
     """Return the body of `request`, or raise the 400 of one that is not JSON."""
+    return parsed(await request.body(), "The request body")
+
+
+def parsed(text: str | bytes, what: str) -> Any:
+    """Read JSON, or raise the 400 of what is none, or nested beyond reason."""
     try:
-        return json.loads(await request.body(), parse_constant=_refuse)
-    except ValueError as exc:
-        raise problems.bad_request(f"The request body is not valid JSON: {exc}") from exc
+        return json.loads(text, parse_constant=_refuse, parse_float=_finite)
+    except (ValueError, RecursionError) as exc:
+        raise problems.bad_request(f"{what} is not valid JSON: {exc}") from exc
 
 
 def paged(
@@ -56,6 +62,13 @@ def _page_url(request: Request, cursor: str | None) -> str | None:
         return None
     url = request.url.include_query_params(cursor=cursor)
     return f"{platform_of(request).base_url}{url.path}?{url.query}"
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is out of range")
+    return number
 
 
 def _refuse(constant: str) -> NoReturn:
