@@ -24,7 +24,13 @@ import httpx
 from prefect_replicate.engine import in_thread
 from prefect_replicate.outputs.failure import TRANSIENT, Gone, Refused, TransferPolicy, TryAgain
 from prefect_replicate.outputs.fetch import Fetcher
-from prefect_replicate.outputs.found import decode_data_uri, extension_for, is_inline, media_type_of
+from prefect_replicate.outputs.found import (
+    UNKNOWN,
+    decode_data_uri,
+    extension_for,
+    is_inline,
+    media_type_of,
+)
 from prefect_replicate.outputs.part import PartFile
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
@@ -171,14 +177,35 @@ class _Transfer:
             self.part.open()
             content_type = self._decode() if is_inline(self.url) else self._fetch(policy)
             media_type = media_type_of(content_type, self.url)
+            self._check_kind(media_type)
             final = folder / f"{stem}.{extension_for(media_type, self.url)}"
             self.part.finish(final)
             return DownloadedFile(final, media_type, self.part.size, self.part.sha256)
-        except Gone:
+        except (Gone, Refused):
             self.part.discard()
             raise
         finally:
             self.part.close()
+
+    def _check_kind(self, media_type: str) -> None:
+        """Refuse what stands in the place of a picture, a video or a sound.
+
+        Raises:
+            Refused: It says what it is.
+        """
+        expected = media_type_of(None, self.url)
+        if expected == UNKNOWN:
+            expected = media_type
+        kind = expected.partition("/")[0]
+        if kind not in ("audio", "image", "video") or expected == "image/svg+xml":
+            return
+        if not self.part.size:
+            raise Refused(f"its host sent nothing in the place of {kind}")
+        head = self.part.head().lstrip().lower()
+        if media_type == "text/html" or head.startswith((b"<!doctype html", b"<html")):
+            raise Refused(f"its host sent an HTML page in the place of {kind}")
+        if media_type == "application/json" or head.startswith((b"{", b"[{", b'["')):
+            raise Refused(f"its host sent JSON in the place of {kind}")
 
     def _decode(self) -> str:
         file = decode_data_uri(self.url)
@@ -196,7 +223,8 @@ class _Transfer:
         with self.fetcher.stream(self.url, headers) as response:
             self._socket = response.extensions["network_stream"].get_extra_info("socket")
             body = read_reply(response.status_code, response.headers, self.part.size)
-            if body is None:
+            if body is None or (body.start and body.etag != self.part.etag):
+                # Also where a host pays no heed to `If-Range`: the bytes would be of two files.
                 self.part.restart(None)
                 raise TryAgain(f"HTTP {response.status_code} does not fit the part that is there")
             if body.start == 0:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import sys
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
+from stat import S_ISREG
 from typing import BinaryIO
 from uuid import uuid4
 
@@ -37,10 +39,19 @@ else:
         return None
 
 
+_AS_IT_IS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+"""Through no link that somebody else has put there, and without waiting for the other end."""
+
+_ETAG = re.compile(r'"[\x21\x23-\x7e]*"')
+_LONGEST_ETAG = 1000
 _BLOCK = 1024 * 1024
 _FLUSHED_AT_ONCE = 64 * 1024 * 1024
 # A disk, a quota or a file size limit that is full: keeping the part would keep it full.
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+def _as_it_is(path: str, flags: int) -> int:
+    return os.open(path, flags | _AS_IT_IS, 0o666)
 
 
 class PartFile:
@@ -68,19 +79,37 @@ class PartFile:
 
     def open(self) -> None:
         """Take the part that an earlier call left, or begin one."""
-        descriptor = open_locked(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+        descriptor = self._open_shared()
         if descriptor is None:
             self._is_shared = False
             self._path = self._path.with_suffix(f".{uuid4().hex}.part")
             self._file = FileIO(self._path, "x+")
             return
         self._file = FileIO(descriptor, "a+")
-        if self._etag_path.exists():
-            self.etag = self._etag_path.read_text("utf-8")
+        self.etag = self._written_etag()
+        if self.etag is not None:
             self._file.seek(0)
             self.size = feed(self._digest.update, self._file)
         else:
             self._file.truncate(0)
+
+    def _open_shared(self) -> int | None:
+        """The part that calls share; `None` where another has it, or where it is something else."""
+        descriptor = None
+        with suppress(OSError):  # of the folder, it is raised again where one of our own is made
+            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | _AS_IT_IS
+            descriptor = open_locked(self._path, flags)
+        if descriptor is not None and not S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            return None
+        return descriptor
+
+    def _written_etag(self) -> str | None:
+        """What the part's bytes are of, if that is an ETag."""
+        with suppress(OSError, ValueError), open(self._etag_path, opener=_as_it_is) as file:
+            etag = file.read(_LONGEST_ETAG + 1)
+            return etag if _ETAG.fullmatch(etag) and len(etag) <= _LONGEST_ETAG else None
+        return None
 
     def restart(self, etag: str | None) -> None:
         """Throw away the bytes, for those of the file that `etag` stands for."""
@@ -91,9 +120,13 @@ class PartFile:
         self.etag = etag
         # After the truncation, so that bytes never stand beside an ETag that is not theirs.
         if etag is None:
-            self._etag_path.unlink(missing_ok=True)
+            self._forget_etag()
         elif self._is_shared:
-            self._etag_path.write_text(etag, "utf-8")
+            try:
+                with open(self._etag_path, "w", opener=_as_it_is) as file:
+                    file.write(etag)
+            except OSError:  # it is a link, or a folder: the next call begins anew then
+                self.etag = None
 
     def write(self, chunk: bytes | bytearray) -> None:
         view = memoryview(chunk)
@@ -119,6 +152,11 @@ class PartFile:
             return True
         return False
 
+    def head(self) -> bytes:
+        """The first bytes."""
+        self._opened.seek(0)
+        return self._opened.read(64)
+
     def finish(self, final: Path) -> None:
         """Give the file its final name, over any file that has it."""
         with self._discarded_when_full():
@@ -127,14 +165,14 @@ class PartFile:
             os.fsync(self._opened.fileno())
         with self._released():
             os.replace(self._path, final)
-            self._etag_path.unlink(missing_ok=True)
+            self._forget_etag()
 
     def discard(self) -> None:
         """Remove the part; the next call begins anew."""
         if self._file is None or self._file.closed:
             return
         with self._released():
-            self._etag_path.unlink(missing_ok=True)
+            self._forget_etag()
             self._path.unlink(missing_ok=True)
 
     def close(self) -> None:
@@ -171,6 +209,10 @@ class PartFile:
     def _opened(self) -> FileIO:
         assert self._file is not None, "open() comes first"
         return self._file
+
+    def _forget_etag(self) -> None:
+        with suppress(OSError):  # it is not there, or a folder of somebody else's
+            self._etag_path.unlink()
 
     @property
     def _etag_path(self) -> Path:
