@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import ssl
 import time
 from collections.abc import Awaitable, Callable
@@ -240,7 +239,7 @@ class Connection:
             return None
         try:
             return reply.json()
-        except (json.JSONDecodeError, UnicodeDecodeError) as exc:
+        except (ValueError, RecursionError) as exc:
             if not repeatable:
                 raise LostReplyError(f"{what}: not JSON: {in_line(reply.text, 80)!r}") from exc
             raise Refused(error_in(reply, what), None) from exc

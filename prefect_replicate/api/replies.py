@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from datetime import datetime
 from typing import Any, TypeVar, cast
@@ -16,6 +15,7 @@ from prefect_replicate.text import in_line
 from prefect_replicate.values import Prediction
 
 _SECONDS = re.compile(r"\d+(\.\d+)?")
+_LONGEST_RESET = 120.0
 _IN_TEXT = re.compile(r"resets in ~(\d+(?:\.\d+)?)\s*s")
 _REDUCED = re.compile(r"(\d+) requests per minute(?: with a burst of (\d+))?")
 
@@ -67,7 +67,10 @@ def allowance(reply: httpx.Response) -> tuple[float, float] | None:
     """Requests that are left, and seconds until all are; files' replies, for one, don't say."""
     stated = [reply.headers.get(f"ratelimit-{name}", "") for name in ("remaining", "reset")]
     remaining, reset = map(_SECONDS.fullmatch, stated)
-    return (float(remaining[0]), float(reset[0])) if remaining and reset else None
+    if not remaining or not reset:
+        return None
+    # The largest bucket is full again in a minute: nobody keeps this account waiting for longer.
+    return float(remaining[0]), min(float(reset[0]), _LONGEST_RESET)
 
 
 def reduced_limit(reply: httpx.Response) -> Limit | None:
@@ -81,7 +84,7 @@ def reduced_limit(reply: httpx.Response) -> Limit | None:
 def _object_in(reply: httpx.Response) -> dict[str, Any]:
     try:
         body = reply.json()
-    except (json.JSONDecodeError, UnicodeDecodeError):
+    except (ValueError, RecursionError):  # it is none, or has endless numbers or nesting
         return {}
     return cast("dict[str, Any]", body) if isinstance(body, dict) else {}
 
