@@ -21,6 +21,7 @@ from prefect.exceptions import ObjectAlreadyExists
 
 from prefect_replicate.demo.prefect_server import PrefectServer
 from prefect_replicate.emulator import Emulator
+from prefect_replicate.settings import DESTINATION_FOLDERS, INPUT_FOLDERS
 
 from .witness import Witness
 
@@ -109,6 +110,8 @@ class House:
             "RENDER_FOLDER": str(folder),
             "REPLICATE_API_TOKEN": replicate.token,
             "REPLICATE_BASE_URL": witness.base_url,
+            INPUT_FOLDERS: str(folder),
+            DESTINATION_FOLDERS: str(folder),
         }
 
     def start(self, name: str, *arguments: str, env: dict[str, str] | None = None) -> Started:
