@@ -18,7 +18,7 @@ from prefect_replicate.text import all_printable, in_line, keep_secret, printabl
 
 from .conftest import TOKEN
 
-SECRET = "r8_kept"
+SECRET = "r8_kept_secret"
 
 
 @pytest.mark.parametrize(
@@ -68,6 +68,12 @@ def test_a_token_is_shown_nowhere() -> None:
     assert in_line(f"HTTP 401 for {SECRET}") == "HTTP 401 for [REDACTED]"
     assert SECRET not in str(ReplicateError(f"it was {SECRET}"))
     assert all_printable({"a": [SECRET]}) == {"a": ["[REDACTED]"]}
+
+
+def test_a_token_that_is_no_secret_does_not_spoil_words() -> None:
+    keep_secret("test")
+
+    assert in_line("the latest") == "the latest"
 
 
 def test_what_is_long_is_cut() -> None:
