@@ -114,6 +114,7 @@ def test_an_error_of_the_api_is_one_line_that_shows_no_token(
     assert len(said.encode()) < 1000
 
 
+@pytest.mark.usefixtures("prefect_api")
 @pytest.mark.parametrize("field", ["error", "logs", "model", "status"])
 def test_what_a_prediction_says_ends_its_flow_run_in_one_line(
     scripted: ScriptedAPI, caplog: pytest.LogCaptureFixture, field: str

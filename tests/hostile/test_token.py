@@ -41,6 +41,7 @@ def test_the_environments_token_goes_to_the_environments_address_only(
     assert TOKEN not in str(raised.value)
 
 
+@pytest.mark.usefixtures("prefect_api")
 def test_a_run_of_a_deployment_cannot_send_it_elsewhere(
     scripted: ScriptedAPI, thief: ScriptedAPI
 ) -> None:
@@ -204,6 +205,7 @@ def test_nor_in_that_of_a_model_block(given: Any) -> None:
     assert TOKEN not in str(refused.value)
 
 
+@pytest.mark.usefixtures("prefect_api")
 def test_nor_is_it_in_the_state_of_a_flow_run(replicate_emulator: Emulator) -> None:
     @flow
     def generation() -> None:
