@@ -246,9 +246,9 @@ async def wait(
     """
     waiting = _Wait(run, policy, on_update)
     prediction_id = prediction if isinstance(prediction, str) else prediction.id
-    if isinstance(prediction, Prediction):
-        waiting.saw(prediction)
     try:
+        if isinstance(prediction, Prediction):
+            waiting.saw(prediction)
         with watch_of(run.connection, prediction_id) as watch:
             async with end_of_run(run) as ended:
                 await _look_until_over(waiting, watch, timeout, ended)

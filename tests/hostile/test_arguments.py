@@ -159,7 +159,7 @@ def test_whatever_breaks_a_wait_off_its_prediction_is_canceled(
     still: Emulator, monkeypatch: pytest.MonkeyPatch, error: type[Exception], where: str
 ) -> None:
     def break_off(*_: Any) -> Any:
-        raise error("half \ud83d of \x1b[31m it")
+        raise error("it \x1b[31m broke")
 
     prediction = create_prediction.fn("emulator/timer", {"seconds": 1000})
     monkeypatch.setattr(waiting._Wait, where, break_off)
