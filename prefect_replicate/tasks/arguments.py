@@ -55,7 +55,7 @@ def _seconds(value: Any) -> float | None:
 
 
 def _prediction(value: Any) -> Prediction | str:
-    return value if isinstance(value, Prediction) else _text(value)
+    return _is(Prediction, str)(value)
 
 
 def _prediction_or_none(value: Any) -> Prediction | str | None:
@@ -100,7 +100,7 @@ def _one_of(*values: str) -> Callable[[Any], Any]:
 
 _SECONDS = _Kind(_seconds, "a number of seconds above 0, at most a year, or None")
 _KINDS = {
-    "model": _Kind(_text, "a text such as 'owner/name'"),
+    "model": _Kind(_is(str), "a text such as 'owner/name'"),
     "input": _Kind(_input, "a mapping from the model's input names to their values"),
     "cancel_after": _SECONDS,
     "timeout": _SECONDS,

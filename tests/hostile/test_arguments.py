@@ -35,7 +35,7 @@ from prefect_replicate.tasks.arguments import checked
 DONE = Prediction(id="abc", status="succeeded")
 TIMES = [0, -1, 0.0, -math.inf, math.inf, math.nan, 1e300, 10**400, True, "5", b"5", [], {}, 5j]
 TIMES += [timedelta(seconds=5), object()]
-NOTHINGS = [None, 5, 5.5, True, b"x", [], {}, (), object(), print, "", "  "]
+NOTHINGS = [None, 5, 5.5, True, b"x", [], {}, (), object(), print]
 BAD: dict[str, list[Any]] = {
     "model": NOTHINGS,
     "input": [None, 5, "x", b"x", [], [("a", 1)], {1: 2}, {None: 1}, {("a",): 1}, object(), print],
