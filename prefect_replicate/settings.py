@@ -50,8 +50,10 @@ def check_input_file(text: str, what: str, *, is_deployed: bool) -> None:
     Raises:
         InvalidInputError: It is in none of the folders that were named.
     """
-    folders = ReplicateSettings().input_folders if is_deployed else ""
-    if is_deployed and not _is_below(text, folders):
+    if not is_deployed:
+        return
+    folders = ReplicateSettings().input_folders
+    if not _is_below(text, folders):
         raise InvalidInputError(
             f"{what}={text!r} is taken for a file on the worker, and a run of a deployment reads"
             f" only from the folders in {INPUT_FOLDERS}: {folders or 'there is none'}. Give a URL,"

@@ -38,12 +38,12 @@ def keep_secret(secret: str) -> None:
 def printable(text: object) -> str:
     """The text without tokens, and without what a terminal would obey; its lines remain."""
     shown = str(text)
-    for secret in _secrets:
+    if not (shown.isascii() and shown.isprintable()):
+        shown = _ESCAPE_SEQUENCES.sub("", shown).replace("\r\n", "\n").replace("\r", "\n")
+        shown = _SURROGATE.sub("\ufffd", _UNSEEN.sub("", shown))
+    for secret in _secrets:  # last, or one with something unseen in it would come together after it
         shown = shown.replace(secret, "[REDACTED]")
-    if shown.isascii() and shown.isprintable():
-        return shown
-    shown = _ESCAPE_SEQUENCES.sub("", shown).replace("\r\n", "\n").replace("\r", "\n")
-    return _SURROGATE.sub("\ufffd", _UNSEEN.sub("", shown))
+    return shown
 
 
 def in_line(text: object, most: int = MOST) -> str:

@@ -29,6 +29,7 @@ from prefect_replicate.lifecycle.creation import (
 from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.lifecycle.waiting import OnUpdate, wait
 from prefect_replicate.values import PollPolicy, Prediction
+from prefect_replicate.values.poll_policy import LONGEST_SECONDS
 
 
 class PredictionRun(JobRun[Any]):
@@ -138,7 +139,7 @@ class ReplicateModel(JobBlock[Any]):
     timeout: float | None = Field(
         default=DEFAULT_TIMEOUT,
         gt=0,
-        le=366 * 24 * 3600.0,
+        le=LONGEST_SECONDS,
         title="Timeout",
         description="Seconds from creation after which a prediction is canceled; empty: no limit.",
     )

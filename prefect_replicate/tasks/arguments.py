@@ -14,8 +14,7 @@ from prefect_replicate.exceptions import InvalidInputError
 from prefect_replicate.lifecycle.creation import OnCrash
 from prefect_replicate.text import in_line
 from prefect_replicate.values import PollPolicy, Prediction
-
-_YEAR = 366 * 24 * 3600.0
+from prefect_replicate.values.poll_policy import LONGEST_SECONDS
 
 
 class _Wrong(Exception):
@@ -49,13 +48,12 @@ def _seconds(value: Any) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise _Wrong
-    if not 0 < value <= _YEAR:  # nor is it infinite, or no number
+    if not 0 < value <= LONGEST_SECONDS:  # nor is it infinite, or no number
         raise _Wrong
     return float(value)
 
 
-def _prediction(value: Any) -> Prediction | str:
-    return _is(Prediction, str)(value)
+_prediction = _is(Prediction, str)
 
 
 def _prediction_or_none(value: Any) -> Prediction | str | None:

@@ -7,7 +7,10 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-_Seconds = Annotated[float, Field(le=366 * 24 * 3600.0)]
+LONGEST_SECONDS = 366 * 24 * 3600.0
+"""A year: longer times overflow where they are added to a date."""
+
+_Seconds = Annotated[float, Field(le=LONGEST_SECONDS)]
 
 
 class PollPolicy(BaseModel):

@@ -70,6 +70,13 @@ def test_a_token_is_shown_nowhere() -> None:
     assert all_printable({"a": [SECRET]}) == {"a": ["[REDACTED]"]}
 
 
+@pytest.mark.parametrize("unseen", ["\x1b[0m", "\u200b", "\x00", "\x1b]0;x\x07"])
+def test_a_token_with_something_unseen_in_it_is_not_shown_either(unseen: str) -> None:
+    keep_secret(SECRET)
+
+    assert in_line(f"for {SECRET[:6]}{unseen}{SECRET[6:]}") == "for [REDACTED]"
+
+
 def test_a_token_that_is_no_secret_does_not_spoil_words() -> None:
     keep_secret("test")
 
