@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -127,18 +127,21 @@ class BatchView:
         What has succeeded has; else it counts what those say who work on the part now.
         """
         found: dict[int, VideoOutcome] = {}
-        for part in self._parts:
-            worker, written = self.workers[part.key], self.log_of(part).items[part.key]
-            for number, item in enumerate(part.items, 1):
-                one = written.get(number)
-                if one is None:
-                    continue
-                if worker in (one.by, one.flow_run) or one.is_succeeded:
-                    seen = self._seen.get(item.number)
-                    if seen is None or seen[0] is not one:
-                        seen = self._seen[item.number] = one, _outcome(item, one.changes)
-                    found[item.number] = seen[1]
+        for part, item, one in self._standings():
+            if self.workers[part.key] in (one.by, one.flow_run) or one.is_succeeded:
+                seen = self._seen.get(item.number)
+                if seen is None or seen[0] is not one:
+                    seen = self._seen[item.number] = one, _outcome(item, one.changes)
+                found[item.number] = seen[1]
         return found
+
+    def _standings(self) -> Iterator[tuple[Part, Item, Standing]]:
+        """What is written down of items, which have numbers of their own in each part."""
+        for part in self._parts:
+            written = self.log_of(part).items[part.key]
+            for number, item in enumerate(part.items, 1):
+                if (one := written.get(number)) is not None:
+                    yield part, item, one
 
     def log_of(self, part: Part) -> BatchLog:
         return self._ledger.batch(part.log)
@@ -171,12 +174,10 @@ class BatchView:
 
     def keep_done(self, attempt: str) -> None:
         """Keep what has succeeded from calls of an attempt that are equal to it."""
-        for part in self._parts:
-            written = self.log_of(part).items[part.key]
-            for number, item in enumerate(part.items, 1):
-                if (one := written.get(number)) is not None and one.is_succeeded:
-                    for log in self._ledger.of(str(one.changes.get("prediction_id"))):
-                        log.reserved.setdefault(attempt, part.place_of(item))
+        for part, item, one in self._standings():
+            if one.is_succeeded:
+                for log in self._ledger.of(str(one.changes.get("prediction_id"))):
+                    log.reserved.setdefault(attempt, part.place_of(item))
 
     async def look(self, caller: Caller) -> None:
         """Read and show how the batch stands, if it is time to. Never raises."""
