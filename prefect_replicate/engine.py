@@ -64,13 +64,22 @@ class _Engine:
         self.pid = os.getpid()
         self.state: dict[Any, Any] = {}
 
-    def start(self) -> None:
         # A daemon, because a loop that waits to be closed would hang the interpreter's exit.
-        threading.Thread(target=self._run, name="prefect-replicate", daemon=True).start()
+        self.thread = threading.Thread(target=self._run, name="prefect-replicate", daemon=True)
+
+    @property
+    def is_usable(self) -> bool:
+        # A thread without a number was never started: tests run the loop themselves.
+        is_dead = self.thread.ident is not None and not self.thread.is_alive()
+        return self.pid == os.getpid() and not is_dead
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
-        self.loop.run_forever()
+        while not self.loop.is_closed():
+            # A block, a logger or a callback that exits must not take all other calls with it:
+            # asyncio hands the error to whoever awaits it, and stops besides.
+            with contextlib.suppress(SystemExit, KeyboardInterrupt):
+                self.loop.run_forever()
 
 
 _engine: _Engine | None = None
@@ -80,9 +89,10 @@ _engine_lock = threading.Lock()
 def _running_engine() -> _Engine:
     global _engine
     with _engine_lock:
-        if _engine is None or _engine.pid != os.getpid():
-            _engine = _Engine(asyncio.new_event_loop())
-            _engine.start()
+        if _engine is None or not _engine.is_usable:
+            begun = _Engine(asyncio.new_event_loop())
+            begun.thread.start()
+            _engine = begun
         return _engine
 
 
@@ -111,12 +121,19 @@ def known_state() -> dict[Any, Any] | None:
     return _engine.state if _engine is not None else None
 
 
-async def in_thread(work: Callable[..., T], *args: Any) -> T:
-    """Run what blocks in a thread, of which files have their own: the loop resolves names in its.
+async def in_thread(work: Callable[..., T], *args: Any, of: str = "files") -> T:
+    """Run what blocks in a thread. The loop resolves names in threads of its own.
 
     (`anyio.to_thread` searches all tasks of a loop that was not begun by `asyncio.run`.)
+
+    Args:
+        work: What blocks.
+        args: Its arguments.
+        of: Whose threads to use. Downloads have some for themselves: however slow their hosts are,
+            nothing else waits for them.
     """
-    threads = process_state("threads", lambda: ThreadPoolExecutor(_THREADS, "prefect-replicate"))
+    name = f"prefect-replicate {of}"
+    threads = process_state(name, lambda: ThreadPoolExecutor(_THREADS, name))
     context = contextvars.copy_context()
     loop = asyncio.get_running_loop()
     return await loop.run_in_executor(threads, partial(context.run, work, *args))
@@ -211,6 +228,10 @@ def _result(done: Future[T]) -> T:
         # The message is written for the user; the frames of this engine would only hide it.
         cause = exc.__cause__
         raise exc.with_traceback(None) from cause and cause.with_traceback(None)
+    except Exception as exc:  # of a block, of Prefect's client, or a fault of ours
+        raise ReplicateError(
+            f"{type(exc).__name__}: {exc}. A retry continues with what was paid until then."
+        ) from exc
 
 
 def begin(work: Callable[[], Coroutine[Any, Any, object]]) -> None:

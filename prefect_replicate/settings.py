@@ -10,13 +10,15 @@ from pathlib import Path
 
 from prefect.blocks.core import Block
 from prefect.settings.base import PrefectBaseSettings, build_settings_config
-from pydantic import Field
+from pydantic import ByteSize, Field, ValidationError
 
 from prefect_replicate.exceptions import ConfigurationError, InvalidInputError
 
 DEFAULT_DESTINATION = "~/videos"
-INPUT_FOLDERS = "PREFECT_INTEGRATIONS_REPLICATE_INPUT_FOLDERS"
-DESTINATION_FOLDERS = "PREFECT_INTEGRATIONS_REPLICATE_DESTINATION_FOLDERS"
+_PREFIX = "PREFECT_INTEGRATIONS_REPLICATE_"
+INPUT_FOLDERS = f"{_PREFIX}INPUT_FOLDERS"
+DESTINATION_FOLDERS = f"{_PREFIX}DESTINATION_FOLDERS"
+MAX_FILE_SIZE = f"{_PREFIX}MAX_FILE_SIZE"
 
 
 class ReplicateSettings(PrefectBaseSettings):
@@ -42,6 +44,25 @@ class ReplicateSettings(PrefectBaseSettings):
             f" {DEFAULT_DESTINATION}, with {os.pathsep!r} between them."
         ),
     )
+    max_file_size: ByteSize = Field(
+        default=ByteSize(10_000_000_000),
+        gt=0,
+        description="Largest file that is stored, in bytes or as `20GB`; a larger one is refused.",
+    )
+
+
+def settings() -> ReplicateSettings:
+    """The settings as they are now.
+
+    Raises:
+        ConfigurationError: One has a value that makes no sense.
+    """
+    try:
+        return ReplicateSettings()
+    except ValidationError as exc:
+        first = exc.errors(include_url=False)[0]
+        name = _PREFIX + str(first["loc"][0]).upper()
+        raise ConfigurationError(f"{name} is {first['input']!r}: {first['msg']}.") from exc
 
 
 def check_input_file(text: str, what: str, *, is_deployed: bool) -> None:
@@ -52,7 +73,7 @@ def check_input_file(text: str, what: str, *, is_deployed: bool) -> None:
     """
     if not is_deployed:
         return
-    folders = ReplicateSettings().input_folders
+    folders = settings().input_folders
     if not _is_below(text, folders):
         raise InvalidInputError(
             f"{what}={text!r} is taken for a file on the worker, and a run of a deployment reads"
@@ -76,7 +97,7 @@ def check_destination_folder(destination: object, *, is_deployed: bool) -> None:
                 " of a deployment takes saved ones alone. Nothing was paid."
             )
         return
-    folders = os.pathsep.join([DEFAULT_DESTINATION, ReplicateSettings().destination_folders])
+    folders = os.pathsep.join([DEFAULT_DESTINATION, settings().destination_folders])
     if not _is_below(str(destination), folders):
         raise ConfigurationError(
             f"destination={str(destination)!r} is a folder on the worker, and a run of a deployment"

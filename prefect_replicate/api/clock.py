@@ -6,8 +6,6 @@ import time
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 
-from prefect_replicate.values.prediction import as_utc
-
 
 class Clock:
     """Replicate's time, from the `Date` of its replies and this machine's monotonic clock.
@@ -41,7 +39,7 @@ class Clock:
     def saw_create(self, created_at: datetime | None, sent_at: float, received_at: float) -> None:
         """Take note of the reply to a create; as `heard`."""
         if created_at is not None:
-            stated = as_utc(created_at).timestamp()
+            stated = created_at.timestamp()
             self._learn(stated - received_at, stated - sent_at)
 
     def _learn(self, least: float, most: float) -> None:
@@ -61,11 +59,14 @@ class Clock:
         """How long ago a moment was that Replicate has named; 0 if it is not known."""
         if moment is None or not self.is_known:
             return 0.0
-        return max(0.0, (self.now() - as_utc(moment)).total_seconds())
+        return max(0.0, (self.now() - moment).total_seconds())
 
 
 def _seconds(date: str | None) -> float | None:
     try:
-        return as_utc(parsedate_to_datetime(date)).timestamp() if date else None
-    except ValueError:
+        stated = parsedate_to_datetime(date or "")
+    except (ValueError, OverflowError):
         return None
+    if not 2000 < stated.year < 3000:
+        return None
+    return (stated if stated.tzinfo else stated.replace(tzinfo=timezone.utc)).timestamp()

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+import anyio
 import httpx
 from pydantic import SecretStr
 from replicate.client import Client
@@ -21,6 +22,7 @@ from prefect_replicate.api.replies import (
     allowance,
     created_at,
     error_in,
+    read_json,
     reduced_limit,
     retry_after,
 )
@@ -39,6 +41,20 @@ DEFAULT_BASE_URL = "https://api.replicate.com"
 
 # A create without `Prefer: wait` is answered in seconds; the client's own `None` never gives up.
 _TIMEOUT = httpx.Timeout(60.0, connect=10.0, pool=60.0)
+_WHOLE_SECONDS = 60.0
+"""From the first byte of a request to the last one of its reply."""
+
+_UPLOAD_SECONDS = 1800.0
+"""As `_WHOLE_SECONDS`, of a file: 100 MB at half a megabit a second."""
+
+_LARGEST_REPLY = 128 * 1024 * 1024
+"""In bytes, unpacked: texts of tens of megabytes are outputs of some models."""
+
+_ENCODINGS = {"", "identity", "gzip", "deflate"}
+"""These unpack a piece of 64 kB into at most 1000 times that; others, or several, know no end."""
+
+_OF_TRANSFER = {"content-encoding", "content-length", "transfer-encoding"}
+
 _RETRY_SECONDS = 30.0
 _THROTTLED_SECONDS = 600.0  # a 429 is a queue, not a fault: nothing is lost by standing in it
 _LONGEST_PAUSE = 60.0  # all of Replicate's limits are full again after a minute
@@ -55,6 +71,10 @@ class Address(NamedTuple):
 
     base_url: str
     token: SecretStr
+
+
+class _UnusableReply(httpx.TransportError):
+    """A reply that is not received to its end."""
 
 
 class LostReplyError(Exception):
@@ -188,11 +208,13 @@ class Connection:
             reply = await self._reply(turn, method, path, kwargs)
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as exc:
             raise self._bad_address(exc) from exc
-        except httpx.TransportError as exc:
+        except httpx.HTTPError as exc:
             if isinstance(exc, httpx.ConnectError) and _is_untrusted(exc):
                 raise self._untrusted(exc) from exc
             if not repeatable and not isinstance(exc, _NEVER_SENT):
                 raise LostReplyError(f"{method} {path}: {_described(exc)}") from exc
+            if isinstance(exc, _UnusableReply):
+                raise APIError(f"{method} {path}: the reply can't be read: {exc}.") from exc
             raise Refused(self._unreachable(exc), None) from exc
         received_at = time.monotonic()
         self.clock.heard(reply.headers.get("date"), sent_at, received_at)
@@ -206,7 +228,7 @@ class Connection:
     ) -> httpx.Response:
         """Send a request whose turn it is, and let the queue know what came of it."""
         try:
-            reply = await self._http.request(method, path, **kwargs)
+            reply = await self._exchange(method, path, kwargs)
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError, *_NEVER_SENT):
             turn.give_back()
             raise
@@ -220,6 +242,24 @@ class Connection:
         else:
             turn.spent()
         return reply
+
+    async def _exchange(self, method: str, path: str, kwargs: dict[str, Any]) -> httpx.Response:
+        """Send a request, and receive its reply as a whole, within limits."""
+        seconds = _UPLOAD_SECONDS if "files" in kwargs else _WHOLE_SECONDS
+        content = bytearray()
+        try:
+            with anyio.fail_after(seconds):
+                async with self._http.stream(method, path, **kwargs) as reply:
+                    if (encoding := reply.headers.get("content-encoding", "")) not in _ENCODINGS:
+                        raise _UnusableReply(f"its content-encoding is {encoding!r}")
+                    async for piece in reply.aiter_bytes():
+                        content += piece
+                        if len(content) > _LARGEST_REPLY:
+                            raise _UnusableReply(f"it has over {_LARGEST_REPLY // 1024**2} MB")
+        except TimeoutError as exc:
+            raise httpx.ReadTimeout(f"no whole reply within {seconds:.0f} s") from exc
+        headers = [one for one in reply.headers.multi_items() if one[0] not in _OF_TRANSFER]
+        return httpx.Response(reply.status_code, headers=headers, content=bytes(content))
 
     def _content_of(self, reply: httpx.Response, method: str, path: str, repeatable: bool) -> Any:
         what = f"{method} {path}"
@@ -238,8 +278,8 @@ class Connection:
         if not reply.content:
             return None
         try:
-            return reply.json()
-        except (ValueError, RecursionError) as exc:
+            return read_json(reply.content)
+        except ValueError as exc:
             if not repeatable:
                 raise LostReplyError(f"{what}: not JSON: {in_line(reply.text, 80)!r}") from exc
             raise Refused(error_in(reply, what), None) from exc
@@ -257,7 +297,7 @@ class Connection:
             " in SSL_CERT_FILE."
         )
 
-    def _unreachable(self, exc: httpx.TransportError) -> APIUnreachableError:
+    def _unreachable(self, exc: httpx.HTTPError) -> APIUnreachableError:
         host = urlsplit(self.address.base_url).netloc
         return APIUnreachableError(f"Replicate's API at {host} can't be reached: {_described(exc)}")
 
@@ -292,6 +332,8 @@ def _is_untrusted(exc: BaseException | None) -> bool:
 
 
 def _described(exc: Exception) -> str:
+    if isinstance(exc, _UnusableReply):
+        return f"the reply can't be read: {exc}"
     return f"{type(exc).__name__}: {in_line(exc)}" if str(exc) else type(exc).__name__
 
 

@@ -20,7 +20,7 @@ from prefect_replicate.exceptions import APIError, InvalidInputError
 from prefect_replicate.values import Prediction
 from prefect_replicate.values.prediction import KNOWN_STATUSES
 
-_ID = re.compile(r"[A-Za-z0-9_-]+")
+_ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _MOST_PAGES = 1000
 _logger = logging.getLogger(__name__)
 
@@ -193,6 +193,8 @@ def _read_or_none(item: Any) -> Prediction | None:
 
 def _read(reply: Any) -> Prediction:
     prediction = parsed(Prediction, reply)
+    if not _ID.fullmatch(prediction.id):
+        raise APIError(f"Replicate's reply is not a prediction: its id is {prediction.id!r}")
     if prediction.status not in KNOWN_STATUSES:
         _warn_once(prediction.status)
     return prediction

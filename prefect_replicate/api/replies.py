@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, TypeVar, cast
 
@@ -19,7 +21,39 @@ _LONGEST_RESET = 120.0
 _IN_TEXT = re.compile(r"resets in ~(\d+(?:\.\d+)?)\s*s")
 _REDUCED = re.compile(r"(\d+) requests per minute(?: with a burst of (\d+))?")
 
+_DEEPEST = 100
+"""Of what stands in lists and objects; the deepest schemas on record have a tenth of that."""
+
 M = TypeVar("M", bound=BaseModel)
+
+
+def read_json(content: bytes) -> Any:
+    """Read a reply's JSON.
+
+    Raises:
+        ValueError: It is none, or has numbers or nesting without end, which all that walks through
+            it would stumble over.
+    """
+    try:
+        value = json.loads(content)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if content.count(b"[") + content.count(b"{") > _DEEPEST and _depth(value) > _DEEPEST:
+        raise ValueError("it is nested too deeply")
+    return value
+
+
+def _depth(value: Any) -> int:
+    depth, level = 0, [value]
+    while level := [one for outer in level for one in _within(outer)]:
+        depth += 1
+    return depth
+
+
+def _within(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return cast("dict[str, Any]", value).values()
+    return cast("list[Any]", value) if isinstance(value, list) else ()
 
 
 def parsed(kind: type[M], reply: Any) -> M:
@@ -83,8 +117,8 @@ def reduced_limit(reply: httpx.Response) -> Limit | None:
 
 def _object_in(reply: httpx.Response) -> dict[str, Any]:
     try:
-        body = reply.json()
-    except (ValueError, RecursionError):  # it is none, or has endless numbers or nesting
+        body = read_json(reply.content)
+    except ValueError:
         return {}
     return cast("dict[str, Any]", body) if isinstance(body, dict) else {}
 

@@ -29,6 +29,10 @@ _MEMORY = 0.9
 _IDLE_SECONDS = 10.0
 """What others have asked meanwhile says nothing of how fast they ask when we do."""
 
+URGENT_SECONDS = 5.0
+"""How long a refusal, whatever it says, keeps a cancel from being tried: what it is to end costs
+money meanwhile, and a cancel that is refused costs nothing."""
+
 FIRST_ALONE_SECONDS = 2.0
 """How long the first create of a process keeps the others, until its reply says how many may go."""
 
@@ -94,6 +98,7 @@ class Budget:
     last_at: float | None = None
     """When the last permit was given, if it was not given back."""
     closed_until: float = -math.inf
+    refused_at: float = -math.inf
     refusals: int = 0
     """In a row."""
     others: float = 0.0
@@ -113,8 +118,18 @@ class Budget:
         filled = self.tokens + self.limit.per_second * (now - self.counted_at)
         return min(self.limit.burst, filled) - self.under_way
 
-    def opens_at(self, now: float) -> float:
-        """When the next request may be sent; infinity where only a reply can tell."""
+    def opens_at(self, now: float, *, is_urgent: bool = False) -> float:
+        """When the next request may be sent; infinity where only a reply can tell.
+
+        Args:
+            now: The time.
+            is_urgent: Whether it waits no longer than the documented limit asks for, since replies
+                may say anything.
+        """
+        if is_urgent:
+            last_at = -math.inf if self.last_at is None else self.last_at
+            spaced = last_at + 1 / self.documented.per_second
+            return min(self.opens_at(now), max(self.refused_at + URGENT_SECONDS, spaced))
         if self.under_way >= self.window and self.last_at is not None:
             return max(self.last_at + FIRST_ALONE_SECONDS, self.closed_until)
         if self.limit.burst - self.under_way < 1:
@@ -173,6 +188,7 @@ class Budget:
             tokens=1.0,
             counted_at=until,
             closed_until=until,
+            refused_at=now,
             refusals=self.refusals + (now >= self.closed_until),
         )
 
@@ -216,13 +232,9 @@ class Gate:
         ours = max(budget.limit.per_second * seconds, budget.left(_now()) / 2) / budget.sharers
         return min(self.waiting, int(ours))
 
-    def turn(self, *, ahead: bool = False) -> Turn:
-        """A place in the queue.
-
-        Args:
-            ahead: Of all that are not.
-        """
-        return Turn(self, (not ahead, next(self._numbers)))
+    def turn(self, *, is_urgent: bool = False) -> Turn:
+        """A place in the queue, where what is urgent comes first."""
+        return Turn(self, (not is_urgent, next(self._numbers)))
 
     async def enter(self, place: tuple[int, int]) -> None:
         future = asyncio.get_running_loop().create_future()
@@ -242,7 +254,7 @@ class Gate:
     def _let_in(self) -> None:
         now = _now()
         while (first := self._first()) is not None:
-            opens_at = self.budget.opens_at(now)
+            opens_at = self.budget.opens_at(now, is_urgent=not self._queue[0][0][0])
             if opens_at > now + _NEGLIGIBLE_SECONDS:
                 self._look_again(opens_at)
                 return
@@ -330,7 +342,7 @@ class Gates:
             return self.creates.turn()
         if method == "GET" and _GET.search(path):
             return self.gets.turn()
-        return self.others.turn(ahead=path.endswith("/cancel"))
+        return self.others.turn(is_urgent=path.endswith("/cancel"))
 
 
 def _now() -> float:

@@ -13,12 +13,13 @@ from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from pydantic import ValidationError
 
 from prefect_replicate.batch.plan import Item, Part, merged
-from prefect_replicate.engine import Caller
+from prefect_replicate.engine import Caller, in_thread
 from prefect_replicate.exceptions import LedgerError
 from prefect_replicate.ledger.ledger import Ledger
 from prefect_replicate.ledger.log import BatchLog, Standing
 from prefect_replicate.ledger.prefect_api import create_artifact, update_artifact
 from prefect_replicate.ledger.scope import RunScope
+from prefect_replicate.outputs import is_there
 from prefect_replicate.values import VideoOutcome
 from prefect_replicate.values.video import counts_of
 
@@ -127,7 +128,7 @@ class BatchView:
         What has succeeded has; else it counts what those say who work on the part now.
         """
         found: dict[int, VideoOutcome] = {}
-        for part, item, one in self._standings():
+        for part, _, item, one in self._standings():
             if self.workers[part.key] in (one.by, one.flow_run) or one.is_succeeded:
                 seen = self._seen.get(item.number)
                 if seen is None or seen[0] is not one:
@@ -135,13 +136,13 @@ class BatchView:
                 found[item.number] = seen[1]
         return found
 
-    def _standings(self) -> Iterator[tuple[Part, Item, Standing]]:
-        """What is written down of items, which have numbers of their own in each part."""
+    def _standings(self) -> Iterator[tuple[Part, int, Item, Standing]]:
+        """What is written down of items, and their numbers in their parts."""
         for part in self._parts:
             written = self.log_of(part).items[part.key]
             for number, item in enumerate(part.items, 1):
                 if (one := written.get(number)) is not None:
-                    yield part, item, one
+                    yield part, number, item, one
 
     def log_of(self, part: Part) -> BatchLog:
         return self._ledger.batch(part.log)
@@ -161,7 +162,18 @@ class BatchView:
             LedgerError: Prefect's API could not be read or written.
         """
         await self.read()
+        if not self._is_elsewhere:  # or they may be on other machines
+            await in_thread(self._forget_what_is_gone)
         await self._show()
+
+    def _forget_what_is_gone(self) -> None:
+        """Count no item as done whose files are not where they were stored: they are fetched again,
+        while Replicate has them.
+        """
+        for part, number, item, one in list(self._standings()):
+            files = _outcome(item, one.changes).files
+            if one.is_succeeded and not (files and all(map(is_there, files))):
+                del self.log_of(part).items[part.key][number]
 
     async def read(self) -> None:
         """Read what is written down by others.
@@ -174,7 +186,7 @@ class BatchView:
 
     def keep_done(self, attempt: str) -> None:
         """Keep what has succeeded from calls of an attempt that are equal to it."""
-        for part, item, one in self._standings():
+        for part, _, item, one in self._standings():
             if one.is_succeeded:
                 for log in self._ledger.of(str(one.changes.get("prediction_id"))):
                     log.reserved.setdefault(attempt, part.place_of(item))

@@ -14,9 +14,10 @@ from prefect.client.schemas.objects import FlowRun, FlowRunInput, StateType
 from prefect.logging.loggers import flow_run_logger
 
 from prefect_replicate.api.connection import Address, connection_to
+from prefect_replicate.api.predictions import get_prediction
 from prefect_replicate.blocks import ReplicateCredentials
 from prefect_replicate.engine import Caller, call
-from prefect_replicate.exceptions import ConfigurationError, ReplicateError
+from prefect_replicate.exceptions import ConfigurationError, LedgerError, ReplicateError
 from prefect_replicate.ledger.facts import Generation, made
 from prefect_replicate.ledger.flow_runs import CANCELED
 from prefect_replicate.ledger.ledger import ledger_of
@@ -28,6 +29,7 @@ from prefect_replicate.lifecycle.cancellation import stop
 from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.lifecycle.run_watch import crashed_around, note_end
 from prefect_replicate.text import in_line
+from prefect_replicate.values import Prediction
 
 _SECONDS = 25.0
 """A runner kills what still runs 30 s after a cancel."""
@@ -130,12 +132,27 @@ async def _cancel_one(
                 return
             prediction_id = found.id
             await log.note(made=made(found))
+        elif log.address is None:  # another process has written it, or somebody else
+            check_is_of(known, await get_prediction(connection, prediction_id))
     except ReplicateError as exc:
         message, reason = "Prediction %s of %s was not canceled: %s", str(exc)
         model = in_line(known.intent.model)
         caller.tell(lambda: logger.error(message, prediction_id, model, reason))
         return
     await stop(run, prediction_id)
+
+
+def check_is_of(known: Generation, prediction: Prediction) -> None:
+    """Refuse to end a prediction that a fact names, and that does not look like its call's.
+
+    Raises:
+        LedgerError: It is of another model, or has another input.
+    """
+    if not prediction.is_terminal and not known.has_made(prediction):
+        raise LedgerError(
+            f"prediction {prediction.id} is not what a call of {in_line(known.intent.model)} makes"
+            f" with the input that is written down: it is left alone. See {prediction.web_url}."
+        )
 
 
 def what_is_skipped(unreadable: Sequence[FlowRunInput]) -> str:

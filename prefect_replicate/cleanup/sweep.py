@@ -18,7 +18,7 @@ from prefect.client.schemas.objects import FlowRun, FlowRunInput
 from prefect_replicate.api.connection import connection_to
 from prefect_replicate.api.predictions import get_prediction, list_predictions
 from prefect_replicate.blocks import ReplicateCredentials
-from prefect_replicate.cleanup.hook import address_for, what_is_skipped
+from prefect_replicate.cleanup.hook import address_for, check_is_of, what_is_skipped
 from prefect_replicate.cleanup.orphans import Orphaned, Thresholds, orphaned, silent_runs
 from prefect_replicate.engine import Caller
 from prefect_replicate.exceptions import LedgerError, ReplicateError
@@ -33,7 +33,6 @@ from prefect_replicate.lifecycle.cancellation import end
 from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.values import Orphan, Prediction
 from prefect_replicate.values.orphan import Outcome
-from prefect_replicate.values.prediction import as_utc
 
 AT_ONCE = 20
 """How many are looked at and canceled at the same time."""
@@ -185,7 +184,9 @@ class Sweep:
             block = known.origin.credentials_block
             run = Run(connection, block, self.scope, self.caller, self.logger)
             if known.prediction_id is not None:
-                return _Case(one, run, await get_prediction(connection, known.prediction_id))
+                prediction = await get_prediction(connection, known.prediction_id)
+                check_is_of(known, prediction)
+                return _Case(one, run, prediction)
             return await self._look_for_lost(one, run, view)
         except ReplicateError as exc:
             return exc
@@ -285,11 +286,11 @@ def _shown(
 def _seconds_run(prediction: Prediction, now: datetime) -> float | None:
     if prediction.is_terminal or prediction.started_at is None:
         return prediction.predict_time
-    return (now - as_utc(prediction.started_at)).total_seconds()
+    return (now - prediction.started_at).total_seconds()
 
 
 def _seconds_left(prediction: Prediction, intent: Intent, now: datetime) -> float:
     """Until the deadline that would have ended it."""
     created = prediction.created_at or intent.at
     deadline = prediction.deadline or created + timedelta(seconds=intent.cancel_after)
-    return max(0.0, (as_utc(deadline) - now).total_seconds())
+    return max(0.0, (deadline - now).total_seconds())

@@ -17,13 +17,15 @@ import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Literal, NamedTuple, cast
+from typing import Annotated, Any, Literal, NamedTuple, cast
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
-from prefect_replicate.values import OutputFile, Prediction
+from prefect_replicate.exceptions import InvalidInputError
+from prefect_replicate.values import ModelReference, OutputFile, Prediction
 from prefect_replicate.values.data_uri import elided
+from prefect_replicate.values.poll_policy import LONGEST_SECONDS
 from prefect_replicate.values.prediction import TERMINAL_STATUSES
 
 PREFIX = "replicate-"
@@ -41,6 +43,20 @@ _LARGEST = 10**300
 """Larger integers are no floating-point numbers."""
 
 _USELESS = {VOID, "canceled", "aborted"}
+
+UNKNOWN_MODEL = "unknown model"
+"""Of a prediction that somebody else has made, and that does not name it."""
+
+
+def _of_our_time(moment: datetime) -> datetime:
+    """So that an hour more or less is a date, too."""
+    if not 2000 < moment.year < 3000:
+        raise ValueError("it is not of our time")
+    return moment
+
+
+_Moment = Annotated[AwareDatetime, AfterValidator(_of_our_time)]
+_Seconds = Annotated[float, Field(ge=0, le=2 * LONGEST_SECONDS)]
 
 
 class Claim(NamedTuple):
@@ -83,23 +99,23 @@ class Intent(_Content):
     call: str
     model: str
     input_digest: dict[str, str]
-    at: datetime
+    at: _Moment
     """By Replicate's clock."""
-    cancel_after: float
+    cancel_after: _Seconds
 
 
 class Made(_Content):
     """The prediction of a create."""
 
-    id: str
+    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,100}$")]
     url: str
 
 
 class Ended(_Content):
     """How a prediction has ended."""
 
-    status: str
-    seconds_billed: float | None = None
+    status: Annotated[str, Field(pattern=f"^({'|'.join(sorted(TERMINAL_STATUSES))})$")]
+    seconds_billed: _Seconds | None = None
 
 
 class Said(_Content):
@@ -187,6 +203,18 @@ class Generation:
     def is_useful(self) -> bool:
         """Whether another attempt can continue with it."""
         return self.status not in _USELESS
+
+    def has_made(self, prediction: Prediction) -> bool:
+        """Whether a prediction is what this call makes; a fact may name any.
+
+        A secret input must be one in both, or a fact that calls all of them so would fit anything.
+        """
+        sent = self.intent.input_digest
+        return (
+            is_of_model(prediction, self.intent.model)
+            and is_input(prediction.input, sent)
+            and all(prediction.input[name] == REDACTED for name in sent if sent[name] == REDACTED)
+        )
 
     def outlives_crash_of(self, flow_run_id: UUID) -> bool:
         """Whether the prediction is left running when this one of its flow runs crashes."""
@@ -346,6 +374,23 @@ def is_input(shown: Mapping[str, Any], sent: Mapping[str, str]) -> bool:
         REDACTED in (value, sent[name]) or digest(canonical(value))[:16] == sent[name]
         for name, value in given.items()
     )
+
+
+def is_of_model(prediction: Prediction, reference: str) -> bool:
+    """Whether a prediction may be one of a model, as far as it says.
+
+    A deployment's predictions name its model, a bare version does not say whose it is, and some
+    replies leave the model out.
+    """
+    if reference in (UNKNOWN_MODEL, prediction.model):
+        return True
+    try:
+        model = ModelReference.parse(reference)
+    except InvalidInputError:  # what is written down may have been written by anybody
+        return False
+    if model.is_deployment or model.full_name is None or prediction.model is None:
+        return True
+    return prediction.model == model.full_name
 
 
 def canonical(value: Any) -> Any:

@@ -25,7 +25,6 @@ from prefect_replicate.ledger.prefect_api import as_ledger_error, prefect_client
 from prefect_replicate.ledger.scope import RunScope
 from prefect_replicate.values import Prediction
 from prefect_replicate.values.expectation import Expectation
-from prefect_replicate.values.prediction import as_utc
 
 EVENT = "replicate.prediction.succeeded"
 """Emitted for each prediction of a run that has succeeded; its payload says how long it took."""
@@ -75,7 +74,7 @@ class Timing(BaseModel):
 
 
 def _seconds(since: datetime | None, until: datetime | None) -> float | None:
-    return (as_utc(until) - as_utc(since)).total_seconds() if since and until else None
+    return (until - since).total_seconds() if since and until else None
 
 
 def timed_model(prediction: Prediction) -> str:

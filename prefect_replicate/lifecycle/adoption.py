@@ -25,13 +25,18 @@ from prefect_replicate.api.connection import LostReplyError
 from prefect_replicate.api.predictions import list_predictions
 from prefect_replicate.engine import Recent, process_state
 from prefect_replicate.exceptions import UncertainCreateError
-from prefect_replicate.ledger.facts import REDACTED, Generation, Intent, is_input
+from prefect_replicate.ledger.facts import (
+    REDACTED,
+    Generation,
+    Intent,
+    is_input,
+    is_of_model,
+)
 from prefect_replicate.ledger.flow_runs import TAG
 from prefect_replicate.ledger.ledger import ledgers_since
 from prefect_replicate.ledger.log import named_in
 from prefect_replicate.lifecycle.run import Run
-from prefect_replicate.values import ModelReference, Prediction
-from prefect_replicate.values.prediction import as_utc
+from prefect_replicate.values import Prediction
 
 CLOCK_SLACK = timedelta(seconds=60)
 """How far a time of Replicate's may be off that a process has written down."""
@@ -67,7 +72,7 @@ class Sought:
         """Whether a prediction was made when it can have been made by this create."""
         if prediction.created_at is None:
             return True
-        made_at = as_utc(prediction.created_at)
+        made_at = prediction.created_at
         is_early = made_at < self.intent.at - CLOCK_SLACK
         return not is_early and (self.until is None or made_at < self.until + CLOCK_SLACK)
 
@@ -75,17 +80,9 @@ class Sought:
         """Whether a prediction looks like what this create makes."""
         return (
             prediction.source != "web"
-            and self._is_its_model(prediction)
+            and is_of_model(prediction, self.intent.model)
             and is_input(prediction.input, self.intent.input_digest)
         )
-
-    def _is_its_model(self, prediction: Prediction) -> bool:
-        # A deployment's predictions name its model, a bare version does not say whose it is, and
-        # some replies leave the model out.
-        model = ModelReference.parse(self.intent.model)
-        if model.is_deployment or model.full_name is None or prediction.model is None:
-            return True
-        return prediction.model == model.full_name
 
 
 class _UnderWay(set[Sought]):

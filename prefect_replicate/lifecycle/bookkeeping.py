@@ -6,7 +6,15 @@ import logging
 from collections.abc import Sequence
 
 from prefect_replicate.exceptions import LedgerError
-from prefect_replicate.ledger.facts import Intent, Origin, digest, ended, input_digest, made
+from prefect_replicate.ledger.facts import (
+    UNKNOWN_MODEL,
+    Intent,
+    Origin,
+    digest,
+    ended,
+    input_digest,
+    made,
+)
 from prefect_replicate.ledger.ledger import Ledger, ledger_of
 from prefect_replicate.ledger.log import OwnLog
 from prefect_replicate.ledger.scope import ancestry_of
@@ -83,7 +91,7 @@ async def record_interest(run: Run, prediction: Prediction) -> None:
         log = ledger.log(call, 1)
         intent = Intent(
             call=call,
-            model=prediction.model or "unknown model",
+            model=prediction.model or UNKNOWN_MODEL,
             input_digest=input_digest(prediction.input),
             at=prediction.created_at or run.connection.clock.now(),
             cancel_after=0,

@@ -31,11 +31,14 @@ from prefect_replicate.exceptions import (
     UncertainCreateError,
 )
 from prefect_replicate.ledger.facts import (
+    PREFIX,
     Claim,
     Intent,
     Origin,
     digest,
     input_digest,
+    is_input,
+    is_of_model,
     made,
 )
 from prefect_replicate.ledger.ledger import Ledger, ledger_of
@@ -61,6 +64,7 @@ from prefect_replicate.lifecycle.run_watch import (
     refuse_if_ended,
     refuse_if_known_to_have_ended,
 )
+from prefect_replicate.outputs import is_there
 from prefect_replicate.values import Prediction
 
 DEFAULT_TIMEOUT = 3600.0
@@ -150,6 +154,12 @@ async def create(run: Run, request: Request) -> Prediction:
         prediction = await work
         await stop_unless_kept(run, prediction.id)
         raise
+    except ReplicateError:
+        raise
+    except BaseException:
+        if creation.paid is not None:
+            await stop_unless_kept(run, creation.paid.id)
+        raise
 
 
 class _Creation:
@@ -180,6 +190,8 @@ class _Creation:
         self._is_in_doubt = False
         """Whether a prediction may have been made whose reply was lost."""
         self._announced_at = 0.0
+        self.paid: Prediction | None = None
+        """What it has made or found of its own create."""
         content = input_digest(without_content(files))
         # Who writes to another log could not be excluded.
         parts = [_account(run), request.model, content, *filter(None, [request.batch])]
@@ -243,6 +255,7 @@ class _Creation:
                     return None
                 if known.prediction_id is not None:
                     prediction = await get_prediction(self.run.connection, known.prediction_id)
+                    self._check_is_of_call(prediction)
                     return await self._useful(prediction)
                 is_ours = known.process == this_process()
                 if not is_ours:
@@ -261,14 +274,35 @@ class _Creation:
             await self.log.row.read_on()
             self.log.check_readable()
 
+    def _check_is_of_call(self, prediction: Prediction) -> None:
+        """Refuse somebody else's prediction: what is written down may have been written by anybody.
+
+        Raises:
+            LedgerError: It has another model, or another value for one of our inputs.
+        """
+        sent, given = without_content(self._files), self._files
+        shown = {} if prediction.data_removed else prediction.input
+        told = {n for n in sent if n in shown and sent[n] is not None and sent[n] == given[n]}
+        if is_of_model(prediction, self.request.model) and is_input(
+            {name: shown[name] for name in told},
+            input_digest({name: sent[name] for name in told}, self.model.schema.secrets),
+        ):
+            return
+        raise LedgerError(
+            f"Prediction {prediction.id}, which is written down for this call of"
+            f" {self.model.reference}, is of another model or has another input. Nothing was"
+            f" started; delete the inputs {PREFIX}{self.log.row.name}-… of flow run"
+            f" {self.ledger.root} if nothing of yours depends on them."
+        )
+
     async def _useful(self, prediction: Prediction) -> Prediction | None:
         """A prediction of this call, if a retry has more of it than of a new one, which is paid."""
         self.log.address = self.run.connection.address
         take(prediction, is_known=True)
-        stored = self.log.generation is not None and self.log.generation.stored
+        stored = self.log.generation.stored if self.log.generation is not None else ()
         is_useful = not prediction.is_terminal
         if prediction.is_succeeded:
-            is_lost = prediction.data_removed and not stored
+            is_lost = prediction.data_removed and not (stored and all(map(is_there, stored)))
             is_useful = not (is_lost and self.request.regenerate_expired)
         elif prediction.status == "failed":
             # For another reason it would fail again, and be paid again.
@@ -344,6 +378,7 @@ class _Creation:
         try:
             with under_way(self.run, sought, is_recorded=self.ledger.root is not None):
                 prediction: Prediction = await attempts(self._send_or_adopt, admission, sought)
+                self.paid = prediction
         except LostReplyError as lost:
             raise UncertainCreateError(
                 f"Creating a prediction of {self.model.reference} was tried {_LOST_REPLIES} times,"

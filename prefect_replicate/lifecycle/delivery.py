@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,7 +14,7 @@ from prefect_replicate.exceptions import LedgerError, OutputExpiredError
 from prefect_replicate.ledger.ledger import ledger_of
 from prefect_replicate.lifecycle.bookkeeping import logs_of, record_files
 from prefect_replicate.lifecycle.run import Run
-from prefect_replicate.outputs import store_outputs
+from prefect_replicate.outputs import is_there, store_outputs
 from prefect_replicate.values import OutputFile, Prediction
 
 
@@ -55,14 +54,9 @@ async def _stored_before(run: Run, prediction: Prediction) -> list[OutputFile]:
     with suppress(LedgerError):
         for log in await logs_of(await ledger_of(run.scope), prediction.id):
             files = log.generation.stored if log.generation else ()
-            if files and all(map(_is_there, files)):
+            if files and all(map(is_there, files)):
                 return list(files)
     return []
-
-
-def _is_there(file: OutputFile) -> bool:
-    path = Path(file.location)
-    return not path.is_absolute() or (path.is_file() and path.stat().st_size == file.size)
 
 
 def _downloads() -> httpx.Client:

@@ -2,6 +2,6 @@
 
 from prefect_replicate.outputs.destination import Destination, check_destination
 from prefect_replicate.outputs.failure import TransferPolicy
-from prefect_replicate.outputs.store import store_outputs
+from prefect_replicate.outputs.store import is_there, store_outputs
 
-__all__ = ["Destination", "TransferPolicy", "check_destination", "store_outputs"]
+__all__ = ["Destination", "TransferPolicy", "check_destination", "is_there", "store_outputs"]

@@ -18,6 +18,7 @@ from prefect.settings import get_current_settings
 from prefect_replicate.engine import in_thread
 from prefect_replicate.exceptions import ConfigurationError
 from prefect_replicate.outputs.failure import one_line
+from prefect_replicate.settings import settings
 
 
 async def load_block(slug_and_name: str, what: str) -> Block:
@@ -66,8 +67,9 @@ async def check_destination(destination: Destination) -> None:
     takes files, and that there is room to hold them until it has them; nothing is written to it.
 
     Raises:
-        ConfigurationError: They can't be.
+        ConfigurationError: They can't be, or a setting makes no sense.
     """
+    settings()
     await open_destination(destination)
 
 

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-import socket
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,7 +21,7 @@ import httpx
 
 from prefect_replicate.engine import in_thread
 from prefect_replicate.outputs.failure import TRANSIENT, Gone, Refused, TransferPolicy, TryAgain
-from prefect_replicate.outputs.fetch import Fetcher
+from prefect_replicate.outputs.fetch import Fetcher, Line
 from prefect_replicate.outputs.found import (
     UNKNOWN,
     decode_data_uri,
@@ -32,6 +30,7 @@ from prefect_replicate.outputs.found import (
     media_type_of,
 )
 from prefect_replicate.outputs.part import PartFile
+from prefect_replicate.settings import MAX_FILE_SIZE, settings
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 _TRY_AGAIN = frozenset({408, 425, 429})
@@ -107,6 +106,10 @@ Report = Callable[[int, int | None], None]
 _PATIENCE = 10.0
 """Seconds that a cancelled caller waits for its thread to close what it has open."""
 
+A_WHILE = 60.0
+_SLOWEST = 600_000
+"""Bytes in so many seconds. Whoever sends less would keep a thread for days."""
+
 _REPORT_SECONDS = 0.1
 
 
@@ -141,13 +144,20 @@ async def download(
     """
     loop = asyncio.get_running_loop()
     transfer = _Transfer(
-        url, fetcher, PartFile(folder, stem), partial(loop.call_soon_threadsafe, report)
+        url,
+        fetcher,
+        PartFile(folder, stem),
+        partial(loop.call_soon_threadsafe, report),
+        settings().max_file_size,
     )
-    working = asyncio.create_task(in_thread(transfer.run, folder, stem, policy))
+    working = asyncio.create_task(in_thread(transfer.run, folder, stem, policy, of="downloads"))
     try:
-        return await asyncio.shield(working)
+        while not (await asyncio.wait({working}, timeout=A_WHILE))[0]:
+            transfer.cut_if_slow()
+        return working.result()
     except asyncio.CancelledError:
         transfer.stop()
+        working.add_done_callback(lambda done: done.exception())  # nobody will ask for it
         with anyio.CancelScope(shield=True):
             await asyncio.wait([working], timeout=_PATIENCE)
         raise
@@ -161,15 +171,24 @@ class _Transfer:
     fetcher: Fetcher
     part: PartFile
     report: Callable[[int, int | None], object]
+    largest: int
     unwanted: Event = field(default_factory=Event)
-    _socket: socket.socket | None = None
+    _line: Line = field(default_factory=Line)
+    _received: int = 0
+    _mark: tuple[float, int] = (0.0, 0)
+    """When it was last looked at how much has been received, and how much that was."""
 
     def stop(self) -> None:
         """Have `run` end soon, from another thread."""
         self.unwanted.set()
-        if self._socket is not None:
-            with suppress(OSError):  # it has been closed meanwhile
-                self._socket.shutdown(socket.SHUT_RDWR)  # wakes a read that waits for a slow host
+        self._line.cut()
+
+    def cut_if_slow(self) -> None:
+        """End an attempt whose host has sent next to nothing since the last call, and before."""
+        marked_at, before = self._mark
+        if self._line.opened_at <= marked_at and self._received - before < _SLOWEST:
+            self._line.cut()
+        self._mark = time.monotonic(), self._received
 
     def run(self, folder: Path, stem: str, policy: TransferPolicy) -> DownloadedFile:
         """Fetch the file, and give it its final name. Blocks."""
@@ -219,9 +238,17 @@ class _Transfer:
         return policy.downloading(TRANSIENT, self.unwanted)(self._attempt)
 
     def _attempt(self) -> str | None:
+        try:
+            return self._try()
+        except httpx.TransportError as exc:
+            if not self._line.is_cut:
+                raise
+            slow = f"less than {_SLOWEST // 1000} kB arrived in {A_WHILE:.0f} s"
+            raise TryAgain(slow) from exc
+
+    def _try(self) -> str | None:
         headers = range_headers(self.part.size, self.part.etag)
-        with self.fetcher.stream(self.url, headers) as response:
-            self._socket = response.extensions["network_stream"].get_extra_info("socket")
+        with self.fetcher.stream(self.url, headers, self._line) as response:
             body = read_reply(response.status_code, response.headers, self.part.size)
             if body is None or (body.start and body.etag != self.part.etag):
                 # Also where a host pays no heed to `If-Range`: the bytes would be of two files.
@@ -229,6 +256,7 @@ class _Transfer:
                 raise TryAgain(f"HTTP {response.status_code} does not fit the part that is there")
             if body.start == 0:
                 self.part.restart(body.etag)
+            self._check_size(body.total or 0)
             self._receive(response, body)
         if body.total not in (None, self.part.size):
             raise TryAgain(f"{self.part.size} of {body.total} bytes arrived")
@@ -239,8 +267,16 @@ class _Transfer:
         for piece in response.iter_raw():
             if self.unwanted.is_set():
                 raise TryAgain("nobody wants it any more")
+            self._received += len(piece)
+            self._check_size(self.part.size + len(piece))
             self.part.write(piece)
             if (now := time.monotonic()) - reported >= _REPORT_SECONDS:
                 reported = now
                 self.report(self.part.size, body.total)
         self.report(self.part.size, body.total)
+
+    def _check_size(self, size: int) -> None:
+        if size > self.largest:
+            raise Refused(
+                f"it is larger than {self.largest:,} bytes, which is what {MAX_FILE_SIZE} allows"
+            )

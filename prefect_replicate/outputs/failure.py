@@ -45,7 +45,6 @@ class Gone(Exception):
 
 
 TRANSIENT = (httpx.TransportError, TryAgain)
-FAILURES = (httpx.TransportError, TryAgain, Refused, Gone, OSError)
 
 
 def output_error(exc: Exception, prediction: Prediction, what: str, folder: Path) -> OutputError:
@@ -108,7 +107,7 @@ class TransferPolicy:
             reraise=True,
         )
 
-    def uploading(self, on: tuple[type[Exception], ...]) -> AsyncRetrying:
+    def uploading(self, on: tuple[type[BaseException], ...]) -> AsyncRetrying:
         return AsyncRetrying(
             retry=retry_if_exception_type(on),
             stop=self._stop(self.upload_attempts),

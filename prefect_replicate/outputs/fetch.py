@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import re
 import socket
+import time
 from collections.abc import Generator, Iterable, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urljoin
 
 import httpx
@@ -72,8 +75,15 @@ def parse_url(text: str) -> httpx.URL:
     """
     try:
         return httpx.URL(text)
-    except (httpx.InvalidURL, UnicodeError) as exc:
+    except (httpx.InvalidURL, ValueError) as exc:
         raise Refused("its URL is not valid") from exc
+
+
+def _redirected(url: httpx.URL, location: str) -> httpx.URL:
+    try:
+        return parse_url(urljoin(str(url), location))
+    except ValueError as exc:
+        raise Refused("it redirects to a URL that is not valid") from exc
 
 
 def is_internal(address: str) -> bool:
@@ -91,7 +101,39 @@ def _host_and_port(url: httpx.URL) -> str:
 
 
 _MAX_REDIRECTS = 5
+_MOST_ADDRESSES = 8
 _TIMEOUT = httpx.Timeout(60.0, connect=10.0)
+
+
+class Line:
+    """The connection that a request for a file uses, so that another thread can cut it."""
+
+    def __init__(self) -> None:
+        self._socket: socket.socket | None = None
+        self.opened_at = math.inf
+        """By the monotonic clock; infinity while there is none."""
+        self.is_cut = False
+
+    def opened(self, stream: Any) -> None:
+        """Take note of one; its host has not sent anything yet."""
+        self._socket, self.opened_at = stream.get_extra_info("socket"), time.monotonic()
+        self.is_cut = False
+
+    def closed(self) -> None:
+        """Take note that it is not used any more."""
+        self._socket, self.opened_at = None, math.inf
+
+    def trace(self, event: str, info: Mapping[str, Any]) -> None:
+        """Httpx calls it by its extension of that name."""
+        if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+            self.opened(info["return_value"])
+
+    def cut(self) -> None:
+        """Have a read or write that waits for the host fail at once."""
+        used, self.is_cut = self._socket, True
+        if used is not None:
+            with suppress(OSError):  # it has been closed meanwhile
+                used.shutdown(socket.SHUT_RDWR)
 
 
 @dataclass(frozen=True)
@@ -103,33 +145,42 @@ class Fetcher:
     token: str
 
     @contextmanager
-    def stream(self, url: str, headers: Mapping[str, str]) -> Generator[httpx.Response]:
+    def stream(self, url: str, headers: Mapping[str, str], line: Line) -> Generator[httpx.Response]:
         """Send a GET, follow its redirects, and give the reply whose body is still to be read.
+
+        Args:
+            url: As it came.
+            headers: Of the request.
+            line: What it uses.
 
         Raises:
             Refused: The URL, or one that it redirects to, is not allowed.
             TryAgain: A host's address can't be found at the moment.
         """
-        response = self._follow(parse_url(url), headers)
         try:
-            yield response
+            response = self._follow(parse_url(url), headers, line)
+            try:
+                line.opened(response.extensions["network_stream"])
+                yield response
+            finally:
+                response.close()
         finally:
-            response.close()
+            line.closed()
 
-    def _follow(self, url: httpx.URL, headers: Mapping[str, str]) -> httpx.Response:
+    def _follow(self, url: httpx.URL, headers: Mapping[str, str], line: Line) -> httpx.Response:
         trusted = True
         for _ in range(_MAX_REDIRECTS + 1):
             # Once the chain has left the API it is in other hands, even if they lead back.
             trusted = trusted and self.rules.is_of_api(url)
-            response = self._send(url, headers, with_token=trusted)
+            response = self._send(url, headers, line, with_token=trusted)
             if not response.has_redirect_location:
                 return response
             response.close()
-            url = parse_url(urljoin(str(url), response.headers["Location"]))
+            url = _redirected(url, response.headers["Location"])
         raise Refused(f"it redirects more than {_MAX_REDIRECTS} times")
 
     def _send(
-        self, url: httpx.URL, headers: Mapping[str, str], *, with_token: bool
+        self, url: httpx.URL, headers: Mapping[str, str], line: Line, *, with_token: bool
     ) -> httpx.Response:
         if reason := self.rules.refusal(url):
             raise Refused(reason)
@@ -138,6 +189,7 @@ class Fetcher:
             sent["Authorization"] = f"Bearer {self.token}"
         failure: httpx.TransportError | None = None
         for request in self._requests(url, sent):
+            request.extensions["trace"] = line.trace
             try:
                 return self.http.send(request, stream=True, follow_redirects=False)
             except (httpx.ConnectError, httpx.ConnectTimeout) as exc:
@@ -183,6 +235,6 @@ class Fetcher:
 def _resolve(url: httpx.URL) -> list[str]:
     try:
         found = socket.getaddrinfo(url.raw_host, url.port, type=socket.SOCK_STREAM)
-    except (socket.gaierror, UnicodeError) as exc:
+    except (OSError, ValueError, OverflowError) as exc:
         raise TryAgain(f"the address of {url.host} can't be found ({exc})") from exc
-    return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
+    return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))[:_MOST_ADDRESSES]

@@ -54,6 +54,12 @@ def _as_it_is(path: str, flags: int) -> int:
     return os.open(path, flags | _AS_IT_IS, 0o666)
 
 
+def _is_ours(found: os.stat_result) -> bool:
+    """Whether it is a file that nobody else has a hand on: in a folder of many, it may be."""
+    is_own = sys.platform == "win32" or found.st_uid == os.geteuid()
+    return S_ISREG(found.st_mode) and is_own and found.st_nlink <= 1
+
+
 class PartFile:
     """The bytes of one file that have arrived, under a hidden name beside the final one.
 
@@ -99,7 +105,7 @@ class PartFile:
         with suppress(OSError):  # of the folder, it is raised again where one of our own is made
             flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | _AS_IT_IS
             descriptor = open_locked(self._path, flags)
-        if descriptor is not None and not S_ISREG(os.fstat(descriptor).st_mode):
+        if descriptor is not None and not _is_ours(os.fstat(descriptor)):
             os.close(descriptor)
             return None
         return descriptor
@@ -107,7 +113,7 @@ class PartFile:
     def _written_etag(self) -> str | None:
         """What the part's bytes are of, if that is an ETag."""
         with suppress(OSError, ValueError), open(self._etag_path, opener=_as_it_is) as file:
-            etag = file.read(_LONGEST_ETAG + 1)
+            etag = file.read(_LONGEST_ETAG + 1) if _is_ours(os.fstat(file.fileno())) else ""
             return etag if _ETAG.fullmatch(etag) and len(etag) <= _LONGEST_ETAG else None
         return None
 

@@ -32,7 +32,6 @@ from prefect_replicate.outputs.destination import (
 )
 from prefect_replicate.outputs.download import DownloadedFile, download
 from prefect_replicate.outputs.failure import (
-    FAILURES,
     TransferPolicy,
     expired_error,
     one_line,
@@ -108,7 +107,7 @@ async def upload(
     """
     try:
         # A block may raise anything at all, so that everything is worth another attempt.
-        return await policy.uploading(on=(Exception,))(_hand_over, block, path)
+        return await policy.uploading(on=(Exception, SystemExit))(_hand_over, block, path)
     except RetryError as failed:
         cause = failed.last_attempt.exception() or failed
         attempts = failed.last_attempt.attempt_number
@@ -198,6 +197,15 @@ async def store_outputs(
         )
         stored = await store.store_all(urls, found)
     return [stored[file.url].model_copy(update={"output_path": file.path}) for file in found]
+
+
+def is_there(file: OutputFile) -> bool:
+    """Whether a file is still where it was stored, as far as this machine can tell."""
+    path = Path(file.location)
+    try:
+        return not path.is_absolute() or (path.is_file() and path.stat().st_size == file.size)
+    except (OSError, ValueError):  # what is written down may have been written by anybody
+        return False
 
 
 def files_of(prediction: Prediction) -> list[FoundFile]:
@@ -322,5 +330,5 @@ class _Store:
                 report(staged.size, staged.size)
                 return staged
             return await download(url, self.folder, stem, self.fetcher, self.policy, report)
-        except FAILURES as exc:
+        except Exception as exc:  # hosts make httpx raise anything, and the others are to be stored
             raise output_error(exc, self.prediction, what, self.folder) from exc

@@ -17,11 +17,7 @@ from pydantic import (
     field_validator,
 )
 
-
-def as_utc(moment: datetime) -> datetime:
-    """The moment with its zone, which is UTC where none is named."""
-    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
-
+from prefect_replicate.values.poll_policy import LONGEST_SECONDS
 
 TERMINAL_STATUSES = frozenset({"succeeded", "failed", "canceled", "aborted"})
 KNOWN_STATUSES = TERMINAL_STATUSES | {"starting", "processing"}
@@ -101,6 +97,14 @@ class Prediction(_Reply):
     def _nanoseconds_to_microseconds(cls, value: Any) -> Any:
         return _FRACTION.sub(r".\1", value) if isinstance(value, str) else value
 
+    @field_validator("created_at", "started_at", "completed_at", "deadline")
+    @classmethod
+    def _of_our_time(cls, value: datetime | None) -> datetime | None:
+        """In UTC where no zone is named, and such that an hour more or less is a date, too."""
+        if value is None or not 2000 < value.year < 3000:
+            return None
+        return value if value.tzinfo else value.replace(tzinfo=timezone.utc)
+
     @property
     def is_terminal(self) -> bool:
         """Whether the prediction has ended, in whatever way."""
@@ -131,7 +135,9 @@ class Prediction(_Reply):
     def predict_time(self) -> float | None:
         """Seconds of model time, which is what GPU-priced models bill; `None` while unknown."""
         seconds = self.metrics.get("predict_time")
-        return float(seconds) if isinstance(seconds, int | float) else None
+        if not isinstance(seconds, int | float) or not 0 <= seconds < LONGEST_SECONDS:
+            return None
+        return float(seconds)
 
     @property
     def web_url(self) -> str:

@@ -131,7 +131,7 @@ def test_they_go_in_the_order_in_which_they_came_but_for_those_ahead() -> None:
     gone: list[int] = []
 
     async def go(gate: Gate, number: int, ahead: bool = False) -> None:
-        turn = gate.turn(ahead=ahead)
+        turn = gate.turn(is_urgent=ahead)
         await turn.come()
         gone.append(number)
         turn.answered(0, 10)
