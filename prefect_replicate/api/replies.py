@@ -19,7 +19,7 @@ from prefect_replicate.values import Prediction
 _SECONDS = re.compile(r"\d+(\.\d+)?")
 _LONGEST_RESET = 120.0
 _IN_TEXT = re.compile(r"resets in ~(\d+(?:\.\d+)?)\s*s")
-_REDUCED = re.compile(r"(\d+) requests per minute(?: with a burst of (\d+))?")
+_REDUCED = re.compile(r"\b(\d{1,9}) requests per minute(?: with a burst of (\d{1,9})\b)?")
 
 _DEEPEST = 100
 """Of what stands in lists and objects; the deepest schemas on record have a tenth of that."""

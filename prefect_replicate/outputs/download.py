@@ -32,7 +32,8 @@ from prefect_replicate.outputs.found import (
 from prefect_replicate.outputs.part import PartFile
 from prefect_replicate.settings import MAX_FILE_SIZE, settings
 
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+_NUMBER = re.compile(r"[0-9]{1,18}")
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)")
 _TRY_AGAIN = frozenset({408, 425, 429})
 
 
@@ -98,7 +99,7 @@ def _body(headers: Mapping[str, str], start: int, total: int | None) -> Body:
 
 
 def _number(text: str | None) -> int | None:
-    return int(text) if text is not None and text.isascii() and text.isdigit() else None
+    return int(text) if text is not None and _NUMBER.fullmatch(text) else None
 
 
 Report = Callable[[int, int | None], None]

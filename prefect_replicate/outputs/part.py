@@ -125,13 +125,12 @@ class PartFile:
         self.size = self._flushed = 0
         self.etag = etag
         # After the truncation, so that bytes never stand beside an ETag that is not theirs.
-        if etag is None:
-            self._forget_etag()
-        elif self._is_shared:
+        self._forget_etag()
+        if etag is not None and self._is_shared:
             try:
-                with open(self._etag_path, "w", opener=_as_it_is) as file:
+                with self._etag_path.open("x") as file:
                     file.write(etag)
-            except OSError:  # it is a link, or a folder: the next call begins anew then
+            except OSError:  # somebody else has put something there: the next call begins anew
                 self.etag = None
 
     def write(self, chunk: bytes | bytearray) -> None:

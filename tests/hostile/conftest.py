@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 from scripted_api import ScriptedAPI, served
 
 TOKEN = "r8_a_token_that_nobody_is_to_see"
@@ -23,3 +24,8 @@ def thief() -> Iterator[ScriptedAPI]:
     with served() as api:
         api.says({"id": "stolen", "status": "succeeded", "results": [], "next": None})
         yield api
+
+
+# The same examples in each run: a longer search is a matter for whoever changes what is searched.
+settings.register_profile("steady", derandomize=True, deadline=None)
+settings.load_profile("steady")

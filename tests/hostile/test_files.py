@@ -116,6 +116,10 @@ def a_dangling_link(path: Path, victim: Path) -> None:
     path.symlink_to(victim.with_name("missing"))
 
 
+def a_hard_link(path: Path, victim: Path) -> None:
+    path.hardlink_to(victim)
+
+
 def a_folder(path: Path, _: Path) -> None:
     path.mkdir()
 
@@ -128,7 +132,7 @@ def nonsense(path: Path, _: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00\r\nX-Evil: 1\r\n" * 10_000)
 
 
-@pytest.mark.parametrize("left", [a_link, a_dangling_link, a_folder, a_pipe, nonsense])
+@pytest.mark.parametrize("left", [a_link, a_dangling_link, a_hard_link, a_folder, a_pipe, nonsense])
 @pytest.mark.parametrize("name", [".abc.part", ".abc.part.etag"])
 def test_what_others_have_left_stops_no_download_and_is_not_written_through(
     scripted: ScriptedAPI, thief: ScriptedAPI, tmp_path: Path, left: Any, name: str

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scripted_api import ScriptedAPI
 
@@ -124,6 +124,8 @@ def test_any_fields_make_a_prediction(fields: dict[str, Any]) -> None:
 @given(JSON, st.integers(100, 599), st.dictionaries(
     st.sampled_from(["retry-after", "ratelimit-reset", "ratelimit-remaining", "content-type"]),
     st.text(st.characters(min_codepoint=32, max_codepoint=126))))  # fmt: skip
+@example({"detail": "9" * 5000 + " requests per minute with a burst of " + "9" * 5000}, 429, {})
+@example({"retry_after": "9" * 5000}, 429, {"retry-after": "9" * 5000})
 def test_any_refusal_is_read(body: Any, status: int, headers: dict[str, str]) -> None:
     reply = httpx.Response(status, headers=headers, content=json.dumps(body))
 
