@@ -11,26 +11,31 @@ if _typing.TYPE_CHECKING:
         acancel_orphaned_predictions,
         agenerate_video,
         agenerate_videos,
+        arun_model,
         cancel_orphaned_predictions,
         cancel_predictions,
         generate_video,
         generate_videos,
+        run_model,
     )
     from prefect_replicate.tasks import (
         acancel_prediction,
         acreate_prediction,
         adownload_outputs,
         aget_prediction,
+        apredict,
         await_for_prediction,
         cancel_prediction,
         create_prediction,
         download_outputs,
         get_prediction,
+        predict,
         wait_for_prediction,
     )
     from prefect_replicate.values import (
         GeneratedVideo,
         GeneratedVideos,
+        ModelOutput,
         Orphan,
         OutputFile,
         PollPolicy,
@@ -42,6 +47,7 @@ if _typing.TYPE_CHECKING:
 __all__ = [
     "GeneratedVideo",
     "GeneratedVideos",
+    "ModelOutput",
     "Orphan",
     "OutputFile",
     "PollPolicy",
@@ -59,6 +65,8 @@ __all__ = [
     "agenerate_video",
     "agenerate_videos",
     "aget_prediction",
+    "apredict",
+    "arun_model",
     "await_for_prediction",
     "cancel_orphaned_predictions",
     "cancel_prediction",
@@ -68,6 +76,8 @@ __all__ = [
     "generate_video",
     "generate_videos",
     "get_prediction",
+    "predict",
+    "run_model",
     "wait_for_prediction",
 ]
 

@@ -28,7 +28,9 @@ from typing import TYPE_CHECKING, Any
 from prefect_replicate.text import in_line
 
 if TYPE_CHECKING:
-    from prefect_replicate.values import GeneratedVideos, Prediction
+    from collections.abc import Sequence
+
+    from prefect_replicate.values import GeneratedVideos, OutputFile, Prediction
 
 __all__ = [
     "APIError",
@@ -134,7 +136,14 @@ class PredictionTimeoutError(PredictionError, TimeoutError):
 
 
 class OutputError(ReplicateError):
-    """A file of a finished prediction could not be fetched or stored."""
+    """A file of a finished prediction could not be fetched or stored; `.files` has the others."""
+
+    def __init__(self, message: str, files: Sequence[OutputFile] = ()) -> None:
+        super().__init__(message)
+        self.files = list(files)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.files)
 
 
 class OutputExpiredError(OutputError):

@@ -48,16 +48,19 @@ class ScriptedAPI:
         self.replies = list(bodies)
 
     def reply_to(self, path: str) -> tuple[int, Any, dict[str, str]] | Raw:
-        reply: Any = next(
-            (one for start, one in self.routes.items() if path.startswith(start)), None
-        )
-        if reply is None:
-            reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
-        if isinstance(reply, Raw):
-            return reply
-        if not isinstance(reply, tuple):
-            return 200, reply, {}
-        return (*reply, {})[:3] if len(reply) == 2 else reply
+        fitting = [reply for start, reply in self.routes.items() if path.startswith(start)]
+        return _whole(fitting[0]) if fitting else self.next_reply()
+
+    def next_reply(self) -> tuple[int, Any, dict[str, str]] | Raw:
+        return _whole(self.replies.pop(0) if len(self.replies) > 1 else self.replies[0])
+
+
+def _whole(reply: Any) -> tuple[int, Any, dict[str, str]] | Raw:
+    if isinstance(reply, Raw):
+        return reply
+    if not isinstance(reply, tuple):
+        return 200, reply, {}
+    return (*reply, {})[:3] if len(reply) == 2 else reply
 
 
 @contextlib.contextmanager

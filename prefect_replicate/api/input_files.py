@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import mimetypes
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -27,6 +26,7 @@ from prefect_replicate.api.replies import parsed
 from prefect_replicate.engine import in_thread, process_state
 from prefect_replicate.exceptions import APIError, InvalidInputError
 from prefect_replicate.values.data_uri import read_data_uri
+from prefect_replicate.values.media_types import media_type_of_content, media_type_of_suffix
 
 UPLOAD_BYTES = 100 * 1024 * 1024
 
@@ -53,24 +53,21 @@ class LocalFile:
     sha256: str
 
 
-async def read_files(input: Mapping[str, Any]) -> dict[str, Any]:
-    """Replace each `Path`, open binary file and `data:` URI, at any depth, by a `LocalFile`.
+async def read_files(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace each file and `data:` URI, at any depth, by a `LocalFile`.
 
-    An input that is `None` is left out, as one that was not given.
+    Args:
+        given: By `as_given`.
 
     Raises:
-        InvalidInputError: A file is missing, not readable, or larger than 100 MB, or what is not a
-            file is not JSON.
+        InvalidInputError: A file is missing, not readable, empty, or larger than 100 MB.
     """
-    if not isinstance(input, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise InvalidInputError(
-            f"input is a {type(input).__name__}, not a mapping of the model's inputs."
-            " Nothing was sent."
-        )
 
     async def read(leaf: Any) -> Any:
         if isinstance(leaf, Path):
             return await in_thread(_read_path, leaf)
+        if isinstance(leaf, bytes):
+            return _local_file("file", leaf)
         if hasattr(leaf, "read"):
             return await in_thread(_read_open_file, leaf)
         if isinstance(leaf, str) and (inline := read_data_uri(leaf)):
@@ -78,22 +75,7 @@ async def read_files(input: Mapping[str, Any]) -> dict[str, Any]:
             return _local_file(name, inline.content, inline.media_type)
         return leaf
 
-    given = {name: value for name, value in input.items() if value is not None}
-    try:
-        files = await _map_leaves(given, read)
-        _check_json(files)
-    except RecursionError:
-        raise InvalidInputError("The input is nested too deeply. Nothing was sent.") from None
-    return files
-
-
-def _check_json(files: Any) -> None:
-    try:
-        json.dumps(without_content(files), allow_nan=False, ensure_ascii=False).encode()
-    except (TypeError, ValueError) as exc:
-        raise InvalidInputError(
-            f"The input can't be written as JSON: {exc}. Nothing was sent."
-        ) from exc
+    return await _map_leaves(given, read)
 
 
 def needs_upload(value: Any) -> bool:
@@ -184,6 +166,7 @@ async def _map_leaves(value: Any, change: Callable[[Any], Awaitable[Any]]) -> An
 def _read_path(path: Path) -> LocalFile:
     try:
         path = path.expanduser()
+        _check_name(path.name)
         found = path.stat()
         if not S_ISREG(found.st_mode):
             kind = "a folder" if S_ISDIR(found.st_mode) else "a device, a pipe or a socket"
@@ -198,7 +181,9 @@ def _read_path(path: Path) -> LocalFile:
 
 
 def _read_open_file(file: BinaryIO) -> LocalFile:
-    name = Path(str(getattr(file, "name", "file"))).name
+    named = getattr(file, "name", "file")  # a number, for a file that was opened by descriptor
+    name = Path(named).name if isinstance(named, str) else "file"
+    _check_name(name)
     try:
         if file.seekable():
             file.seek(0)  # a retry gets the same object, read to its end
@@ -208,6 +193,16 @@ def _read_open_file(file: BinaryIO) -> LocalFile:
     if not isinstance(content, bytes):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InvalidInputError(f"input file {name!r} is open as text; open it with mode 'rb'.")
     return _local_file(name, content)
+
+
+def _check_name(name: str) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise InvalidInputError(
+            f"input file {name!r} has a name that is not UTF-8. Rename it, or give its bytes."
+            " Nothing was sent."
+        ) from None
 
 
 def _check_size(name: str, size: int) -> None:
@@ -222,5 +217,5 @@ def _local_file(name: str, content: bytes, media_type: str | None = None) -> Loc
     _check_size(name, len(content))
     if not content:
         raise InvalidInputError(f"input file {name!r} is empty. Nothing was sent.")
-    guessed = mimetypes.guess_type(name)[0] or "application/octet-stream"
-    return LocalFile(name, media_type or guessed, content, hashlib.sha256(content).hexdigest())
+    media_type = media_type or media_type_of_suffix(name) or media_type_of_content(content)
+    return LocalFile(name, media_type, content, hashlib.sha256(content).hexdigest())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
@@ -14,9 +15,10 @@ from pydantic import BaseModel
 from prefect_replicate.api.connection import Connection
 from prefect_replicate.api.replies import parsed
 from prefect_replicate.engine import process_state
-from prefect_replicate.exceptions import APIError, InvalidInputError
-from prefect_replicate.values import ModelReference
+from prefect_replicate.exceptions import APIError, InvalidInputError, ReplicateError
+from prefect_replicate.values import ModelReference, Prediction
 from prefect_replicate.values.model_schema import ModelSchema
+from prefect_replicate.values.output import OutputSchema
 
 _FRESH_SECONDS = 300.0
 _logger = logging.getLogger(__name__)
@@ -81,6 +83,17 @@ async def resolve_model(connection: Connection, model: str) -> ResolvedModel:
         answer = asyncio.create_task(_look_up(connection, reference))
         known[key] = (time.monotonic(), answer)
     return await asyncio.shield(answer)  # other callers wait for the same answer
+
+
+async def output_schema_of(connection: Connection, prediction: Prediction) -> OutputSchema | None:
+    """What a prediction's model makes; `None` where that can't be read. Never raises."""
+    with suppress(ReplicateError):
+        model = await resolve_model(connection, prediction.model or prediction.version or "")
+        if model.version not in (None, prediction.version) and prediction.model:
+            versioned = f"{prediction.model}:{prediction.version}"
+            model = await resolve_model(connection, versioned)
+        return model.schema.output
+    return None
 
 
 def _has_failed(answer: asyncio.Task[Any]) -> bool:

@@ -21,6 +21,7 @@ from prefect_replicate.exceptions import (
     ReplicateError,
     RunEndedError,
 )
+from prefect_replicate.generation import attempts
 from prefect_replicate.ledger.ledger import ledger_of
 from prefect_replicate.ledger.log import BatchLog
 from prefect_replicate.lifecycle.creation import Request, create, deadline_for
@@ -31,7 +32,6 @@ from prefect_replicate.lifecycle.waiting import wait
 from prefect_replicate.outputs import check_destination
 from prefect_replicate.settings import check_destination_folder
 from prefect_replicate.values import Prediction, VideoOutcome
-from prefect_replicate.video.options import attempts
 
 SIGN_SECONDS = 15.0
 """Whoever has handed a part out takes it for dead where nothing is written for several of these."""

@@ -5,7 +5,6 @@ from collections.abc import Callable, Coroutine
 from functools import lru_cache
 from typing import Annotated, Any, Concatenate, ParamSpec, TypeVar
 from urllib.parse import urlsplit
-from uuid import UUID
 
 from prefect.blocks.abstract import CredentialsBlock
 from prefect.blocks.core import Block, schema_extra
@@ -16,7 +15,7 @@ from prefect_replicate.api.connection import DEFAULT_BASE_URL, Address
 from prefect_replicate.api.route import Route
 from prefect_replicate.engine import acall, call
 from prefect_replicate.exceptions import ConfigurationError
-from prefect_replicate.lifecycle.run import Run, bound
+from prefect_replicate.lifecycle.run import Account, Run, bound
 from prefect_replicate.text import keep_secret
 
 T = TypeVar("T")
@@ -75,6 +74,15 @@ class ReplicateCredentials(CredentialsBlock):
             " a gateway, whose address with its path stands for https://api.replicate.com/v1. When"
             " empty, the environment variable REPLICATE_BASE_URL or else https://api.replicate.com"
             " is used."
+        ),
+    )
+
+    allowed_hosts: list[str] = Field(
+        default_factory=list,
+        title="Allowed file hosts",
+        description=(
+            "Hosts that files may be downloaded from besides Replicate's own and the API's: each"
+            " `host` or `host:port`. Some models store theirs elsewhere."
         ),
     )
 
@@ -173,8 +181,7 @@ def call_as(
         args: Further ones of `do`.
         kwargs: Further ones of `do`.
     """
-    address, block = _account(credentials)
-    return call(bound(address, block, do, *args, **kwargs))
+    return call(bound(_account(credentials), do, *args, **kwargs))
 
 
 async def acall_as(
@@ -184,15 +191,15 @@ async def acall_as(
     **kwargs: P.kwargs,
 ) -> T:
     """Async version of `call_as`."""
-    address, block = _account(credentials)
-    return await acall(bound(address, block, do, *args, **kwargs))
+    return await acall(bound(_account(credentials), do, *args, **kwargs))
 
 
-def _account(credentials: ReplicateCredentials | None) -> tuple[Address, UUID | None]:
+def _account(credentials: ReplicateCredentials | None) -> Account:
     if credentials is not None and not isinstance(credentials, ReplicateCredentials):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ConfigurationError(  # and does not show it: it may be the token
             f"credentials is a ReplicateCredentials block, not a {type(credentials).__name__}."
             " Make one with ReplicateCredentials(api_token=…)."
         )
     credentials = credentials or ReplicateCredentials()
-    return credentials.address(), credentials._block_document_id  # pyright: ignore[reportPrivateUsage]
+    block = credentials._block_document_id  # pyright: ignore[reportPrivateUsage]
+    return Account(credentials.address(), block, frozenset(credentials.allowed_hosts))

@@ -6,35 +6,17 @@
 from typing import Any
 
 from prefect import flow
-from tenacity import AsyncRetrying, Retrying
 
 from prefect_replicate.blocks.credentials import acall_as, call_as
-from prefect_replicate.cleanup.hook import cancel_predictions
-from prefect_replicate.ledger.scope import keep_no_result_of_subflow
-from prefect_replicate.lifecycle.creation import deadline_for
-from prefect_replicate.tasks import (
-    acreate_prediction,
-    adownload_outputs,
-    await_for_prediction,
-    create_prediction,
-    download_outputs,
-    wait_for_prediction,
-)
-from prefect_replicate.values import GeneratedVideo, OutputFile, Prediction
-from prefect_replicate.video.options import VideoGeneration, attempts, parameters_of
+from prefect_replicate.flows.run_model import HOOKS, agenerated, generated
+from prefect_replicate.tasks.arguments import parameters_of
+from prefect_replicate.values import GeneratedVideo, ModelOutput
+from prefect_replicate.video.options import VideoGeneration
 from prefect_replicate.video.page import Presentation
 
-HOOKS: dict[str, Any] = {
-    "on_cancellation": [cancel_predictions],
-    "on_crashed": [cancel_predictions],
-    "on_failure": [cancel_predictions],
-}
 
-
-def _result(prediction: Prediction, files: list[OutputFile]) -> GeneratedVideo:
-    return GeneratedVideo(
-        prediction=prediction, files=files, seconds_billed=prediction.predict_time
-    )
+def _as_video(output: ModelOutput) -> GeneratedVideo:
+    return GeneratedVideo(**dict(output), seconds_billed=output.prediction.predict_time)
 
 
 @flow(name="generate-video", **HOOKS)
@@ -66,6 +48,9 @@ def generate_video(*args: Any, **parameters: Any) -> GeneratedVideo:
             running for a retry of the run to continue with.
         regenerate_expired: Whether a retry pays again when Replicate has deleted the result, as it
             does after an hour.
+        check_input: Whether to check the input; not, for a model whose schema is wrong.
+        secrets: Inputs that are secret: their names, and those of the saved Secret blocks that
+            hold them.
 
     Raises:
         InvalidInputError: The model can't take this; nothing was paid.
@@ -80,26 +65,9 @@ def generate_video(*args: Any, **parameters: Any) -> GeneratedVideo:
         print(video.files[0].location, video.seconds_billed)
         ```
     """
-    keep_no_result_of_subflow()
     asked, shown = VideoGeneration(*args, **parameters), Presentation()
-    model, account = asked.model, asked.credentials
-    input = call_as(account, asked.options.checked, asked.destination)
-    prediction: Prediction | None = None
-    for attempt in Retrying(**attempts(asked.retries)):
-        with attempt:
-            prediction = create_prediction(
-                model, input, account,
-                cancel_after=deadline_for(asked.timeout), replaces=prediction,
-                on_crash=asked.on_crash, regenerate_expired=asked.regenerate_expired,
-            )  # fmt: skip
-            call_as(account, shown.started, prediction)
-            prediction = wait_for_prediction(
-                prediction, account,
-                timeout=asked.timeout, policy=asked.policy, on_update=shown.updated,
-            )  # fmt: skip
-    assert prediction is not None
-    video = _result(prediction, download_outputs(prediction, asked.destination, account))
-    call_as(account, shown.finished, video)
+    video = _as_video(generated(asked, shown))
+    call_as(asked.credentials, shown.finished, video)
     return video
 
 
@@ -108,24 +76,7 @@ def generate_video(*args: Any, **parameters: Any) -> GeneratedVideo:
 @parameters_of(VideoGeneration)
 async def agenerate_video(*args: Any, **parameters: Any) -> GeneratedVideo:
     """Async version of `generate_video`."""
-    keep_no_result_of_subflow()
     asked, shown = VideoGeneration(*args, **parameters), Presentation()
-    model, account = asked.model, asked.credentials
-    input = await acall_as(account, asked.options.checked, asked.destination)
-    prediction: Prediction | None = None
-    async for attempt in AsyncRetrying(**attempts(asked.retries)):
-        with attempt:
-            prediction = await acreate_prediction(
-                model, input, account,
-                cancel_after=deadline_for(asked.timeout), replaces=prediction,
-                on_crash=asked.on_crash, regenerate_expired=asked.regenerate_expired,
-            )  # fmt: skip
-            await acall_as(account, shown.started, prediction)
-            prediction = await await_for_prediction(
-                prediction, account,
-                timeout=asked.timeout, policy=asked.policy, on_update=shown.updated,
-            )  # fmt: skip
-    assert prediction is not None
-    video = _result(prediction, await adownload_outputs(prediction, asked.destination, account))
-    await acall_as(account, shown.finished, video)
+    video = _as_video(await agenerated(asked, shown))
+    await acall_as(asked.credentials, shown.finished, video)
     return video

@@ -21,10 +21,10 @@ from prefect_replicate.batch.work import work_on
 from prefect_replicate.blocks.credentials import call_as
 from prefect_replicate.engine import Caller, acall, call
 from prefect_replicate.exceptions import ConfigurationError, RunEndedError
-from prefect_replicate.flows.generate_video import HOOKS
+from prefect_replicate.flows.run_model import HOOKS
 from prefect_replicate.ledger.scope import RunScope, keep_no_result_of_subflow
+from prefect_replicate.tasks.arguments import parameters_of
 from prefect_replicate.values import GeneratedVideos, VideoOutcome
-from prefect_replicate.video.options import parameters_of
 
 
 @task(name="generate-videos-part", task_run_name="generate {part}", cache_policy=NO_CACHE)
@@ -119,6 +119,7 @@ def generate_videos(*args: Any, **parameters: Any) -> GeneratedVideos:
         on_crash: What becomes of the predictions when the run crashes: `cancel`, or `keep` them
             running for a retry of the run to continue with.
         regenerate_expired: Whether a retry pays again for a result that Replicate has deleted.
+        check_input: Whether to check the inputs; not, for a model whose schema is wrong.
         concurrency: Items that may be under way at once, in each process that works on them.
         on_item_failure: Whether to `continue` with the others when an item fails, or `stop`
             starting more. What is under way is finished.

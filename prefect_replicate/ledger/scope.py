@@ -63,8 +63,9 @@ class RunScope:
     """The flow runs around the call, if this process knows them up to the one at the top."""
     limits: tuple[TimeLimit, ...] = ()
     """Of all of them, flow runs last."""
-    is_deployed: bool = False
-    """Whether the flow run has its parameters from whoever has started a run of a deployment."""
+    deployment_id: UUID | None = None
+    """Of the flow run, if it is one of a deployment: it has its parameters from whoever started
+    it."""
     outermost: Any = None
     """The context of the outermost run in this process."""
 
@@ -103,9 +104,13 @@ class RunScope:
             levels=tuple(levels),
             ancestry=ancestry,
             limits=tuple(limits),
-            is_deployed=bool(flows) and flows[0].flow_run.deployment_id is not None,
+            deployment_id=flows[0].flow_run.deployment_id if flows else None,
             outermost=flows[-1] if flows else tasks[-1] if tasks else None,
         )
+
+    @property
+    def is_deployed(self) -> bool:
+        return self.deployment_id is not None
 
     def limit_passed(self) -> TimeLimit | None:
         """The limit of the outermost run that has passed, which is the one that counts."""

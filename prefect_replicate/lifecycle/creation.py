@@ -66,6 +66,8 @@ from prefect_replicate.lifecycle.run_watch import (
 )
 from prefect_replicate.outputs import is_there
 from prefect_replicate.values import Prediction
+from prefect_replicate.values.given import as_given
+from prefect_replicate.values.model_schema import validate_input
 
 DEFAULT_TIMEOUT = 3600.0
 """Seconds from creation. Replicate itself stops a model after 30 minutes of running; the rest is
@@ -127,6 +129,8 @@ class Request:
     keep_for_parent: bool = False
     batch: str = ""
     """The log of the batch that it is an item of."""
+    check_input: bool = True
+    """Whether it is checked against the model's schema, which may be wrong."""
 
 
 async def create(run: Run, request: Request) -> Prediction:
@@ -140,8 +144,11 @@ async def create(run: Run, request: Request) -> Prediction:
         RunEndedError: Prefect has ended the flow run; nothing was paid.
         UncertainCreateError: Replies were lost, and no prediction of this call was found.
     """
-    files = await read_files(request.input)
+    given = as_given(request.input)
+    files = await read_files(given)
     model = await resolve_model(run.connection, request.model)
+    if request.check_input:
+        validate_input(model.schema, request.model, given)
     await run.connection.learn_time()
     await refuse_if_ended(run)
     ancestry, ledger = await ancestry_of(run.scope), await ledger_of(run.scope)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from contextlib import suppress
 from typing import Any
 
 import httpx
 
+from prefect_replicate.api.models import output_schema_of
 from prefect_replicate.api.route import Route
 from prefect_replicate.engine import process_state
 from prefect_replicate.exceptions import LedgerError, OutputExpiredError
@@ -15,15 +16,23 @@ from prefect_replicate.ledger.ledger import ledger_of
 from prefect_replicate.lifecycle.bookkeeping import logs_of, record_files
 from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.outputs import is_there, store_outputs
-from prefect_replicate.values import OutputFile, Prediction
+from prefect_replicate.outputs.failure import expired_error
+from prefect_replicate.outputs.fetch import AccessRules
+from prefect_replicate.outputs.found import collect_files
+from prefect_replicate.values import ModelOutput, OutputFile, Prediction
+from prefect_replicate.values.output import OutputSchema
 
 
 async def deliver(
-    run: Run, prediction: Prediction, destination: Any, allowed_hosts: Sequence[str]
+    run: Run, prediction: Prediction, destination: Any, allowed_hosts: Collection[str] = ()
 ) -> list[OutputFile]:
     """Store the files of a prediction, as `prefect_replicate.outputs` does it.
 
     Where Replicate has deleted them, those count that this run has stored before.
+
+    Raises:
+        OutputExpiredError: Replicate has deleted the files.
+        OutputError: They can't be stored.
     """
     address = run.connection.address
     try:
@@ -31,9 +40,9 @@ async def deliver(
             prediction,
             destination,
             http=process_state("downloads", _downloads),
-            api_url=address.base_url,
+            rules=_rules(run, allowed_hosts),
             token=address.token.get_secret_value(),
-            allowed_hosts=allowed_hosts,
+            schema=await output_schema_of(run.connection, prediction),
         )
     except OutputExpiredError:
         files = await _stored_before(run, prediction)
@@ -45,8 +54,34 @@ async def deliver(
         return files
     for file in files:
         run.say("Stored %s (%s)", file.location, _readable(file.size))
-    await record_files(run, prediction, files)
+    if files:
+        await record_files(run, prediction, files)
     return files
+
+
+def _rules(run: Run, allowed_hosts: Collection[str] = ()) -> AccessRules:
+    return AccessRules.make(run.connection.address.base_url, run.file_hosts.union(allowed_hosts))
+
+
+async def output_of(
+    run: Run, prediction: Prediction, destination: Any, allowed_hosts: Collection[str] = ()
+) -> ModelOutput:
+    """What a prediction has made, with its files stored if there is a destination.
+
+    Raises:
+        OutputExpiredError: Replicate has deleted it, and no files of it are stored.
+        OutputError: Its files can't be stored.
+    """
+    schema = await output_schema_of(run.connection, prediction) or OutputSchema()
+    files = list[OutputFile]()
+    if destination is not None:
+        files = await deliver(run, prediction, destination, allowed_hosts)
+    if prediction.data_removed and not files:
+        raise expired_error(prediction)
+    output = schema.joined(prediction.output)
+    has_files = files or collect_files(prediction, schema, _rules(run).has_files_alone)
+    text = output if isinstance(output, str) and not has_files else None
+    return ModelOutput(prediction=prediction, output=output, text=text, files=files)
 
 
 async def _stored_before(run: Run, prediction: Prediction) -> list[OutputFile]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 from uuid import UUID
 
 from prefect.exceptions import MissingContextError
@@ -29,6 +29,8 @@ class Run:
     scope: RunScope
     caller: Caller
     logger: Any
+    file_hosts: frozenset[str] = frozenset()
+    """That the account's predictions may have their files on, besides Replicate's own."""
 
     def say(self, message: str, *values: Any, level: int = logging.INFO) -> None:
         """Log in the caller's run."""
@@ -36,9 +38,17 @@ class Run:
         self.caller.tell(lambda: self.logger.log(level, message, *shown))
 
 
+class Account(NamedTuple):
+    """As whom something is done."""
+
+    address: Address
+    block: UUID | None
+    """The saved block of credentials, if they are in one."""
+    file_hosts: frozenset[str]
+
+
 def bound(
-    address: Address,
-    credentials_block: UUID | None,
+    account: Account,
     do: Callable[Concatenate[Run, P], Coroutine[Any, Any, T]],
     *args: P.args,
     **kwargs: P.kwargs,
@@ -51,7 +61,8 @@ def bound(
         logger = logging.getLogger("prefect_replicate")
 
     def work(caller: Caller) -> Coroutine[Any, Any, T]:
-        run = Run(connection_to(address), credentials_block, scope, caller, logger)
+        connection = connection_to(account.address)
+        run = Run(connection, account.block, scope, caller, logger, account.file_hosts)
         return do(run, *args, **kwargs)
 
     return work

@@ -22,18 +22,16 @@ import httpx
 from prefect_replicate.engine import in_thread
 from prefect_replicate.outputs.failure import TRANSIENT, Gone, Refused, TransferPolicy, TryAgain
 from prefect_replicate.outputs.fetch import Fetcher, Line
-from prefect_replicate.outputs.found import (
-    UNKNOWN,
-    decode_data_uri,
-    extension_for,
-    is_inline,
-    media_type_of,
-)
+from prefect_replicate.outputs.found import decode_data_uri, is_inline
 from prefect_replicate.outputs.part import PartFile
 from prefect_replicate.settings import MAX_FILE_SIZE, settings
+from prefect_replicate.values.media_types import UNKNOWN, extension_for, media_type_of
 
 _NUMBER = re.compile(r"[0-9]{1,18}")
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)")
+_PACKINGS = {"identity", "gzip", "deflate"}
+"""A piece of 64 kB is unpacked to at most 1000 times that."""
+
 _TRY_AGAIN = frozenset({408, 425, 429})
 
 
@@ -46,6 +44,9 @@ class Body(NamedTuple):
     """The size of the whole file, where the host states it."""
     etag: str | None
     content_type: str | None
+    disposition: str | None = None
+    is_packed: bool = False
+    """Whether its host compresses it although it was asked not to."""
 
 
 def range_headers(size: int, etag: str | None) -> dict[str, str]:
@@ -68,12 +69,16 @@ def read_reply(status: int, headers: Mapping[str, str], size: int) -> Body | Non
         TryAgain: The host can't answer at the moment.
         Refused: The host won't answer.
     """
-    if status in (200, 206) and headers.get("content-encoding", "identity") != "identity":
-        raise Refused("its host compresses it although we asked it not to")
+    packing = headers.get("content-encoding", "identity").strip().lower()
+    if status in (200, 206) and packing not in _PACKINGS:
+        raise Refused(f"its host packs it as {packing!r} although it was asked not to")
+    if status == 200 and packing != "identity":
+        # Its length, its ranges and its ETag are of the packed bytes.
+        return _body(headers, 0, None)._replace(etag=None, is_packed=True)
     if status == 200:
         return _body(headers, 0, _number(headers.get("content-length")))
     if status == 206:
-        return _partial(headers, size)
+        return _partial(headers, size) if packing == "identity" else None
     if status == 416:
         return None
     if status in (404, 410):
@@ -95,7 +100,8 @@ def _body(headers: Mapping[str, str], start: int, total: int | None) -> Body:
     etag = headers.get("etag")
     if etag is not None and etag.startswith("W/"):
         etag = None  # RFC 9110, 13.1.5: a weak one can't vouch for bytes
-    return Body(start, total, etag, headers.get("content-type"))
+    named = headers.get("content-disposition")
+    return Body(start, total, etag, headers.get("content-type"), named)
 
 
 def _number(text: str | None) -> int | None:
@@ -195,10 +201,11 @@ class _Transfer:
         """Fetch the file, and give it its final name. Blocks."""
         try:
             self.part.open()
-            content_type = self._decode() if is_inline(self.url) else self._fetch(policy)
-            media_type = media_type_of(content_type, self.url)
+            body = self._decode() if is_inline(self.url) else self._fetch(policy)
+            media_type = media_type_of(body.content_type, self.url)
             self._check_kind(media_type)
-            final = folder / f"{stem}.{extension_for(media_type, self.url)}"
+            extension = extension_for(media_type, self.url, body.disposition)
+            final = folder / f"{stem}.{extension}"
             self.part.finish(final)
             return DownloadedFile(final, media_type, self.part.size, self.part.sha256)
         except (Gone, Refused):
@@ -227,18 +234,18 @@ class _Transfer:
         if media_type == "application/json" or head.startswith((b"{", b"[{", b'["')):
             raise Refused(f"its host sent JSON in the place of {kind}")
 
-    def _decode(self) -> str:
+    def _decode(self) -> Body:
         file = decode_data_uri(self.url)
         self.part.restart(None)
         self.part.write(file.content)
         self.report(self.part.size, self.part.size)
-        return file.media_type
+        return Body(0, self.part.size, None, file.media_type)
 
-    def _fetch(self, policy: TransferPolicy) -> str | None:
-        """Fetch the file into its part, and give its `Content-Type`."""
+    def _fetch(self, policy: TransferPolicy) -> Body:
+        """Fetch the file into its part, and say what it is."""
         return policy.downloading(TRANSIENT, self.unwanted)(self._attempt)
 
-    def _attempt(self) -> str | None:
+    def _attempt(self) -> Body:
         try:
             return self._try()
         except httpx.TransportError as exc:
@@ -247,7 +254,7 @@ class _Transfer:
             slow = f"less than {_SLOWEST // 1000} kB arrived in {A_WHILE:.0f} s"
             raise TryAgain(slow) from exc
 
-    def _try(self) -> str | None:
+    def _try(self) -> Body:
         headers = range_headers(self.part.size, self.part.etag)
         with self.fetcher.stream(self.url, headers, self._line) as response:
             body = read_reply(response.status_code, response.headers, self.part.size)
@@ -261,11 +268,11 @@ class _Transfer:
             self._receive(response, body)
         if body.total not in (None, self.part.size):
             raise TryAgain(f"{self.part.size} of {body.total} bytes arrived")
-        return body.content_type
+        return body
 
     def _receive(self, response: httpx.Response, body: Body) -> None:
         reported = 0.0
-        for piece in response.iter_raw():
+        for piece in response.iter_bytes() if body.is_packed else response.iter_raw():
             if self.unwanted.is_set():
                 raise TryAgain("nobody wants it any more")
             self._received += len(piece)

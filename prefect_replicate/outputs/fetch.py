@@ -19,6 +19,9 @@ from prefect_replicate.api.route import proxy_for
 from prefect_replicate.outputs.failure import Refused, TryAgain
 
 _FILE_HOST = "replicate.delivery"
+_BUCKET_HOST = "storage.googleapis.com"
+_BUCKETS = re.compile(rb"/(?:replicate-files|r8-outputs-[\w-]+)/.+")
+"""Replicate's own, where files were until 2024."""
 
 _API_FILE = re.compile(rb"(?:/v1)?/files/[A-Za-z0-9_=-]+(?:/download)?(?:\?.*)?")
 """Below the base URL; a gateway's stands for `/v1`, too."""
@@ -52,6 +55,14 @@ class AccessRules:
             return f"its host {host} is not allowed; to trust it, add {host!r} to `allowed_hosts`"
         return None
 
+    def has_files_alone(self, text: str) -> bool:
+        """Whether a URL is at one of Replicate's places for files, or at one that was named."""
+        try:
+            url = parse_url(text)
+        except Refused:
+            return False
+        return url.scheme in ("http", "https") and self.refusal(url) is None
+
     def is_of_api(self, url: httpx.URL) -> bool:
         """Whether `url` is on the API's own origin, which alone may see the token."""
         return url.scheme == self.api_url.scheme and url.netloc == self.api_url.netloc
@@ -61,6 +72,7 @@ class AccessRules:
         return (
             host == _FILE_HOST
             or host.endswith(f".{_FILE_HOST}")
+            or (host == _BUCKET_HOST and _BUCKETS.fullmatch(url.raw_path) is not None)
             or host in self.allowed_hosts
             # On any port: a Replicate on one's own machine has its file host on a second one.
             or url.host == self.api_url.host

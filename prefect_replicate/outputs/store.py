@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-import reprlib
 import shutil
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,16 +39,16 @@ from prefect_replicate.outputs.failure import (
 )
 from prefect_replicate.outputs.fetch import AccessRules, Fetcher
 from prefect_replicate.outputs.found import (
-    UNKNOWN,
     FoundFile,
     collect_files,
     is_usable_id,
-    media_type_of_suffix,
     stems,
     without_query,
 )
 from prefect_replicate.outputs.part import feed, open_locked
 from prefect_replicate.values import OutputFile, Prediction
+from prefect_replicate.values.media_types import UNKNOWN, media_type_of_suffix
+from prefect_replicate.values.output import KEPT, OutputSchema
 
 
 @asynccontextmanager
@@ -149,9 +149,9 @@ async def store_outputs(
     destination: Destination,
     *,
     http: httpx.Client,
-    api_url: str,
+    rules: AccessRules,
     token: str,
-    allowed_hosts: Sequence[str] = (),
+    schema: OutputSchema | None = None,
     on_progress: Callable[[int, int | None], None] | None = None,
     policy: TransferPolicy | None = None,
 ) -> list[OutputFile]:
@@ -168,10 +168,10 @@ async def store_outputs(
             `WritableFileSystem` takes bytes, so that a file passes through memory as a whole;
             Prefect's own local and remote file systems and every `ObjectStorageBlock` stream it.
         http: Without credentials of its own.
-        api_url: Where the prediction came from. Only its origin gets to see the token.
+        rules: Where the prediction came from, whose origin alone gets to see the token, and what
+            other hosts its files may be on.
         token: Of that API.
-        allowed_hosts: File hosts to trust besides `replicate.delivery` and the API's own host,
-            each `host` or `host:port`.
+        schema: Of the model's output, which says what of it are files.
         on_progress: Called with the bytes of all files so far and their sum, if known.
         policy: Limits of the retries.
 
@@ -181,9 +181,9 @@ async def store_outputs(
 
     Raises:
         OutputExpiredError: Replicate has deleted the files.
-        OutputError: The prediction has no files, or they can't be stored.
+        OutputError: They can't be stored; `.files` has those that are.
     """
-    found = files_of(prediction)
+    found = files_of(prediction, schema, rules)
     target = await _open(prediction, destination)
     urls = list(dict.fromkeys(file.url for file in found))
     async with _folder(prediction, target) as folder:
@@ -191,7 +191,7 @@ async def store_outputs(
             prediction=prediction,
             target=target,
             folder=folder,
-            fetcher=Fetcher(http, AccessRules.make(api_url, allowed_hosts), token),
+            fetcher=Fetcher(http, rules, token),
             policy=policy or TransferPolicy(),
             progress=_Progress(len(urls), on_progress),
         )
@@ -208,12 +208,14 @@ def is_there(file: OutputFile) -> bool:
         return False
 
 
-def files_of(prediction: Prediction) -> list[FoundFile]:
-    """The files of a prediction's output.
+def files_of(
+    prediction: Prediction, schema: OutputSchema | None, rules: AccessRules
+) -> list[FoundFile]:
+    """The files of a prediction's output, which may be none.
 
     Raises:
         OutputExpiredError: Replicate has removed the output.
-        OutputError: The prediction has not succeeded, or its output has no files.
+        OutputError: The prediction has not succeeded.
     """
     if not prediction.is_succeeded:
         raise OutputError(
@@ -224,13 +226,23 @@ def files_of(prediction: Prediction) -> list[FoundFile]:
         raise expired_error(prediction)
     if not is_usable_id(prediction.id):
         raise OutputError(f"Prediction id {prediction.id!r} can't stand in a file name.")
-    found = collect_files(prediction.output)
-    if not found:
-        raise OutputError(
-            f"Prediction {prediction.id} made no files: its output is"
-            f" {reprlib.repr(prediction.output)}. It is in `prediction.output`."
-        )
-    return found
+    return collect_files(prediction, schema, rules.has_files_alone)
+
+
+def _expiry_of(prediction: Prediction) -> datetime | None:
+    ended = prediction.completed_at
+    return None if ended is None or prediction.source == "web" else ended + KEPT
+
+
+def _with_those_stored(errors: Sequence[OutputError], files: list[OutputFile]) -> OutputError:
+    """The first of the errors, which says how many others there are, and has what was stored."""
+    first = errors[0]
+    if len(errors) + len(files) == 1:
+        return first
+    message = f"{first} {len(files)} of {len(files) + len(errors)} files are stored."
+    whole = type(first)(message, files)
+    whole.__cause__ = first.__cause__
+    return whole
 
 
 async def _open(prediction: Prediction, destination: Destination) -> Path | StorageBlock:
@@ -302,7 +314,7 @@ class _Store:
             for url, stem in zip(urls, stems(self.prediction.id, len(urls)), strict=True):
                 group.start_soon(store, url, stem)
         if errors:
-            raise errors[0]
+            raise _with_those_stored(errors, list(stored.values()))
         return stored
 
     async def _store(self, url: str, stem: str, path: str) -> OutputFile:
@@ -318,6 +330,7 @@ class _Store:
             media_type=file.media_type,
             size=file.size,
             sha256=file.sha256,
+            expires_at=_expiry_of(self.prediction),
         )
 
     async def _fetch(self, url: str, stem: str, path: str) -> DownloadedFile:

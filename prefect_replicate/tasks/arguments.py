@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, cast, get_args
+from typing import Any, NamedTuple, ParamSpec, TypeVar, cast, get_args
 
 from prefect.blocks.abstract import ObjectStorageBlock
 from prefect.filesystems import WritableFileSystem
@@ -15,6 +16,9 @@ from prefect_replicate.lifecycle.creation import OnCrash
 from prefect_replicate.text import in_line
 from prefect_replicate.values import PollPolicy, Prediction
 from prefect_replicate.values.poll_policy import LONGEST_SECONDS
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class _Wrong(Exception):
@@ -96,6 +100,13 @@ def _one_of(*values: str) -> Callable[[Any], Any]:
     return read
 
 
+_destination = _is(str, Path, WritableFileSystem, ObjectStorageBlock)
+
+
+def _destination_or_none(value: Any) -> Any:
+    return None if value is None else _destination(value)
+
+
 _SECONDS = _Kind(_seconds, "a number of seconds above 0, at most a year, or None")
 _KINDS = {
     "model": _Kind(_is(str), "a text such as 'owner/name'"),
@@ -110,9 +121,14 @@ _KINDS = {
     "policy": _Kind(_policy, "a PollPolicy, or a dict of its fields"),
     "on_update": _Kind(_callback, "a function, a coroutine function, or None"),
     "destination": _Kind(
-        _is(str, Path, WritableFileSystem, ObjectStorageBlock),
+        _destination,
         "a folder, a storage block, or 'block:<type-slug>/<name>'",
     ),
+    "to": _Kind(
+        _destination_or_none,
+        "a folder, a storage block, 'block:<type-slug>/<name>', or None",
+    ),
+    "check_input": _Kind(_is(bool), "True or False"),
     "allowed_hosts": _Kind(_hosts, "a list of texts such as ['files.example.com']"),
 }
 
@@ -128,7 +144,7 @@ def checked(**given: Any) -> tuple[Any, ...]:
 
 def _read(name: str, value: Any) -> Any:
     kind = _KINDS[name]
-    shown = "prediction" if name == "made" else name
+    shown = {"made": "prediction", "to": "destination"}.get(name, name)
     try:
         return kind.read(value)
     except _Wrong:
@@ -140,3 +156,21 @@ def _read(name: str, value: Any) -> Any:
         first = exc.errors(include_url=False, include_input=False)[0]
         where = ".".join([shown, *map(str, first["loc"])])
         raise InvalidInputError(f"{where}: {first['msg']}. Nothing was sent.") from None
+
+
+def parameters_of(kind: Callable[P, Any]) -> Callable[[Callable[..., R]], Callable[P, R]]:
+    """Give a function the parameters of a class, which it makes an instance of from all it gets.
+
+    So what a flow is asked for is declared once: for its callers, for the form of its deployments,
+    for its checks, and for the twin that is awaited.
+    """
+
+    def decorate(function: Callable[..., R]) -> Callable[P, R]:
+        own, wanted = inspect.signature(function), inspect.signature(kind)
+        whole = wanted.replace(return_annotation=own.return_annotation)
+        annotations = {name: one.annotation for name, one in whole.parameters.items()}
+        function.__signature__ = whole  # pyright: ignore[reportFunctionMemberAccess]
+        function.__annotations__ = annotations | {"return": own.return_annotation}
+        return function
+
+    return decorate

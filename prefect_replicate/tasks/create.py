@@ -27,18 +27,28 @@ def _request(
     replaces: Prediction | str | None,
     on_crash: OnCrash,
     regenerate_expired: bool,
+    check_input: bool,
 ) -> Request:
-    model, input, cancel_after, replaces, on_crash, regenerate_expired = checked(
+    model, input, cancel_after, replaces, on_crash, regenerate_expired, check_input = checked(
         model=model,
         input=input,
         cancel_after=cancel_after,
         replaces=replaces,
         on_crash=on_crash,
         regenerate_expired=regenerate_expired,
+        check_input=check_input,
     )
     replaced = replaces.id if isinstance(replaces, Prediction) else replaces
     deadline = deadline_for(None) if cancel_after is None else cancel_after
-    return Request(model, input, deadline, replaced, keeps(on_crash), regenerate_expired)
+    return Request(
+        model,
+        input,
+        deadline,
+        replaced,
+        keeps(on_crash),
+        regenerate_expired,
+        check_input=check_input,
+    )
 
 
 # Not cached: whether a call has been paid for is decided by the ledger, not by Prefect's results.
@@ -52,13 +62,15 @@ def create_prediction(
     replaces: Prediction | str | None = None,
     on_crash: OnCrash = "cancel",
     regenerate_expired: bool = False,
+    check_input: bool = True,
 ) -> Prediction:
     """Start a prediction, or return the one that this call has started before its run was retried.
 
     Args:
         model: `owner/name`, `owner/name:version`, a 64-hex version, or `deployment:owner/name`.
-        input: The model's input. `pathlib.Path` and open binary files in it are sent along: up to
-            256 kB inline, up to 100 MB through Replicate's files API.
+        input: The model's input, which is checked against its schema. Paths, open binary files and
+            bytes in it are uploaded, each up to 100 MB; a `Prediction`, `ModelOutput` or
+            `OutputFile` stands for its file or text.
         credentials: The account; `None` reads `REPLICATE_API_TOKEN`.
         cancel_after: Seconds from creation after which Replicate ends it by itself, so that it
             does not run on when nobody is left to watch; at least 5. `None`: one day.
@@ -67,6 +79,7 @@ def create_prediction(
             its process: `cancel`, or `keep` it running for a retry of the run to continue with.
         regenerate_expired: Whether a retry pays again when this call has succeeded, but Replicate
             has deleted the result, as it does after an hour. If not, the download says so.
+        check_input: Whether to check the input; not, for a model whose schema is wrong.
 
     Raises:
         InvalidInputError: Model or input can't be sent; nothing was paid.
@@ -75,7 +88,9 @@ def create_prediction(
         RunEndedError: Prefect has ended the flow run; nothing was paid.
         UncertainCreateError: Replies were lost, and no such prediction was found.
     """
-    request = _request(model, input, cancel_after, replaces, on_crash, regenerate_expired)
+    request = _request(
+        model, input, cancel_after, replaces, on_crash, regenerate_expired, check_input
+    )
     return call_as(credentials, create, request)
 
 
@@ -89,7 +104,10 @@ async def acreate_prediction(
     replaces: Prediction | str | None = None,
     on_crash: OnCrash = "cancel",
     regenerate_expired: bool = False,
+    check_input: bool = True,
 ) -> Prediction:
     """Async version of `create_prediction`."""
-    request = _request(model, input, cancel_after, replaces, on_crash, regenerate_expired)
+    request = _request(
+        model, input, cancel_after, replaces, on_crash, regenerate_expired, check_input
+    )
     return await acall_as(credentials, create, request)

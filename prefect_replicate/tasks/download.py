@@ -1,5 +1,6 @@
 """Storing a prediction's files."""
 
+import reprlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,11 +11,25 @@ from prefect.filesystems import WritableFileSystem
 
 from prefect_replicate.blocks import ReplicateCredentials
 from prefect_replicate.blocks.credentials import acall_as, call_as
+from prefect_replicate.exceptions import OutputError
 from prefect_replicate.lifecycle.delivery import deliver
+from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.tasks.arguments import checked
 from prefect_replicate.values import OutputFile, Prediction
 
 Destination = str | Path | WritableFileSystem | ObjectStorageBlock
+
+
+async def _download(
+    run: Run, prediction: Prediction, destination: Destination, allowed_hosts: Sequence[str]
+) -> list[OutputFile]:
+    files = await deliver(run, prediction, destination, allowed_hosts)
+    if not files:
+        raise OutputError(
+            f"Prediction {prediction.id} made no files: its output is"
+            f" {reprlib.repr(prediction.output)}. It is in `prediction.output`."
+        )
+    return files
 
 
 @task(cache_policy=NO_CACHE)
@@ -46,7 +61,7 @@ def download_outputs(
         OutputError: The output has no files, or one could not be fetched or stored.
     """
     asked = checked(made=prediction, destination=destination, allowed_hosts=allowed_hosts)
-    return call_as(credentials, deliver, *asked)
+    return call_as(credentials, _download, *asked)
 
 
 @task(cache_policy=NO_CACHE)
@@ -59,4 +74,4 @@ async def adownload_outputs(
 ) -> list[OutputFile]:
     """Async version of `download_outputs`."""
     asked = checked(made=prediction, destination=destination, allowed_hosts=allowed_hosts)
-    return await acall_as(credentials, deliver, *asked)
+    return await acall_as(credentials, _download, *asked)

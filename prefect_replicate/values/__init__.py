@@ -2,12 +2,11 @@
 
 from prefect_replicate.values.model_reference import ModelReference
 from prefect_replicate.values.orphan import Orphan
+from prefect_replicate.values.output import GeneratedVideo, ModelOutput, OutputFile
 from prefect_replicate.values.poll_policy import PollPolicy
 from prefect_replicate.values.prediction import Prediction, PredictionURLs
 from prefect_replicate.values.video import (
-    GeneratedVideo,
     GeneratedVideos,
-    OutputFile,
     VideoOutcome,
     VideoRequest,
 )
@@ -15,6 +14,7 @@ from prefect_replicate.values.video import (
 __all__ = [
     "GeneratedVideo",
     "GeneratedVideos",
+    "ModelOutput",
     "ModelReference",
     "Orphan",
     "OutputFile",

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import difflib
-import io
 import re
 import reprlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
-from pathlib import PurePath
 from typing import Any, cast
 
 from jsonschema import Draft202012Validator, FormatChecker
@@ -16,6 +14,8 @@ from jsonschema.exceptions import SchemaError, ValidationError
 from pydantic import BaseModel, ConfigDict, Field
 
 from prefect_replicate.exceptions import InvalidInputError
+from prefect_replicate.values.given import is_file
+from prefect_replicate.values.output import OutputSchema
 
 _MOST_LISTED = 30
 _KINDS = {
@@ -115,7 +115,7 @@ class InputProperty(BaseModel):
 
 
 class ModelSchema(BaseModel):
-    """What a model takes, in the order in which Replicate shows it.
+    """What a model takes, in the order in which Replicate shows it, and what it makes.
 
     A model without a readable schema takes anything: `is_known` is then false.
     """
@@ -126,6 +126,7 @@ class ModelSchema(BaseModel):
     is_known: bool = False
     is_open: bool = False
     """Whether it takes inputs that it doesn't name."""
+    output: OutputSchema = OutputSchema()
 
     @cached_property
     def secrets(self) -> frozenset[str]:
@@ -140,16 +141,17 @@ class ModelSchema(BaseModel):
             document: The whole document; `None`, or anything unreadable, is an unknown schema.
         """
         schemas = _mapping(_mapping(_mapping(document).get("components")).get("schemas"))
+        output = OutputSchema(rules=_sound(_written_out(schemas.get("Output"), schemas)))
         root = _mapping(_written_out(schemas.get("Input"), schemas))
         if not isinstance(root.get("properties"), dict):
-            return cls()
+            return cls(output=output)
         required = root.get("required") or ()
         inputs = {
             name: InputProperty(name=name, rules=_sound(rules), is_required=name in required)
             for name, rules in sorted(_mapping(root["properties"]).items(), key=_order)
         }
         is_open = root.get("additionalProperties", False) is not False
-        return cls(inputs=inputs, is_known=True, is_open=is_open)
+        return cls(inputs=inputs, is_known=True, is_open=is_open, output=output)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -310,14 +312,9 @@ def _items(rules: Mapping[str, Any]) -> dict[str, Any]:
     return next(filter(None, inner), inner[0])
 
 
-def _is_file(value: Any) -> bool:
-    is_open = hasattr(value, "read") and not isinstance(value, io.TextIOBase)
-    return is_open or isinstance(value, PurePath)
-
-
 def _as_json(value: Any, rules: Mapping[str, Any]) -> Any:
     """Put a URL in the place of each file that may be there."""
-    if _is_file(value) and _takes_file(rules):
+    if is_file(value) and _takes_file(rules):
         return _FILE_URI
     if isinstance(value, list | tuple):
         inner = _items(rules)
@@ -379,4 +376,4 @@ def _is_secret(rules: Mapping[str, Any]) -> bool:
 def _shown(value: Any, rules: Mapping[str, Any]) -> str:
     if _is_secret(rules):
         return "the value given"
-    return "a file" if _is_file(value) else " ".join(_brief.repr(value).split())
+    return "a file" if is_file(value) else " ".join(_brief.repr(value).split())

@@ -8,6 +8,7 @@ import html
 import json
 import logging
 import math
+import re
 import time
 from collections.abc import Coroutine
 from pathlib import Path
@@ -22,7 +23,7 @@ from prefect_replicate.ledger.prefect_api import create_artifact, update_artifac
 from prefect_replicate.lifecycle.bookkeeping import expectation_of
 from prefect_replicate.lifecycle.model_logs import percent_done
 from prefect_replicate.lifecycle.run import Run
-from prefect_replicate.values import GeneratedVideo, OutputFile, Prediction
+from prefect_replicate.values import GeneratedVideo, ModelOutput, OutputFile, Prediction
 from prefect_replicate.values.expectation import Expectation
 
 T = TypeVar("T")
@@ -32,6 +33,9 @@ _ACTION = "show a generation"
 EMBEDDED_BYTES = 1_000_000
 """Up to this size a video is part of its artifact and plays for ever; larger ones play from
 Replicate until it deletes them."""
+
+_SHOWN_CHARACTERS = 20_000
+"""Of a text or JSON; the whole is in the result."""
 
 _UPDATE_SECONDS = 1.0
 _TYPICAL_SECONDS = 60.0
@@ -64,29 +68,43 @@ def progress_text(prediction: Prediction, age: float, expected: Expectation | No
     return f"{about}: {expected.excuse if expected.is_overdue(age) else expected.estimate}"
 
 
-def video_page(video: GeneratedVideo) -> str:
-    """The video with its parameters and metrics, as Markdown."""
-    prediction = video.prediction
-    players = [_player(file) for file in video.files]
-    title = str(prediction.input.get("prompt", "Video"))
-    return "\n\n".join(
-        [
-            f"# {_one_line(title)}",
-            *players,
-            f"[Prediction {prediction.id}]({prediction.web_url}) of **{prediction.model}**",
-            _table("Parameter", prediction.input),
-            _table("Metric", prediction.metrics),
-            _files(video.files),
-        ]
-    )
+def output_page(output: ModelOutput) -> str:
+    """What a model has made, with its parameters and metrics, as Markdown."""
+    prediction = output.prediction
+    title = str(prediction.input.get("prompt") or prediction.model or "Output")
+    sections = [
+        f"# {_one_line(title)}",
+        *map(_player, output.files),
+        *([] if output.files else [_content(output)]),
+        f"[Prediction {prediction.id}]({prediction.web_url}) of **{prediction.model}**",
+        _table("Parameter", prediction.input),
+        _table("Metric", prediction.metrics),
+    ]
+    return "\n\n".join([*sections, *([_files(output.files)] if output.files else [])])
+
+
+def _content(output: ModelOutput) -> str:
+    """A text, line by line as a quotation; or JSON."""
+    if output.text is not None:
+        lines = html.escape(_cut(output.text), quote=False).splitlines()
+        return "\n".join(f"> {line}" for line in lines) or "> "
+    shown = _cut(json.dumps(output.output, ensure_ascii=False, indent=2))
+    fence = "`" * max(3, *(len(one) + 1 for one in re.findall("`+", shown)), 3)
+    return f"{fence}json\n{shown}\n{fence}"
+
+
+def _cut(text: str) -> str:
+    left = len(text) - _SHOWN_CHARACTERS
+    return text if left <= 0 else f"{text[:_SHOWN_CHARACTERS]}\n… {left:,} more characters"
 
 
 def _player(file: OutputFile) -> str:
     source = html.escape(_playable(file), quote=True)
-    if file.media_type.startswith("image/"):
+    kind = file.media_type.partition("/")[0]
+    if kind == "image":
         return f'<img src="{source}" width="640">'
-    if file.media_type.startswith("video/"):
-        return f'<video controls width="640" src="{source}"></video>'
+    if kind in ("audio", "video"):
+        return f'<{kind} controls width="640" src="{source}"></{kind}>'
     return f"[{_one_line(file.location)}]({source})"
 
 
@@ -182,12 +200,13 @@ class Presentation:
             percent = max(percent, self._shown.percent)
         return _Progress(percent, progress_text(prediction, ages.whole, self._expected))
 
-    async def finished(self, run: Run, video: GeneratedVideo) -> None:
-        """Show the video."""
+    async def finished(self, run: Run, output: ModelOutput) -> None:
+        """Show what was made."""
         await self._move()
-        page = await in_thread(video_page, video)
-        about = "The video, with its parameters and metrics"
-        await self._create("markdown", page, about, "generated-video")
+        page = await in_thread(output_page, output)
+        is_video = isinstance(output, GeneratedVideo)
+        what, key = ("video", "generated-video") if is_video else ("output", "model-output")
+        await self._create("markdown", page, f"The {what}, with its parameters and metrics", key)
 
     async def _create(
         self, type: str, data: Any, about: str, key: str | None = None

@@ -104,12 +104,14 @@ async def test_an_input_that_fails_as_nobody_foresaw_loses_no_other_item(
     replicate_emulator: Emulator, options: dict[str, Any]
 ) -> None:
     unknown_schema = version_id("emulator/community-timer", 2)
-    unheard_of = {"prompt": "an owl", "model": unknown_schema, "input": {"seconds": {0.1, 0.2}}}
+    unheard_of = {"prompt": "an owl", "model": unknown_schema, "input": {"seconds": object()}}
 
     videos = await agenerate_videos(["a fox", unheard_of, "a hare"], **options)
 
     assert states(videos) == ["succeeded", "failed", "succeeded"]
-    assert "not JSON serializable" in (videos.failed[0].error or "")
+    assert "input 'seconds' is a object, which JSON has no form for" in (
+        videos.failed[0].error or ""
+    )
 
 
 @pytest.mark.parametrize("type", ["table", "progress"])

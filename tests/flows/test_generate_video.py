@@ -246,11 +246,12 @@ async def test_a_destination_that_cannot_be_written_is_refused_before_anything_i
     assert replicate_emulator.requests.matching("POST") == []
 
 
-async def test_an_output_that_is_not_a_file_is_said_with_the_output(
+async def test_an_output_that_is_not_a_file_is_paid_and_returned(
     replicate_emulator: Emulator, options: dict[str, Any]
 ) -> None:
-    with pytest.raises(OutputError, match="made no files: its output is 'just text'"):
-        await agenerate_video("a fox", TIMER, {"output": "just text"}, **options)
+    video = await agenerate_video("a fox", TIMER, {"output": "just text"}, **options)
+
+    assert (video.files, video.text) == ([], "just text")
 
 
 def test_the_default_destination_outlives_the_temporary_folder_of_a_worker() -> None:

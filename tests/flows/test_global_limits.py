@@ -51,7 +51,9 @@ def generation() -> None:
 
 @flow
 async def campaign(count: int) -> None:
-    await asyncio.gather(*(acreate_prediction.fn(MODEL, {**INPUT, "n": n}) for n in range(count)))
+    await asyncio.gather(
+        *(acreate_prediction.fn(MODEL, {**INPUT, "seed": n}) for n in range(count))
+    )
 
 
 @pytest.mark.smoke
@@ -120,7 +122,7 @@ def test_a_call_that_is_continued_takes_no_slot(still: Emulator) -> None:
     def generation() -> None:
         attempts.append(None)
         for number in range(3):
-            create_prediction(MODEL, {**INPUT, "n": number})
+            create_prediction(MODEL, {**INPUT, "seed": number})
         if len(attempts) == 1:
             raise RuntimeError
 

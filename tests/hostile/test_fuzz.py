@@ -37,13 +37,9 @@ from prefect_replicate.lifecycle.adoption import Sought, match
 from prefect_replicate.outputs.download import read_reply
 from prefect_replicate.outputs.failure import Gone, Refused, TryAgain
 from prefect_replicate.outputs.fetch import AccessRules, parse_url
-from prefect_replicate.outputs.found import (
-    collect_files,
-    decode_data_uri,
-    extension_for,
-    media_type_of,
-    without_query,
-)
+from prefect_replicate.outputs.found import collect_files, decode_data_uri, without_query
+from prefect_replicate.values.media_types import extension_for, media_type_of
+from prefect_replicate.values.model_schema import ModelSchema
 
 ANY = st.characters()
 JSON = st.recursive(
@@ -188,14 +184,23 @@ def test_any_reply_of_a_file_host_is_read_or_refused(
         assert body is None or body.start in (0, size)
 
 
-@given(JSON | st.from_regex(r"(https?|data|file|HTTPS):[^\s]{0,30}"))
-@example("http://[")
-@example("https://[::1%eth0]/a.png")
-@example("https://a.png:99999999/x")
-@example("data:;base64,%%%")
-def test_any_output_is_searched_for_files(output: Any) -> None:
+URLS = st.from_regex(r"(https?|data|file|HTTPS):[^\s]{0,30}")
+
+
+@given(JSON | URLS | st.lists(URLS), JSON | st.just({"type": "string", "format": "uri"}))
+@example("http://[", {})
+@example("https://[::1%eth0]/a.png", {})
+@example("https://a.png:99999999/x", {})
+@example("data:;base64,%%%", {})
+@example(["http://a"], {"anyOf": [{"$ref": "#/components/schemas/Output"}], "items": True})
+def test_any_output_is_searched_for_files(output: Any, rules_of_output: Any) -> None:
     rules = AccessRules.make("https://api.replicate.com", ["files.example"])
-    for _, url in collect_files(output):
+    document = {"components": {"schemas": {"Output": rules_of_output}}}
+    schema = ModelSchema.from_openapi(document).output
+    prediction = Prediction(id="abc", status="succeeded", output=output)
+    schema.joined(output)
+    assert schema.makes_files in (True, False, None)
+    for _, url in collect_files(prediction, schema, rules.has_files_alone):
         extension_for(media_type_of(None, url), url)
         without_query(url)
         with suppress(Refused):

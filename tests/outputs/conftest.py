@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ import pytest
 from prefect.settings import PREFECT_HOME, temporary_settings
 
 from prefect_replicate.outputs import TransferPolicy, store_outputs
+from prefect_replicate.outputs.fetch import AccessRules
 from prefect_replicate.values import OutputFile, Prediction
 
 TOKEN = "r8_secret"
@@ -180,8 +181,16 @@ def policy() -> TransferPolicy:
 def store(host: FileHost, http: httpx.Client, policy: TransferPolicy) -> Callable[..., Any]:
     """`store_outputs` with everything but the prediction and the destination filled in."""
 
-    def store(prediction: Prediction, destination: Any, **kwargs: Any) -> Any:
-        settings = {"http": http, "api_url": "http://127.0.0.1:9", "token": TOKEN, "policy": policy}
+    def store(
+        prediction: Prediction,
+        destination: Any,
+        *,
+        api_url: str = "http://127.0.0.1:9",
+        allowed_hosts: Sequence[str] = (),
+        **kwargs: Any,
+    ) -> Any:
+        rules = AccessRules.make(api_url, allowed_hosts)
+        settings = {"http": http, "rules": rules, "token": TOKEN, "policy": policy}
         return store_outputs(prediction, destination, **{**settings, **kwargs})
 
     return store

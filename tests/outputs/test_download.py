@@ -185,9 +185,13 @@ async def test_the_total_time_ends_the_attempts(host, store, prediction, tmp_pat
 async def test_one_failing_file_does_not_lose_the_others(host, store, prediction, tmp_path):
     url = host.add("/a.mp4", CONTENT)
 
-    with pytest.raises(OutputError, match=r"output \[0\]\) was not stored: its host elsewhere"):
-        await store(prediction(["http://elsewhere/a", url]), tmp_path)
+    with pytest.raises(
+        OutputError, match=r"output \[0\]\) was not stored: its host elsew"
+    ) as failed:
+        await store(prediction(["http://elsewhere/a.mp4", url]), tmp_path)
 
+    assert str(failed.value).endswith(" 1 of 2 files are stored.")
+    assert [Path(one.location).name for one in failed.value.files] == ["abc123-2.mp4"]
     assert (tmp_path / "abc123-2.mp4").read_bytes() == CONTENT
 
 

@@ -108,7 +108,7 @@ async def test_an_unreachable_host_is_one_clear_line(host, store, prediction, tm
 
 async def test_an_invalid_url_is_one_clear_line(store, prediction, tmp_path):
     with pytest.raises(OutputError, match=r"was not stored: its URL is not valid\.$"):
-        await store(prediction("http://h:port/a"), tmp_path)
+        await store(prediction("http://h:port/a.png"), tmp_path)
 
 
 @pytest.mark.parametrize("proxied", [True, False])

@@ -58,6 +58,17 @@ def test_other_statuses_are_final(status: int) -> None:
         read_reply(status, {}, 0)
 
 
-def test_a_body_that_is_compressed_unasked_is_refused() -> None:
-    with pytest.raises(Refused, match="compresses"):
-        read_reply(200, {"content-encoding": "gzip"}, 0)
+def test_a_body_that_is_packed_unasked_is_read_from_its_start() -> None:
+    headers = {"content-encoding": "gzip", "content-length": "5", "etag": '"a"'}
+
+    body = read_reply(200, headers, 7)
+
+    assert body is not None
+    assert (body.start, body.total, body.etag, body.is_packed) == (0, None, None, True)
+    assert read_reply(206, {**headers, "content-range": "bytes 7-8/9"}, 7) is None
+
+
+@pytest.mark.parametrize("packing", ["br", "zstd", "gzip, gzip", "x"])
+def test_a_body_that_is_packed_in_another_way_is_refused(packing: str) -> None:
+    with pytest.raises(Refused, match=f"packs it as '{packing}'"):
+        read_reply(200, {"content-encoding": packing}, 0)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from io import StringIO
 from typing import Any
 from uuid import uuid4
 
@@ -153,13 +154,13 @@ def test_a_parameter_of_the_wrong_type_is_the_callers_error(replicate_emulator: 
 
 @pytest.mark.parametrize(
     "value",
-    [object(), {1, 2}, b"raw", float("nan"), float("inf"), "\ud83d"],
-    ids=["object", "set", "bytes", "nan", "infinity", "half-a-character"],
+    [object(), {"a": object()}, {1: 2}, float("nan"), float("inf"), "\ud83d", StringIO("a")],
+    ids=["object", "within", "key", "nan", "infinity", "half-a-character", "text-file"],
 )
 def test_a_value_that_is_not_json_is_refused_before_a_create(
     replicate_emulator: Emulator, value: object
 ) -> None:
-    with pytest.raises(InvalidInputError, match=r"input.*JSON"):
+    with pytest.raises(InvalidInputError, match=r"^input 'output' is .*Nothing was sent\.$"):
         create_prediction.fn("emulator/timer", {"output": [value]})
     assert replicate_emulator.requests.matching("POST") == []
 
@@ -168,7 +169,7 @@ def test_an_input_without_an_end_is_refused(replicate_emulator: Emulator) -> Non
     endless: list[Any] = []
     endless.append(endless)
 
-    with pytest.raises(InvalidInputError, match=r"^The input is nested too deeply"):
+    with pytest.raises(InvalidInputError, match=r"^input 'output' is nested too deeply"):
         create_prediction.fn("emulator/timer", {"output": endless})
     assert replicate_emulator.requests.matching("POST") == []
 

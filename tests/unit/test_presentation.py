@@ -11,9 +11,9 @@ from prefect_replicate.values.expectation import Expectation
 from prefect_replicate.video.page import (
     EMBEDDED_BYTES,
     Ages,
+    output_page,
     progress_of,
     progress_text,
-    video_page,
 )
 
 EXPECTED = Expectation(p50=48, p90=96)
@@ -36,7 +36,7 @@ def output(path: Path, media_type: str = "video/mp4", size: int | None = None) -
 
 def page(*files: OutputFile, **fields: Any) -> str:
     one = prediction(status="succeeded", **fields)
-    return video_page(GeneratedVideo(prediction=one, files=list(files), seconds_billed=None))
+    return output_page(GeneratedVideo(prediction=one, files=list(files), seconds_billed=None))
 
 
 @pytest.fixture

@@ -1,0 +1,245 @@
+"""Deployments of single models, each with the form of its own inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.deployments.runner import RunnerDeployment
+from prefect.types.entrypoint import EntrypointType
+from prefect.utilities.callables import ParameterSchema
+
+from prefect_replicate.api.models import resolve_model
+from prefect_replicate.blocks import ReplicateCredentials
+from prefect_replicate.blocks.credentials import call_as
+from prefect_replicate.engine import call
+from prefect_replicate.exceptions import (
+    ConfigurationError,
+    InvalidInputError,
+    ReplicateError,
+)
+from prefect_replicate.flows.run_model import run_model
+from prefect_replicate.generation import TAG
+from prefect_replicate.ledger.prefect_api import as_ledger_error, prefect_client
+from prefect_replicate.lifecycle.creation import DEFAULT_TIMEOUT
+from prefect_replicate.lifecycle.run import Run
+from prefect_replicate.settings import DEFAULT_DESTINATION
+from prefect_replicate.values import ModelReference
+from prefect_replicate.values.form import changes_in, form_of, with_defaults
+from prefect_replicate.values.model_schema import ModelSchema, validate_input
+
+_READ = "read the deployments"
+
+
+async def _schema_of(run: Run, model: str) -> ModelSchema:
+    return (await resolve_model(run.connection, model)).schema
+
+
+def model_deployment(
+    model: str,
+    name: str | None = None,
+    *,
+    input: Mapping[str, Any] | None = None,
+    secrets: Mapping[str, str] | None = None,
+    credentials: ReplicateCredentials | None = None,
+    destination: str = DEFAULT_DESTINATION,
+    tags: Sequence[str] = (),
+    **options: Any,
+) -> RunnerDeployment:
+    """Make a deployment of `run_model` for one model, whose form is that model's inputs.
+
+    Prefect's server refuses an input that the form does not allow before a run exists.
+
+    Args:
+        model: `owner/name`, `owner/name:version`, or `deployment:owner/name`.
+        name: Of the deployment; `owner-name` if not given.
+        input: What its runs start from; what the form shows first.
+        secrets: Inputs that are not in the form: their names, and those of the saved Secret blocks
+            that hold them.
+        credentials: A saved block with the account; `None` reads `REPLICATE_API_TOKEN` there where
+            the runs are, and here for the schema.
+        destination: Where the files of its runs go, unless the form says otherwise.
+        tags: Of the deployment, besides `replicate-model`.
+        options: Of `Flow.to_deployment`, such as `cron`, `schedules`, `concurrency_limit`,
+            `work_pool_name` and `description`.
+
+    Raises:
+        InvalidInputError: There is no such model, its schema can't be read, or `input` is none
+            that it takes.
+        ConfigurationError: The credentials are not saved, or a secret input has no block.
+
+    Example:
+        ```python
+        from prefect import serve
+        from prefect_replicate import model_deployment
+
+        if __name__ == "__main__":
+            serve(model_deployment("black-forest-labs/flux-schnell", cron="0 7 * * *"))
+        ```
+    """
+    reference = ModelReference.parse(model)
+    schema = call_as(credentials, _schema_of, model)
+    if not schema.is_known:
+        raise InvalidInputError(
+            f"{model} has no schema that can be read, and so no form. Deploy `run_model` itself,"
+            " whose form takes any input as JSON."
+        )
+    given, blocks = dict(input or {}), dict(secrets or {})
+    _check_secrets(schema, model, blocks)
+    told = {one.name: "" for one in schema.inputs.values() if one.is_required} | blocks
+    _check_input(schema, model, given, told)
+    form = _parameters(schema, given, blocks, destination)
+    asked: dict[str, Any] = {
+        "name": name or "-".join(filter(None, [reference.owner, reference.name])) or "model",
+        "description": f"Runs {model} with the form of its own inputs.",
+        "parameters": _fixed(model, given, blocks, credentials),
+        "tags": [TAG, *tags],
+        "entrypoint_type": EntrypointType.MODULE_PATH,
+        **options,
+    }
+    deployment = RunnerDeployment.from_flow(run_model, **asked)
+    # Prefect makes the form from a flow's parameters, and has no public way to give another.
+    deployment._parameter_openapi_schema = form  # pyright: ignore[reportPrivateUsage]
+    return deployment
+
+
+def _check_secrets(schema: ModelSchema, model: str, blocks: Mapping[str, str]) -> None:
+    if unknown := [name for name in blocks if name not in schema.inputs]:
+        raise InvalidInputError(f"{model} has no input {unknown[0]!r} to be filled by a secret.")
+    missing = [
+        one.name
+        for one in schema.inputs.values()
+        if one.is_secret and one.is_required and one.name not in blocks
+    ]
+    if missing:
+        raise ConfigurationError(
+            f"{model} needs the secret input {missing[0]!r}: name the saved Secret block that holds"
+            f" it, as secrets={{{missing[0]!r}: 'my-secret'}} or --secret {missing[0]}=my-secret."
+        )
+
+
+def _check_input(
+    schema: ModelSchema, model: str, given: Mapping[str, Any], told: Mapping[str, str]
+) -> None:
+    if secret := next((name for name in given if name in schema.secrets), None):
+        raise ConfigurationError(
+            f"The input {secret!r} of {model} is secret, and would stand in the parameters of each"
+            f" run: save it in a Secret block, and name that in `secrets`."
+        )
+    complete = {name: value for name, value in given.items() if name not in told}
+    problems = schema.problems(complete, told)
+    if problems:
+        validate_input(schema, model, given, problems=dict.fromkeys(problems, problems[0]))
+
+
+def _parameters(
+    schema: ModelSchema, given: Mapping[str, Any], blocks: Mapping[str, str], destination: str
+) -> ParameterSchema:
+    form = with_defaults(form_of(schema, blocks), given)
+    properties: dict[str, Any] = {
+        "input": {"$ref": "#/definitions/Input", "title": "Input", "position": 0}
+    }
+    if schema.output.makes_files is not False:
+        properties["destination"] = {
+            "title": "Destination",
+            "description": "A folder for its files, or block:type-slug/name for a storage block.",
+            "type": "string",
+            "default": destination,
+            "position": 1,
+        }
+    properties["timeout"] = {
+        "title": "Timeout",
+        "description": "Seconds after which a prediction is canceled; empty: no limit.",
+        "anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "null"}],
+        "default": DEFAULT_TIMEOUT,
+        "position": 2,
+    }
+    required = ["input"] if form.get("required") else []
+    return ParameterSchema(
+        title="Parameters",
+        type="object",
+        properties=properties,
+        required=required,
+        definitions={"Input": form},
+    )
+
+
+def _fixed(
+    model: str,
+    given: Mapping[str, Any],
+    blocks: Mapping[str, str],
+    credentials: ReplicateCredentials | None,
+) -> dict[str, Any]:
+    """The parameters that all runs have, if they are not filled in."""
+    fixed: dict[str, Any] = {"model": model}
+    if given:
+        fixed["input"] = dict(given)
+    if blocks:
+        fixed["secrets"] = dict(blocks)
+    if credentials is not None:
+        block = credentials._block_document_id  # pyright: ignore[reportPrivateUsage] no public way
+        if block is None:
+            raise ConfigurationError(
+                "The ReplicateCredentials block given as credentials is not saved, and can't be"
+                " handed to other processes. Save it with `.save(NAME)`."
+            )
+        fixed["credentials"] = {"$ref": {"block_document_id": str(block)}}
+    return fixed
+
+
+class Drift(NamedTuple):
+    """What has become of the model of a deployment since that was made."""
+
+    deployment: str
+    """Its full name."""
+    model: str
+    changes: list[str]
+    """Of its form; empty where there are none."""
+    error: str | None = None
+    """Why that can't be said."""
+
+
+def drifts() -> list[Drift]:
+    """Compare the forms of all deployments that were made here with what their models take now.
+
+    Raises:
+        LedgerError: Prefect's API could not be read.
+    """
+    return [_drift_of(deployment) for deployment in call(lambda _: _deployments())]
+
+
+async def _deployments() -> list[DeploymentResponse]:
+    client, found = await prefect_client(), list[DeploymentResponse]()
+    tagged = DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG]))
+    with as_ledger_error(_READ):
+        while page := await client.read_deployments(
+            deployment_filter=tagged, limit=200, offset=len(found)
+        ):
+            found += page
+    return found
+
+
+def _drift_of(deployment: DeploymentResponse) -> Drift:
+    fixed = deployment.parameters
+    model = str(fixed.get("model", ""))
+    name = f"run-model/{deployment.name}"
+    try:
+        schema = call_as(_credentials_in(fixed), _schema_of, model)
+    except ReplicateError as exc:
+        return Drift(name, model, [], str(exc))
+    return Drift(name, model, changes_in(deployment.parameter_openapi_schema, fixed, schema))
+
+
+def _credentials_in(fixed: Mapping[str, Any]) -> ReplicateCredentials | None:
+    if "credentials" not in fixed:
+        return None
+
+    async def load(_: Any) -> ReplicateCredentials:
+        with as_ledger_error("load the credentials block of a deployment"):
+            block = UUID(fixed["credentials"]["$ref"]["block_document_id"])
+            return await ReplicateCredentials.aload_from_ref(block)
+
+    return call(load)

@@ -1,0 +1,139 @@
+"""From a model's input to what it makes."""
+
+# No `from __future__ import annotations` in modules with flows and tasks: Prefect loads a served
+# flow from its file, where Pydantic could not resolve annotations that are text.
+
+from typing import Any
+
+from prefect import flow
+from tenacity import AsyncRetrying, Retrying
+
+from prefect_replicate.blocks.credentials import acall_as, call_as
+from prefect_replicate.cleanup.hook import cancel_predictions
+from prefect_replicate.generation import ModelGeneration, attempts
+from prefect_replicate.ledger.scope import keep_no_result_of_subflow
+from prefect_replicate.lifecycle.creation import deadline_for
+from prefect_replicate.tasks import (
+    acreate_prediction,
+    astore_output,
+    await_for_prediction,
+    create_prediction,
+    store_output,
+    wait_for_prediction,
+)
+from prefect_replicate.tasks.arguments import parameters_of
+from prefect_replicate.values import ModelOutput, Prediction
+from prefect_replicate.video.page import Presentation
+
+HOOKS: dict[str, Any] = {
+    "on_cancellation": [cancel_predictions],
+    "on_crashed": [cancel_predictions],
+    "on_failure": [cancel_predictions],
+}
+
+
+def generated(asked: ModelGeneration, shown: Presentation) -> ModelOutput:
+    """Generate what is asked for: the chapter of all flows that do so once."""
+    keep_no_result_of_subflow()
+    model, account = asked.model, asked.credentials
+    input = call_as(account, asked.prepared)
+    prediction: Prediction | None = None
+    for attempt in Retrying(**attempts(asked.retries)):
+        with attempt:
+            prediction = create_prediction(
+                model, input, account,
+                cancel_after=deadline_for(asked.timeout), replaces=prediction,
+                on_crash=asked.on_crash, regenerate_expired=asked.regenerate_expired,
+                check_input=asked.check_input,
+            )  # fmt: skip
+            call_as(account, shown.started, prediction)
+            prediction = wait_for_prediction(
+                prediction, account,
+                timeout=asked.timeout, policy=asked.policy, on_update=shown.updated,
+            )  # fmt: skip
+    assert prediction is not None
+    return store_output(prediction, asked.destination, account)
+
+
+async def agenerated(asked: ModelGeneration, shown: Presentation) -> ModelOutput:
+    """Async version of `generated`."""
+    keep_no_result_of_subflow()
+    model, account = asked.model, asked.credentials
+    input = await acall_as(account, asked.prepared)
+    prediction: Prediction | None = None
+    async for attempt in AsyncRetrying(**attempts(asked.retries)):
+        with attempt:
+            prediction = await acreate_prediction(
+                model, input, account,
+                cancel_after=deadline_for(asked.timeout), replaces=prediction,
+                on_crash=asked.on_crash, regenerate_expired=asked.regenerate_expired,
+                check_input=asked.check_input,
+            )  # fmt: skip
+            await acall_as(account, shown.started, prediction)
+            prediction = await await_for_prediction(
+                prediction, account,
+                timeout=asked.timeout, policy=asked.policy, on_update=shown.updated,
+            )  # fmt: skip
+    assert prediction is not None
+    return await astore_output(prediction, asked.destination, account)
+
+
+@flow(name="run-model", **HOOKS)
+@parameters_of(ModelGeneration)
+def run_model(*args: Any, **parameters: Any) -> ModelOutput:
+    """Run any model, and store the files that it makes.
+
+    The input is checked against the model's own schema before anything is paid. However the run
+    ends, it leaves no prediction running.
+
+    Args:
+        model: `owner/name`, `owner/name:version`, a 64-hex version, or `deployment:owner/name`.
+        input: The model's input, by its own names. A text is a local file where the model takes a
+            file and the text is no URL.
+        credentials: The account; empty reads `REPLICATE_API_TOKEN`.
+        destination: For files: a directory, a storage block, or `block:type-slug/name` for a saved
+            one. A relative directory is lost where a worker runs the flow in a temporary folder.
+        timeout: Seconds from a prediction's creation after which it is canceled. Empty: no limit.
+        retries: New predictions when one fails for a reason of Replicate's, not of the input's.
+        policy: How often to look, and separate limits for queue and run.
+        on_crash: What becomes of the prediction when the run crashes: `cancel`, or `keep` it
+            running for a retry of the run to continue with.
+        regenerate_expired: Whether a retry pays again when Replicate has deleted the result, as it
+            does after an hour.
+        check_input: Whether to check the input; not, for a model whose schema is wrong.
+        secrets: Inputs that are secret: their names, and those of the saved Secret blocks that
+            hold them.
+
+    Returns:
+        The output: its files as they are stored, its text, or JSON.
+
+    Raises:
+        InvalidInputError: The model can't take this; nothing was paid.
+        PredictionError: The prediction failed, was canceled, or took too long.
+        OutputError: It succeeded, but its files could not be stored.
+
+    Example:
+        ```python
+        from prefect_replicate import run_model
+
+        answer = run_model("emulator/language", {"prompt": "Why do foxes laugh?"})
+        print(answer.text)
+        ```
+    """
+    shown = Presentation()
+    asked = ModelGeneration(*args, **parameters)
+    output = generated(asked, shown)
+    call_as(asked.credentials, shown.finished, output)
+    return output
+
+
+# The same flow to people, in whichever form it is called.
+@flow(name="run-model", **HOOKS)
+@parameters_of(ModelGeneration)
+async def arun_model(*args: Any, **parameters: Any) -> ModelOutput:
+    """Async version of `run_model`."""
+    shown = Presentation()
+    asked = ModelGeneration(*args, **parameters)
+    output = await agenerated(asked, shown)
+    await acall_as(asked.credentials, shown.finished, output)
+    return output

@@ -1,0 +1,142 @@
+"""A whole prediction in one call, and what it has made."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from prefect_replicate.blocks import ReplicateCredentials
+from prefect_replicate.blocks.credentials import acall_as, call_as
+from prefect_replicate.lifecycle.creation import (
+    DEFAULT_TIMEOUT,
+    OnCrash,
+    Request,
+    create,
+    deadline_for,
+    keeps,
+)
+from prefect_replicate.lifecycle.delivery import output_of
+from prefect_replicate.lifecycle.run import Run
+from prefect_replicate.lifecycle.waiting import OnUpdate, wait
+from prefect_replicate.outputs import check_destination
+from prefect_replicate.tasks.arguments import checked, parameters_of
+from prefect_replicate.tasks.download import Destination
+from prefect_replicate.values import ModelOutput, PollPolicy, Prediction
+
+_DEFAULT_POLICY = PollPolicy()
+
+
+@dataclass(frozen=True)
+class _Call:
+    """The parameters of `predict`, which documents them."""
+
+    model: str
+    input: Mapping[str, Any]
+    credentials: ReplicateCredentials | None = None
+    _: KW_ONLY
+    destination: Destination | None = None
+    timeout: float | None = DEFAULT_TIMEOUT
+    policy: PollPolicy = _DEFAULT_POLICY
+    on_update: OnUpdate | None = None
+    on_crash: OnCrash = "cancel"
+    regenerate_expired: bool = False
+    check_input: bool = True
+    allowed_hosts: Sequence[str] = ()
+
+    async def perform(self, run: Run) -> ModelOutput:
+        """Do it."""
+        model, input, on_crash, regenerate_expired, check_input = checked(
+            model=self.model,
+            input=self.input,
+            on_crash=self.on_crash,
+            regenerate_expired=self.regenerate_expired,
+            check_input=self.check_input,
+        )
+        timeout, policy, on_update, destination, allowed_hosts = checked(
+            timeout=self.timeout,
+            policy=self.policy,
+            on_update=self.on_update,
+            to=self.destination,
+            allowed_hosts=self.allowed_hosts,
+        )
+        if destination is not None:
+            await check_destination(destination)
+        request = Request(
+            model,
+            input,
+            deadline_for(timeout),
+            keep_on_crash=keeps(on_crash),
+            regenerate_expired=regenerate_expired,
+            check_input=check_input,
+        )
+        prediction = await wait(run, await create(run, request), timeout, policy, on_update)
+        return await output_of(run, prediction, destination, allowed_hosts)
+
+
+@task(task_run_name="predict {model}", cache_policy=NO_CACHE)
+@parameters_of(_Call)
+def predict(*args: Any, **parameters: Any) -> ModelOutput:
+    """Run a model once: start a prediction, wait for it, and store its files.
+
+    Args:
+        model: `owner/name`, `owner/name:version`, a 64-hex version, or `deployment:owner/name`.
+        input: As of `create_prediction`.
+        credentials: The account; `None` reads `REPLICATE_API_TOKEN`.
+        destination: Where files go, as of `download_outputs`; `None` stores none.
+        timeout: Seconds from the prediction's creation after which it is canceled. `None`: no
+            limit.
+        policy: How often to look, and separate limits for queue and run.
+        on_update: As of `wait_for_prediction`.
+        on_crash: As of `create_prediction`.
+        regenerate_expired: As of `create_prediction`.
+        check_input: As of `create_prediction`.
+        allowed_hosts: Hosts to download from besides Replicate's own.
+
+    Returns:
+        The output: its files as they are stored, its text, or JSON.
+
+    Raises:
+        InvalidInputError: Model or input can't be sent; nothing was paid.
+        ConfigurationError: There is no usable token, or nowhere to store files; nothing was paid.
+        PredictionError: The prediction failed, was canceled, or took too long.
+        OutputError: It succeeded, but its files could not be stored.
+
+    Example:
+        ```python
+        from prefect import flow
+        from prefect_replicate import predict
+
+        @flow
+        def ask(question: str) -> str | None:
+            return predict("emulator/language", {"prompt": question}).text
+        ```
+    """
+    asked = _Call(*args, **parameters)
+    return call_as(asked.credentials, asked.perform)
+
+
+@task(task_run_name="predict {model}", cache_policy=NO_CACHE)
+@parameters_of(_Call)
+async def apredict(*args: Any, **parameters: Any) -> ModelOutput:
+    """Async version of `predict`."""
+    asked = _Call(*args, **parameters)
+    return await acall_as(asked.credentials, asked.perform)
+
+
+# Of the flows: what there is to store is known when the prediction has ended.
+@task(name="store_output", cache_policy=NO_CACHE)
+def store_output(
+    prediction: Prediction, destination: Destination, credentials: ReplicateCredentials | None
+) -> ModelOutput:
+    """Store a prediction's files, if it has made any, and return what it has made."""
+    return call_as(credentials, output_of, prediction, destination)
+
+
+@task(name="store_output", cache_policy=NO_CACHE)
+async def astore_output(
+    prediction: Prediction, destination: Destination, credentials: ReplicateCredentials | None
+) -> ModelOutput:
+    """Async version of `store_output`."""
+    return await acall_as(credentials, output_of, prediction, destination)

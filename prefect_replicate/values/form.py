@@ -1,0 +1,151 @@
+"""A model's inputs as the form of a deployment, as Prefect's two UIs draw it; pure.
+
+Both sort by `position`, draw an enum as a select if it has a type, and leave out what is `null`
+only where that is one of several alternatives (measured with Prefect 3.8.8 and 3.9.1).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+from prefect_replicate.values.model_schema import InputProperty, ModelSchema
+
+_MADE_UP = re.compile(r"^An enumeration\.?$")
+"""Cog writes this where an enum has no description."""
+
+_KEPT = {
+    *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
+    *("minLength", "maxLength", "pattern", "minItems", "maxItems", "uniqueItems"),
+    *("type", "enum", "items", "default", "properties", "required", "additionalProperties"),
+    *("anyOf", "oneOf", "allOf"),
+}
+_WHOLE_WORDS = {
+    *("api", "cfg", "clip", "cpu", "dpi", "fps", "gif", "gpu", "hd", "hdr", "id", "json", "llm"),
+    *("nsfw", "ocr", "pdf", "png", "rgb", "srt", "svg", "tts", "ui", "url", "vae", "vram", "xl"),
+}
+_TYPES: dict[type, str] = {bool: "boolean", int: "integer", float: "number", str: "string"}
+
+
+def form_of(schema: ModelSchema, hidden: Iterable[str] = ()) -> dict[str, Any]:
+    """JSON Schema of the parameter `input`, with its fields in Replicate's order.
+
+    Args:
+        schema: The model's own.
+        hidden: Inputs that are not filled in; those that are secret never are.
+    """
+    left_out = {*hidden, *schema.secrets}
+    shown = [one for one in schema.inputs.values() if one.name not in left_out]
+    form: dict[str, Any] = {
+        "title": "Input",
+        "type": "object",
+        "properties": {one.name: _field(one, place) for place, one in enumerate(shown)},
+    }
+    if required := [one.name for one in shown if one.is_required]:
+        form["required"] = required
+    if schema.is_known and not schema.is_open:
+        form["additionalProperties"] = False
+    return form
+
+
+def title_of(name: str) -> str:
+    """A name as people read it: `Aspect ratio` for `aspect_ratio`, `FPS` for `fps`."""
+    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name).replace("_", " ").replace("-", " ")
+    words = [one.upper() if one.lower() in _WHOLE_WORDS else one.lower() for one in spaced.split()]
+    if not words:
+        return name
+    first = words[0] if words[0].isupper() else words[0][:1].upper() + words[0][1:]
+    return " ".join([first, *words[1:]])
+
+
+def changes_in(
+    parameters: Mapping[str, Any] | None, fixed: Mapping[str, Any], schema: ModelSchema
+) -> list[str]:
+    """Say in what a deployment's form differs from what its model takes now, a phrase for each.
+
+    Args:
+        parameters: The JSON Schema of the deployment's parameters, of which `Input` is that form.
+        fixed: The deployment's own parameters.
+        schema: The model's own, as it is now.
+    """
+    before = _part(_part(parameters, "definitions"), "Input")
+    if not before:
+        return []
+    now = with_defaults(form_of(schema, _part(fixed, "secrets")), _part(fixed, "input"))
+    old, new = _part(before, "properties"), _part(now, "properties")
+    were_needed, are_needed = _names(before), _names(now)
+    changes = [f"{name} is gone" for name in old if name not in new]
+    for name in new:
+        if name not in old:
+            changes.append(f"{name} is new" + (" and required" if name in are_needed else ""))
+            continue
+        if name in are_needed and name not in were_needed:
+            changes.append(f"{name} is required")
+        changes += _differences(name, _part(old, name), _part(new, name))
+    return changes
+
+
+def with_defaults(form: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The form with other defaults."""
+    for name, value in given.items():
+        if name in form["properties"]:
+            form["properties"][name]["default"] = value
+    return form
+
+
+def _names(form: Mapping[str, Any]) -> list[str]:
+    return list(form.get("required") or ())
+
+
+def _differences(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    keys = sorted({*old, *new} - {"position", "title", "description"})
+    differing = [key for key in keys if old.get(key) != new.get(key)]
+    return [f"{name} has another {', '.join(differing)}"] if differing else []
+
+
+def _part(of: Mapping[str, Any] | None, name: str) -> Mapping[str, Any]:
+    found = (of or {}).get(name)
+    return cast("Mapping[str, Any]", found) if isinstance(found, Mapping) else {}
+
+
+def _field(one: InputProperty, position: int) -> dict[str, Any]:
+    rules = _plain(one.rules)
+    about = {"title": title_of(one.name), "position": position}
+    description = _description(one)
+    if description:
+        about["description"] = description
+    if not one.is_nullable:
+        return {**rules, **about}
+    default = {"default": rules.pop("default")} if "default" in rules else {"default": None}
+    return {"anyOf": [rules, {"type": "null"}], **default, **about}
+
+
+def _plain(rules: Mapping[str, Any]) -> dict[str, Any]:
+    """The rules without Cog's own, each enum with its type."""
+    kept: dict[str, Any] = {name: value for name, value in rules.items() if name in _KEPT}
+    if "enum" in kept and "type" not in kept and kept["enum"]:
+        first: object = kept["enum"][0]
+        kept["type"] = _TYPES.get(type(first), "string")
+    for key in ("items", "additionalProperties"):
+        if isinstance(kept.get(key), dict):
+            kept[key] = _plain(_part(kept, key))
+    for key in ("anyOf", "oneOf", "allOf"):
+        if key in kept:
+            kept[key] = [_plain(branch) for branch in kept[key]]
+    if isinstance(kept.get("properties"), dict):
+        kept["properties"] = {
+            name: _plain(each) for name, each in _part(kept, "properties").items()
+        }
+    return kept
+
+
+def _description(one: InputProperty) -> str:
+    text = " ".join(one.description.split())
+    if _MADE_UP.match(text):
+        text = ""
+    if one.is_file or one.is_file_list:
+        what = "URLs, or files" if one.is_file_list else "A URL, or a file"
+        where = "in a folder that the worker's settings name."
+        text = f"{text.rstrip('.')}. {what} {where}" if text else f"{what} {where}"
+    return text

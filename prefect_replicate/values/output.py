@@ -1,0 +1,152 @@
+"""What a prediction has made: files that are stored, a text, or JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from typing import Any, cast
+
+from pydantic import BaseModel, ConfigDict
+
+from prefect_replicate.values.prediction import Prediction
+
+KEPT = timedelta(hours=1)
+"""How long after a prediction's end Replicate keeps its files
+(https://replicate.com/docs/topics/predictions/data-retention)."""
+
+_MARGIN = timedelta(minutes=10)
+
+
+class OutputFile(BaseModel):
+    """One file of a prediction's output, stored and verified."""
+
+    model_config = ConfigDict(frozen=True)
+
+    location: str
+    """Where it is: an absolute path, or the storage block's own path or key."""
+    output_path: str
+    """Where in the output it stood: `""` for the whole, `"[1]"`, `"video.url"`."""
+    source: str
+    """The URL it came from; `data:` for one that came inline."""
+    media_type: str
+    size: int
+    """Bytes."""
+    sha256: str
+    expires_at: datetime | None = None
+    """When Replicate deletes what is at `source`."""
+
+    @property
+    def is_at_source(self) -> bool:
+        """Whether Replicate still has it, with time left to use it."""
+        if self.expires_at is None or not self.source.startswith("http"):
+            return False
+        return datetime.now(timezone.utc) < self.expires_at - _MARGIN
+
+
+class ModelOutput(BaseModel):
+    """The result of `run_model` and `predict`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    prediction: Prediction
+    output: Any = None
+    """As JSON; the parts of a text that a model writes bit by bit are put together."""
+    text: str | None = None
+    """The output, if it is a text."""
+    files: list[OutputFile] = []
+    """What of it are files, as they are stored; empty where no destination was given."""
+
+
+class GeneratedVideo(ModelOutput):
+    """The result of `generate_video`."""
+
+    seconds_billed: float | None
+    """Model seconds (`metrics.predict_time`); official models may bill by output instead."""
+
+
+class OutputSchema(BaseModel):
+    """What a model makes, as its version's schema says it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    rules: dict[str, Any] = {}
+    """JSON Schema, with every `$ref` written out; empty where it is not known."""
+
+    @property
+    def makes_files(self) -> bool | None:
+        """Whether there is a file somewhere in it; `None` where the schema does not say."""
+        found = _files_in(_branches(self.rules))
+        return True if True in found else None if None in found else False
+
+    def joined(self, output: Any) -> Any:
+        """The output with the parts of a text put together, where they are shown so."""
+        shown = [one.get("x-cog-array-display") for one in _branches(self.rules)]
+        if "concatenate" not in shown or not isinstance(output, list):
+            return output
+        return "".join(map(str, cast("list[Any]", output)))
+
+    def texts(self, output: Any) -> Iterator[tuple[Place, str, bool | None]]:
+        """Each text in an output.
+
+        Yields:
+            Its place, itself, and whether it is a file: `None` where the schema does not say.
+        """
+        yield from _texts(output, _branches(self.rules), ())
+
+
+Place = tuple[str | int, ...]
+"""Names and numbers that lead from the whole output to a part of it."""
+
+_Rules = list[dict[str, Any]]
+"""Those that stand for one value: its own, and the alternatives in them."""
+
+
+def _branches(*rules: Any) -> _Rules:
+    found = _Rules()
+    for one in rules:
+        if isinstance(one, dict):
+            own = cast("dict[str, Any]", one)
+            inner = [each for key in ("anyOf", "oneOf", "allOf") for each in own.get(key) or ()]
+            found += [own, *_branches(*inner)]
+    return found
+
+
+def _is_file(rules: _Rules) -> bool | None:
+    if any(one.get("format") == "uri" for one in rules):
+        return True
+    return False if any("type" in one for one in rules) else None
+
+
+def _items(rules: _Rules) -> _Rules:
+    return _branches(*(one.get("items") for one in rules))
+
+
+def _properties(rules: dict[str, Any]) -> dict[str, Any]:
+    named = rules.get("properties")
+    return cast("dict[str, Any]", named) if isinstance(named, dict) else {}
+
+
+def _member(rules: _Rules, name: str) -> _Rules:
+    return _branches(
+        *(_properties(one).get(name, one.get("additionalProperties")) for one in rules)
+    )
+
+
+def _texts(value: Any, rules: _Rules, place: Place) -> Iterator[tuple[Place, str, bool | None]]:
+    if isinstance(value, str):
+        yield place, value, _is_file(rules)
+    elif isinstance(value, dict):
+        for name, one in cast("dict[str, Any]", value).items():
+            yield from _texts(one, _member(rules, name), (*place, name))
+    elif isinstance(value, list | tuple):
+        inner = _items(rules)
+        for number, one in enumerate(cast("list[Any]", value)):
+            if isinstance(one, str | dict | list | tuple):
+                yield from _texts(one, inner, (*place, number))
+
+
+def _files_in(rules: _Rules) -> set[bool | None]:
+    inner = [one.get(key) for one in rules for key in ("items", "additionalProperties")]
+    named = [each for one in rules for each in _properties(one).values()]
+    within = [found for one in [*inner, *named] if (found := _branches(one))]
+    return {one for each in within for one in _files_in(each)} or {_is_file(rules)}
