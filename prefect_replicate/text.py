@@ -48,7 +48,7 @@ def printable(text: object) -> str:
 
 def in_line(text: object, most: int = MOST) -> str:
     """The text in one line, no longer than that."""
-    line = " ".join(printable(text).split())
+    line = " ".join(printable(str(text)[: most * 20]).split())
     return line if len(line) <= most else f"{line[: most - 1]}…"
 
 

@@ -7,6 +7,7 @@ import contextlib
 import ssl
 import time
 from collections.abc import Awaitable, Callable
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -25,6 +26,7 @@ from prefect_replicate.api.replies import (
     read_json,
     reduced_limit,
     retry_after,
+    text_of,
 )
 from prefect_replicate.api.route import Route
 from prefect_replicate.api.throttle import Gates, Turn
@@ -42,18 +44,19 @@ DEFAULT_BASE_URL = "https://api.replicate.com"
 # A create without `Prefer: wait` is answered in seconds; the client's own `None` never gives up.
 _TIMEOUT = httpx.Timeout(60.0, connect=10.0, pool=60.0)
 _WHOLE_SECONDS = 60.0
-"""From the first byte of a request to the last one of its reply."""
+"""From the first byte of a request to the last one of its reply; more for what is large."""
 
-_UPLOAD_SECONDS = 1800.0
-"""As `_WHOLE_SECONDS`, of a file: 100 MB at half a megabit a second."""
+_SLOWEST = 50_000.0
+"""Bytes a second: each such number of bytes that are sent or received is given another second."""
 
 _LARGEST_REPLY = 128 * 1024 * 1024
 """In bytes, unpacked: texts of tens of megabytes are outputs of some models."""
 
+_ACCEPTED = "gzip, deflate"
 _ENCODINGS = {"", "identity", "gzip", "deflate"}
 """These unpack a piece of 64 kB into at most 1000 times that; others, or several, know no end."""
 
-_OF_TRANSFER = {"content-encoding", "content-length", "transfer-encoding"}
+_OF_TRANSFER = {b"content-encoding", b"content-length", b"transfer-encoding"}
 
 _RETRY_SECONDS = 30.0
 _THROTTLED_SECONDS = 600.0  # a 429 is a queue, not a fault: nothing is lost by standing in it
@@ -75,6 +78,10 @@ class Address(NamedTuple):
 
 class _UnusableReply(httpx.TransportError):
     """A reply that is not received to its end."""
+
+
+class _BadAddress(Exception):
+    """The base URL makes no request."""
 
 
 class LostReplyError(Exception):
@@ -129,6 +136,8 @@ class Connection:
         self.address = address
         http = new_client(address)._async_client  # pyright: ignore[reportPrivateUsage]
         http._transport.max_attempts = 1  # pyright: ignore  # see `new_client`
+        http.headers["accept-encoding"] = _ACCEPTED  # httpx asks for what else is installed
+        keep_no_cookies(http)
         self._http = http
         self.gates = Gates()
         self.clock = Clock()
@@ -206,15 +215,16 @@ class Connection:
         sent_at = time.monotonic()
         try:
             reply = await self._reply(turn, method, path, kwargs)
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as exc:
-            raise self._bad_address(exc) from exc
-        except httpx.HTTPError as exc:
+        except _BadAddress as exc:
+            raise self._bad_address(exc) from exc.__cause__
+        except Exception as exc:  # a reply can make httpx raise anything
             if isinstance(exc, httpx.ConnectError) and _is_untrusted(exc):
                 raise self._untrusted(exc) from exc
             if not repeatable and not isinstance(exc, _NEVER_SENT):
                 raise LostReplyError(f"{method} {path}: {_described(exc)}") from exc
-            if isinstance(exc, _UnusableReply):
-                raise APIError(f"{method} {path}: the reply can't be read: {exc}.") from exc
+            if not isinstance(exc, httpx.HTTPError) or isinstance(exc, _UnusableReply):
+                reason = _described(exc)
+                raise APIError(f"{method} {path}: the reply can't be read: {reason}.") from exc
             raise Refused(self._unreachable(exc), None) from exc
         received_at = time.monotonic()
         self.clock.heard(reply.headers.get("date"), sent_at, received_at)
@@ -228,8 +238,12 @@ class Connection:
     ) -> httpx.Response:
         """Send a request whose turn it is, and let the queue know what came of it."""
         try:
-            reply = await self._exchange(method, path, kwargs)
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError, *_NEVER_SENT):
+            request = self._http.build_request(method, path, **kwargs)
+            reply = await self._exchange(request)
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as exc:
+            turn.give_back()
+            raise _BadAddress(str(exc)) from exc
+        except _NEVER_SENT:
             turn.give_back()
             raise
         except BaseException:
@@ -243,23 +257,20 @@ class Connection:
             turn.spent()
         return reply
 
-    async def _exchange(self, method: str, path: str, kwargs: dict[str, Any]) -> httpx.Response:
+    async def _exchange(self, request: httpx.Request) -> httpx.Response:
         """Send a request, and receive its reply as a whole, within limits."""
-        seconds = _UPLOAD_SECONDS if "files" in kwargs else _WHOLE_SECONDS
-        content = bytearray()
+        sent = int(request.headers.get("content-length", 0))
         try:
-            with anyio.fail_after(seconds):
-                async with self._http.stream(method, path, **kwargs) as reply:
-                    if (encoding := reply.headers.get("content-encoding", "")) not in _ENCODINGS:
-                        raise _UnusableReply(f"its content-encoding is {encoding!r}")
-                    async for piece in reply.aiter_bytes():
-                        content += piece
-                        if len(content) > _LARGEST_REPLY:
-                            raise _UnusableReply(f"it has over {_LARGEST_REPLY // 1024**2} MB")
+            with anyio.fail_after(_WHOLE_SECONDS + sent / _SLOWEST) as scope:
+                reply = await self._http.send(request, stream=True)
+                try:
+                    content = await _received(reply, scope)
+                finally:
+                    await reply.aclose()
         except TimeoutError as exc:
-            raise httpx.ReadTimeout(f"no whole reply within {seconds:.0f} s") from exc
-        headers = [one for one in reply.headers.multi_items() if one[0] not in _OF_TRANSFER]
-        return httpx.Response(reply.status_code, headers=headers, content=bytes(content))
+            raise httpx.ReadTimeout(f"no whole reply within {_WHOLE_SECONDS:.0f} s") from exc
+        headers = [one for one in reply.headers.raw if one[0].lower() not in _OF_TRANSFER]
+        return httpx.Response(reply.status_code, headers=headers, content=content)
 
     def _content_of(self, reply: httpx.Response, method: str, path: str, repeatable: bool) -> Any:
         what = f"{method} {path}"
@@ -281,7 +292,7 @@ class Connection:
             return read_json(reply.content)
         except ValueError as exc:
             if not repeatable:
-                raise LostReplyError(f"{what}: not JSON: {in_line(reply.text, 80)!r}") from exc
+                raise LostReplyError(f"{what}: not JSON: {text_of(reply)[:80]!r}") from exc
             raise Refused(error_in(reply, what), None) from exc
 
     def _bad_address(self, exc: Exception) -> ConfigurationError:
@@ -297,9 +308,27 @@ class Connection:
             " in SSL_CERT_FILE."
         )
 
-    def _unreachable(self, exc: httpx.HTTPError) -> APIUnreachableError:
+    def _unreachable(self, exc: Exception) -> APIUnreachableError:
         host = urlsplit(self.address.base_url).netloc
         return APIUnreachableError(f"Replicate's API at {host} can't be reached: {_described(exc)}")
+
+
+async def _received(reply: httpx.Response, scope: anyio.CancelScope) -> bytes:
+    encoding = reply.headers.get("content-encoding", "").strip().lower()
+    if encoding not in _ENCODINGS:
+        raise _UnusableReply(f"its content-encoding is {encoding!r}")
+    content = bytearray()
+    async for piece in reply.aiter_bytes():
+        content += piece
+        scope.deadline += len(piece) / _SLOWEST
+        if len(content) > _LARGEST_REPLY:
+            raise _UnusableReply(f"it has over {_LARGEST_REPLY // 1024**2} MB")
+    return bytes(content)
+
+
+def keep_no_cookies(http: httpx.Client | httpx.AsyncClient) -> None:
+    """Have a client send none back: nobody needs them, and one that is odd would stay for ever."""
+    http.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
 
 
 def _out_of_patience(state: RetryCallState, turn: Turn | None) -> bool:

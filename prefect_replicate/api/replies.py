@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, TypeVar, cast
 
@@ -24,36 +24,51 @@ _REDUCED = re.compile(r"\b(\d{1,9}) requests per minute(?: with a burst of (\d{1
 _DEEPEST = 100
 """Of what stands in lists and objects; the deepest schemas on record have a tenth of that."""
 
+_MOST_VALUES = 10_000_000
+"""More would take gigabytes, and keep the engine's loop for many seconds."""
+
 M = TypeVar("M", bound=BaseModel)
 
 
 def read_json(content: bytes) -> Any:
-    """Read a reply's JSON.
+    """Read a reply's JSON; what is nested more than a hundred deep in it becomes `None`.
+
+    All that walks through it would stumble over that, and the rest of it may have been paid.
 
     Raises:
-        ValueError: It is none, or has numbers or nesting without end, which all that walks through
-            it would stumble over.
+        ValueError: It is none, or has numbers, values or nesting without end.
     """
+    brackets = content.count(b"[") + content.count(b"{")
+    if brackets + content.count(b",") > _MOST_VALUES:
+        raise ValueError(f"it has over {_MOST_VALUES:,} values")
     try:
         value = json.loads(content)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-    if content.count(b"[") + content.count(b"{") > _DEEPEST and _depth(value) > _DEEPEST:
-        raise ValueError("it is nested too deeply")
+    if brackets > _DEEPEST:
+        _cut_off(value)
     return value
 
 
-def _depth(value: Any) -> int:
-    depth, level = 0, [value]
-    while level := [one for outer in level for one in _within(outer)]:
-        depth += 1
-    return depth
+def _cut_off(value: Any) -> None:
+    level = [value]
+    for _ in range(_DEEPEST - 1):
+        level = [one for outer in level for _, one in _inner(outer)]
+        if not level:
+            return
+    for outer in level:
+        for key, _ in list(_inner(outer)):
+            outer[key] = None
 
 
-def _within(value: Any) -> Iterable[Any]:
+def _inner(value: Any) -> Iterator[tuple[Any, Any]]:
+    """The lists and objects within a value, each by its key or number."""
+    items = list[tuple[Any, Any]]()
     if isinstance(value, dict):
-        return cast("dict[str, Any]", value).values()
-    return cast("list[Any]", value) if isinstance(value, list) else ()
+        items = list(cast("dict[str, Any]", value).items())
+    elif isinstance(value, list):
+        items = list(enumerate(cast("list[Any]", value)))
+    return (one for one in items if isinstance(one[1], dict | list))
 
 
 def parsed(kind: type[M], reply: Any) -> M:
@@ -123,7 +138,12 @@ def _object_in(reply: httpx.Response) -> dict[str, Any]:
     return cast("dict[str, Any]", body) if isinstance(body, dict) else {}
 
 
+def text_of(reply: httpx.Response) -> str:
+    """The beginning of a reply in one line, whatever encoding it says that it has."""
+    return in_line(reply.content[:10_000].decode(errors="replace"), 200)
+
+
 def _text_of(reply: httpx.Response) -> str:
     if "html" in reply.headers.get("content-type", ""):
         return "an HTML page instead of JSON"
-    return in_line(reply.text, 200) or reply.reason_phrase or "an empty reply"
+    return text_of(reply) or reply.reason_phrase or "an empty reply"

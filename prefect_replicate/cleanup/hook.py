@@ -17,7 +17,12 @@ from prefect_replicate.api.connection import Address, connection_to
 from prefect_replicate.api.predictions import get_prediction
 from prefect_replicate.blocks import ReplicateCredentials
 from prefect_replicate.engine import Caller, call
-from prefect_replicate.exceptions import ConfigurationError, LedgerError, ReplicateError
+from prefect_replicate.exceptions import (
+    APIError,
+    ConfigurationError,
+    LedgerError,
+    ReplicateError,
+)
 from prefect_replicate.ledger.facts import Generation, made
 from prefect_replicate.ledger.flow_runs import CANCELED
 from prefect_replicate.ledger.ledger import ledger_of
@@ -30,6 +35,8 @@ from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.lifecycle.run_watch import crashed_around, note_end
 from prefect_replicate.text import in_line
 from prefect_replicate.values import Prediction
+
+_CHECK_SECONDS = 3.0
 
 _SECONDS = 25.0
 """A runner kills what still runs 30 s after a cancel."""
@@ -133,13 +140,23 @@ async def _cancel_one(
             prediction_id = found.id
             await log.note(made=made(found))
         elif log.address is None:  # another process has written it, or somebody else
-            check_is_of(known, await get_prediction(connection, prediction_id))
+            await _check_soon(run, known, prediction_id)
     except ReplicateError as exc:
         message, reason = "Prediction %s of %s was not canceled: %s", str(exc)
         model = in_line(known.intent.model)
         caller.tell(lambda: logger.error(message, prediction_id, model, reason))
         return
     await stop(run, prediction_id)
+
+
+async def _check_soon(run: Run, known: Generation, prediction_id: str) -> None:
+    """`check_is_of`, if Replicate shows the prediction soon: a cancel must not wait for that."""
+    try:
+        reading = get_prediction(run.connection, prediction_id)
+        prediction = await asyncio.wait_for(reading, _CHECK_SECONDS)
+    except (APIError, asyncio.TimeoutError):
+        return
+    check_is_of(known, prediction)
 
 
 def check_is_of(known: Generation, prediction: Prediction) -> None:

@@ -39,7 +39,7 @@ VOID = "void"
 REDACTED = "[REDACTED]"
 """What Replicate shows in the place of a secret input."""
 
-_LARGEST = 10**300
+_LARGEST = 10**308
 """Larger integers are no floating-point numbers."""
 
 _USELESS = {VOID, "canceled", "aborted"}
@@ -205,15 +205,10 @@ class Generation:
         return self.status not in _USELESS
 
     def has_made(self, prediction: Prediction) -> bool:
-        """Whether a prediction is what this call makes; a fact may name any.
-
-        A secret input must be one in both, or a fact that calls all of them so would fit anything.
-        """
+        """Whether a prediction may be what this call makes; a fact may name any."""
         sent = self.intent.input_digest
-        return (
-            is_of_model(prediction, self.intent.model)
-            and is_input(prediction.input, sent)
-            and all(prediction.input[name] == REDACTED for name in sent if sent[name] == REDACTED)
+        return bool(sent or not _given(prediction)) and may_be_of(
+            prediction, self.intent.model, sent
         )
 
     def outlives_crash_of(self, flow_run_id: UUID) -> bool:
@@ -376,32 +371,66 @@ def is_input(shown: Mapping[str, Any], sent: Mapping[str, str]) -> bool:
     )
 
 
+def may_be_of(prediction: Prediction, model: str, sent: Mapping[str, str]) -> bool:
+    """Whether nothing that Replicate shows of a prediction speaks against a call.
+
+    Laxer than `is_input`: what it adds, as defaults, or leaves out, as what it has deleted, says
+    nothing; nor does the model's name, which may change, where an input is the same. Of those that
+    are secret, both say so, or a fact that calls all of them secret would fit anything.
+    """
+    shown = _given(prediction)
+    shared = sent.keys() & shown.keys()
+    if not all(_is_same(shown[name], sent[name]) for name in shared):
+        return False
+    is_told = any(sent[name] != REDACTED and not _is_secret(shown[name]) for name in shared)
+    return is_told or ((bool(shared) or not shown or not sent) and is_of_model(prediction, model))
+
+
+def _given(prediction: Prediction) -> dict[str, Any]:
+    return {name: value for name, value in prediction.input.items() if value is not None}
+
+
+def _is_same(shown: Any, sent: str) -> bool:
+    if sent == REDACTED or _is_secret(shown):
+        return _is_secret(shown)
+    return digest(canonical(shown))[:16] == sent
+
+
+def _is_secret(shown: Any) -> bool:
+    """Whether something in a value is not shown."""
+    if isinstance(shown, Mapping):
+        return any(map(_is_secret, cast("Mapping[str, Any]", shown).values()))
+    if isinstance(shown, list):
+        return any(map(_is_secret, cast("list[Any]", shown)))
+    return shown == REDACTED
+
+
 def is_of_model(prediction: Prediction, reference: str) -> bool:
     """Whether a prediction may be one of a model, as far as it says.
 
     A deployment's predictions name its model, a bare version does not say whose it is, and some
     replies leave the model out.
     """
-    if reference in (UNKNOWN_MODEL, prediction.model):
+    if prediction.model is None or reference in (UNKNOWN_MODEL, prediction.model):
         return True
     try:
         model = ModelReference.parse(reference)
     except InvalidInputError:  # what is written down may have been written by anybody
         return False
-    if model.is_deployment or model.full_name is None or prediction.model is None:
+    if model.is_deployment or model.full_name is None:
         return True
-    return prediction.model == model.full_name
+    return prediction.model.lower() == model.full_name.lower()
 
 
 def canonical(value: Any) -> Any:
     """A value in the one form that all have that Replicate shows alike."""
     if isinstance(value, str):
-        return elided(value) if value[:5].lower() == "data:" else value
+        return elided(value) if value[:5].lower() == "data:" else value.replace("\r\n", "\n")
     if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST:
         return value + 0.0  # which makes 0 of -0, too
     if isinstance(value, Mapping):
         fields = cast("Mapping[str, Any]", value).items()
-        return {name: canonical(one) for name, one in fields}
+        return {name: canonical(one) for name, one in fields if one is not None}
     if isinstance(value, list | tuple):
         return [canonical(one) for one in cast("list[Any]", value)]
     return value

@@ -37,9 +37,8 @@ from prefect_replicate.ledger.facts import (
     Origin,
     digest,
     input_digest,
-    is_input,
-    is_of_model,
     made,
+    may_be_of,
 )
 from prefect_replicate.ledger.ledger import Ledger, ledger_of
 from prefect_replicate.ledger.limits import AHEAD_SECONDS, NAME, slots
@@ -290,10 +289,8 @@ class _Creation:
         sent, given = without_content(self._files), self._files
         shown = {} if prediction.data_removed else prediction.input
         told = {n for n in sent if n in shown and sent[n] is not None and sent[n] == given[n]}
-        if is_of_model(prediction, self.request.model) and is_input(
-            {name: shown[name] for name in told},
-            input_digest({name: sent[name] for name in told}, self.model.schema.secrets),
-        ):
+        digests = input_digest({n: sent[n] for n in told}, self.model.schema.secrets)
+        if may_be_of(prediction, self.request.model, digests):
             return
         raise LedgerError(
             f"Prediction {prediction.id}, which is written down for this call of"

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 
+from prefect_replicate.api.connection import keep_no_cookies
 from prefect_replicate.api.models import output_schema_of
 from prefect_replicate.api.route import Route
 from prefect_replicate.engine import process_state
@@ -95,7 +96,9 @@ async def _stored_before(run: Run, prediction: Prediction) -> list[OutputFile]:
 
 
 def _downloads() -> httpx.Client:
-    return httpx.Client(transport=Route())
+    http = httpx.Client(transport=Route())
+    keep_no_cookies(http)
+    return http
 
 
 def _readable(size: float) -> str:

@@ -117,6 +117,8 @@ A_WHILE = 60.0
 _SLOWEST = 600_000
 """Bytes in so many seconds. Whoever sends less would keep a thread for days."""
 
+_SLOW = f"less than {_SLOWEST // 1000} kB arrived in {A_WHILE:.0f} s"
+
 _REPORT_SECONDS = 0.1
 
 
@@ -188,7 +190,7 @@ class _Transfer:
     def stop(self) -> None:
         """Have `run` end soon, from another thread."""
         self.unwanted.set()
-        self._line.cut()
+        self._line.give_up()
 
     def cut_if_slow(self) -> None:
         """End an attempt whose host has sent next to nothing since the last call, and before."""
@@ -246,13 +248,21 @@ class _Transfer:
         return policy.downloading(TRANSIENT, self.unwanted)(self._attempt)
 
     def _attempt(self) -> Body:
+        if self.unwanted.is_set():
+            raise TryAgain("nobody wants it any more")
         try:
             return self._try()
         except httpx.TransportError as exc:
             if not self._line.is_cut:
                 raise
-            slow = f"less than {_SLOWEST // 1000} kB arrived in {A_WHILE:.0f} s"
-            raise TryAgain(slow) from exc
+            raise TryAgain(_SLOW) from exc
+
+    def _check_wanted(self) -> None:
+        """Take in nothing after a cut: it may not be what the host has sent, or not all of it."""
+        if self.unwanted.is_set():
+            raise TryAgain("nobody wants it any more")
+        if self._line.is_cut:
+            raise TryAgain(_SLOW)
 
     def _try(self) -> Body:
         headers = range_headers(self.part.size, self.part.etag)
@@ -266,6 +276,7 @@ class _Transfer:
                 self.part.restart(body.etag)
             self._check_size(body.total or 0)
             self._receive(response, body)
+        self._check_wanted()
         if body.total not in (None, self.part.size):
             raise TryAgain(f"{self.part.size} of {body.total} bytes arrived")
         return body
@@ -273,8 +284,7 @@ class _Transfer:
     def _receive(self, response: httpx.Response, body: Body) -> None:
         reported = 0.0
         for piece in response.iter_bytes() if body.is_packed else response.iter_raw():
-            if self.unwanted.is_set():
-                raise TryAgain("nobody wants it any more")
+            self._check_wanted()
             self._received += len(piece)
             self._check_size(self.part.size + len(piece))
             self.part.write(piece)

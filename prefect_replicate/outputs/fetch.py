@@ -125,27 +125,41 @@ class Line:
         self.opened_at = math.inf
         """By the monotonic clock; infinity while there is none."""
         self.is_cut = False
+        self.is_unwanted = False
 
-    def opened(self, stream: Any) -> None:
-        """Take note of one; its host has not sent anything yet."""
-        self._socket, self.opened_at = stream.get_extra_info("socket"), time.monotonic()
+    @contextmanager
+    def used(self) -> Generator[None]:
+        """For one request, with those that it is redirected to."""
         self.is_cut = False
-
-    def closed(self) -> None:
-        """Take note that it is not used any more."""
-        self._socket, self.opened_at = None, math.inf
+        try:
+            yield
+        finally:
+            self._socket, self.opened_at = None, math.inf
 
     def trace(self, event: str, info: Mapping[str, Any]) -> None:
         """Httpx calls it by its extension of that name."""
-        if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+        if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
             self.opened(info["return_value"])
+
+    def opened(self, stream: Any) -> None:
+        """Take note of a connection; its host may not have sent anything yet."""
+        self._socket = stream.get_extra_info("socket")
+        self.opened_at = min(self.opened_at, time.monotonic())
+        if self.is_unwanted:
+            self.cut()
+
+    def give_up(self) -> None:
+        """Cut this connection, and those that may be opened yet."""
+        self.is_unwanted = True
+        self.cut()
 
     def cut(self) -> None:
         """Have a read or write that waits for the host fail at once."""
         used, self.is_cut = self._socket, True
         if used is not None:
             with suppress(OSError):  # it has been closed meanwhile
-                used.shutdown(socket.SHUT_RDWR)
+                # Not that of `SSLSocket`, after which a read would bring what is still encrypted.
+                socket.socket.shutdown(used, socket.SHUT_RDWR)
 
 
 @dataclass(frozen=True)
@@ -169,15 +183,13 @@ class Fetcher:
             Refused: The URL, or one that it redirects to, is not allowed.
             TryAgain: A host's address can't be found at the moment.
         """
-        try:
+        with line.used():
             response = self._follow(parse_url(url), headers, line)
             try:
                 line.opened(response.extensions["network_stream"])
                 yield response
             finally:
                 response.close()
-        finally:
-            line.closed()
 
     def _follow(self, url: httpx.URL, headers: Mapping[str, str], line: Line) -> httpx.Response:
         trusted = True
@@ -213,6 +225,8 @@ class Fetcher:
 
     def _requests(self, url: httpx.URL, headers: Mapping[str, str]) -> list[httpx.Request]:
         """The same GET once for each address of the host, to be tried in turn."""
+        # A connection that is kept would not be seen by its `Line`.
+        headers = {**headers, "Connection": "close"}
         request = self.http.build_request("GET", url, headers=headers, timeout=_TIMEOUT)
         if self.http.trust_env and proxy_for(request):
             # The proxy resolves the name, so it alone can say which address is connected to.
@@ -229,7 +243,7 @@ class Fetcher:
         return self.http.build_request(
             "GET",
             url.copy_with(host=address),
-            headers={**headers, "Host": url.netloc.decode("ascii"), "Connection": "close"},
+            headers={**headers, "Host": url.netloc.decode("ascii")},
             extensions={"sni_hostname": host},
             timeout=_TIMEOUT,
         )

@@ -105,8 +105,10 @@ class PartFile:
         with suppress(OSError):  # of the folder, it is raised again where one of our own is made
             flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | _AS_IT_IS
             descriptor = open_locked(self._path, flags)
-        if descriptor is not None and not _is_ours(os.fstat(descriptor)):
+        if descriptor is not None and not _is_ours(found := os.fstat(descriptor)):
             os.close(descriptor)
+            if not found.st_size:  # it may have been made just now, on a disk that gives it away
+                self._path.unlink(missing_ok=True)
             return None
         return descriptor
 

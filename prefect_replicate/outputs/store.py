@@ -203,7 +203,8 @@ def is_there(file: OutputFile) -> bool:
     """Whether a file is still where it was stored, as far as this machine can tell."""
     path = Path(file.location)
     try:
-        return not path.is_absolute() or (path.is_file() and path.stat().st_size == file.size)
+        is_here = path.is_file() and path.stat().st_size == file.size
+        return file.block is not None or is_here
     except (OSError, ValueError):  # what is written down may have been written by anybody
         return False
 
@@ -319,10 +320,10 @@ class _Store:
 
     async def _store(self, url: str, stem: str, path: str) -> OutputFile:
         file = await self._fetch(url, stem, path)
-        if isinstance(self.target, Path):
-            location = str(file.path)
-        else:
+        location, block = str(file.path), None
+        if not isinstance(self.target, Path):
             location = await upload(self.target, file.path, self.prediction, self.policy)
+            block = label(self.target)
         return OutputFile(
             location=location,
             output_path=path,
@@ -330,6 +331,7 @@ class _Store:
             media_type=file.media_type,
             size=file.size,
             sha256=file.sha256,
+            block=block,
             expires_at=_expiry_of(self.prediction),
         )
 

@@ -22,7 +22,7 @@ from prefect_replicate.exceptions import InvalidInputError
 from prefect_replicate.values.output import KEPT, ModelOutput, OutputFile, OutputSchema
 from prefect_replicate.values.prediction import Prediction
 
-_DEEPEST = 100
+_DEEPEST = 90
 
 File: TypeAlias = Path | BinaryIO | bytes
 """What is sent as a file."""
@@ -127,13 +127,12 @@ def _made(value: Prediction | ModelOutput | OutputFile) -> Any:
 
 
 def _stored(file: OutputFile) -> Path:
-    path = Path(file.location)
-    if not path.is_absolute():
+    if file.block is not None:
         raise _Unusable(
-            f"a file that Replicate has deleted, and that is stored as {file.location!r} in a"
-            " block: read it from there, and give its bytes"
+            f"a file that Replicate has deleted, and that is stored as {file.location!r} in the"
+            f" block {file.block}: read it from there, and give its bytes"
         )
-    return path
+    return Path(file.location)
 
 
 def _made_by(prediction: Prediction) -> Any:

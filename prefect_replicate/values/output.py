@@ -23,7 +23,7 @@ class OutputFile(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     location: str
-    """Where it is: an absolute path, or the storage block's own path or key."""
+    """An absolute path, or the storage block's own path or key."""
     output_path: str
     """Where in the output it stood: `""` for the whole, `"[1]"`, `"video.url"`."""
     source: str
@@ -32,6 +32,8 @@ class OutputFile(BaseModel):
     size: int
     """Bytes."""
     sha256: str
+    block: str | None = None
+    """The storage block that has it, as `type-slug/name`; `None` where it is a file here."""
     expires_at: datetime | None = None
     """When Replicate deletes what is at `source`."""
 

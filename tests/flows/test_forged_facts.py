@@ -22,7 +22,7 @@ from prefect_replicate import (
     cancel_predictions,
     generate_videos,
 )
-from prefect_replicate.cleanup import orphans
+from prefect_replicate.cleanup import hook, orphans
 from prefect_replicate.emulator import Emulator
 from prefect_replicate.exceptions import LedgerError, ReplicateError
 from prefect_replicate.ledger.facts import REDACTED
@@ -138,6 +138,24 @@ async def test_what_a_fact_tells_truly_is_ended_by_another_process(
     await generation(return_state=True)
 
     assert still.predictions.live() == []
+
+
+async def test_what_another_process_has_started_is_ended_though_it_can_not_be_looked_at(
+    still: Emulator, forget: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hook, "_CHECK_SECONDS", 0.1)
+
+    @flow(on_failure=[cancel_predictions])
+    async def generation() -> None:
+        await acreate_prediction(MODEL, MINE)
+        forget("ledgers", "process", "taken")
+        still.faults.add("throttled", method="GET", path="/predictions/[^/]+$", retry_after=60)
+        raise RuntimeError
+
+    await generation(return_state=True)
+
+    [prediction] = still.predictions
+    assert prediction.cancel_requests == 1
 
 
 async def test_a_retry_is_not_handed_what_is_somebody_elses(

@@ -5,14 +5,21 @@ from __future__ import annotations
 import asyncio
 import gzip
 import logging
+import socket
+import ssl
+import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import pytest
+from certificates import certificate
 from prefect.filesystems import WritableFileSystem
 from scripted_api import Raw, ScriptedAPI, served
 
@@ -39,6 +46,7 @@ from prefect_replicate.exceptions import (
 )
 from prefect_replicate.lifecycle import adoption
 from prefect_replicate.outputs import TransferPolicy, check_destination, download, store
+from prefect_replicate.outputs.fetch import Line
 
 OK = b"HTTP/1.1 200 OK\r\n"
 DONE = {"id": "abc", "status": "succeeded"}
@@ -123,17 +131,104 @@ def test_a_reply_within_limits_is_read_however_it_is_packed(
     assert get_prediction.fn("abc").logs == logs.decode()
 
 
-@pytest.mark.parametrize("depth", [101, 900, 100_000])
+@pytest.mark.parametrize("depth", [101, 400])
 @pytest.mark.parametrize(("before", "behind"), [(b"[", b"]"), (b'{"a":', b"}")])
-def test_json_that_nests_too_deeply_is_none(depth: int, before: bytes, behind: bytes) -> None:
-    with pytest.raises(ValueError, match="too deeply"):
-        read_json(before * depth + b"1" + behind * depth)
+def test_what_is_nested_too_deeply_is_left_out_of_the_rest(
+    depth: int, before: bytes, behind: bytes
+) -> None:
+    deep = before * depth + b"1" + behind * depth
+    whole = read_json(b'{"id": "abc", "status": "succeeded", "output": %s, "logs": "a"}' % deep)
+
+    levels, inner = 0, whole["output"]
+    while inner is not None:
+        inner, levels = inner["a"] if isinstance(inner, dict) else inner[0], levels + 1
+    assert levels == 99
+    assert Prediction.model_validate(whole).logs == "a"
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"[" * 100_000 + b"]" * 100_000, "nested too deeply"),
+        (b"[" + b"[]," * 6_000_000 + b"1]", "over 10,000,000 values"),
+        (b"[" + b"1," * 10_000_001 + b"1]", "over 10,000,000 values"),
+    ],
+    ids=["deep", "lists", "numbers"],
+)
+def test_json_without_an_end_is_none(content: bytes, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        read_json(content)
 
 
 def test_json_that_is_long_is_read() -> None:
     long = b"[" + b",".join([b'{"a": [1, [2]]}'] * 10_000) + b"]"
 
     assert len(read_json(long)) == 10_000
+
+
+def test_a_list_is_read_although_something_of_others_in_it_is_nested_deeply(
+    scripted: ScriptedAPI,
+) -> None:
+    deep: Any = "a"
+    for _ in range(300):
+        deep = [deep]
+    mine = {"id": "mine", "status": "starting", "model": "owner/name", "input": {"prompt": "a fox"}}
+    theirs = {**mine, "id": "theirs", "input": {"prompt": deep}}
+    scripted.routes["/v1/predictions?"] = {"results": [theirs, mine], "next": None}
+    scripted.says(PAGE, (500, "lost"))
+
+    assert create_prediction.fn("owner/name", {"prompt": "a fox"}).id == "mine"
+
+
+def test_a_long_reply_has_more_time_while_it_comes(
+    scripted: ScriptedAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "_SLOWEST", 1000.0)
+    logs = b'"logs": "' + b"x" * 200 + b'", '
+    head = b'{"id": "abc", "status": "succeeded", '
+    length = b"content-length: %d\r\n\r\n" % (len(head) + 10 * len(logs) + len(b'"a": 1}'))
+    scripted.says(Raw(OK + length, head, *(0.1, logs) * 10, b'"a": 1}'))
+
+    assert get_prediction.fn("abc").is_succeeded
+
+
+ODD_HEADERS = {
+    "a letter that is not ASCII": "x-served-by: Z\u00fcrich".encode(),
+    "a byte that is no text": b"x-served-by: \xff\xfe",
+    "an encoding that is none of texts": b"content-type: application/json; charset=hex",
+    "an encoding that does not fit": b"content-type: application/json; charset=utf-16",
+    "a cookie": b"set-cookie: a=1; Path=/",
+    "a cookie that no header may have": "set-cookie: a=\u0663".encode(),
+}
+
+
+@pytest.mark.parametrize("header", ODD_HEADERS.values(), ids=ODD_HEADERS)
+def test_whatever_a_reply_says_of_itself_it_is_paid_once_and_read(
+    scripted: ScriptedAPI, header: bytes
+) -> None:
+    id = uuid4().hex
+    content = b'{"id": "%s", "status": "starting"}' % id.encode()
+    scripted.says(PAGE, body(content, header), body(content, header), DONE)
+
+    assert create_prediction.fn("owner/name", {}).id == id
+    assert get_prediction.fn(id).id == id
+    assert get_prediction.fn("abc").is_succeeded
+    assert not any("cookie" in headers for _, headers in scripted.requests)
+    assert {headers["accept-encoding"] for _, headers in scripted.requests} == {"gzip, deflate"}
+
+
+@pytest.mark.parametrize("status", [200, 400, 500])
+@pytest.mark.parametrize("charset", ["hex", "zlib", "rot13", "idna", "undefined", "utf-16"])
+def test_a_create_is_looked_for_whatever_encoding_its_reply_says_that_it_has(
+    scripted: ScriptedAPI, status: int, charset: str
+) -> None:
+    head = f"HTTP/1.1 {status} OK\r\ncontent-type: text/plain; charset={charset}\r\n".encode()
+    scripted.routes["/v1/predictions?"] = NOTHING
+    scripted.says(PAGE, Raw(head + b"content-length: 3\r\n\r\n\xff!}"))
+
+    with pytest.raises((UncertainCreateError, APIError), match=r"^[^\n]{1,900}$") as raised:
+        create_prediction.fn("owner/name", {"prompt": "a fox"})
+    assert isinstance(raised.value, UncertainCreateError) == (status != 400)
 
 
 REFUSALS = [
@@ -179,6 +274,7 @@ SLOW_FILES = {
     "its body trickles": Raw(OK + b"content-length: 9000\r\n\r\n", *(b"x", 0.05) * 1000),
     "it says nothing at all": Raw(100.0),
     "it falls silent": Raw(OK + b"content-length: 9000\r\n\r\n", b"x", 100.0),
+    "it does not say how long it is": Raw(OK + b"\r\n", b"x", 100.0),
 }
 
 
@@ -229,6 +325,56 @@ def test_a_size_that_makes_no_sense_is_said_before_anything_is_paid(
 
     with pytest.raises(ConfigurationError, match="MAX_FILE_SIZE is 'lots': could not parse"):
         call(lambda _: check_destination(tmp_path))
+
+
+def test_a_download_that_nobody_wants_any_more_leaves_a_whole_file_alone(
+    scripted: ScriptedAPI,
+    hosts: list[ScriptedAPI],
+    tmp_path: Path,
+    eventually: Callable[[Callable[[], Any]], None],
+) -> None:
+    (tmp_path / "abc.mp4").write_text("a whole video")
+    hosts[0].says(Raw(OK + b"content-type: video/mp4\r\n\r\n", b"half of it", 100.0))
+
+    async def act() -> None:
+        download = asyncio.create_task(adownload_outputs.fn(made(hosts[0], "a.mp4"), tmp_path))
+        await asyncio.to_thread(eventually, lambda: (tmp_path / ".abc.part").exists())
+        await asyncio.sleep(0.1)
+        download.cancel()
+        await asyncio.gather(download, return_exceptions=True)
+
+    asyncio.run(act())
+
+    assert (tmp_path / "abc.mp4").read_text() == "a whole video"
+    assert len(hosts[0].requests) == 1
+
+
+def test_what_comes_after_a_cut_is_never_what_was_encrypted(tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair()
+    cert, key = certificate(tmp_path, "localhost")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(cert, key)
+    with ours, theirs:
+        server = threading.Thread(target=_send_by_tls, args=(theirs, context), daemon=True)
+        server.start()
+        trusting = ssl.create_default_context(cafile=cert)
+        client = trusting.wrap_socket(ours, server_hostname="localhost")
+        line, received = Line(), client.recv(10)
+        line.opened(SimpleNamespace(get_extra_info=lambda _: client))
+        line.cut()
+        with suppress(OSError):
+            while piece := client.recv(1000):
+                received += piece
+        client.close()
+        server.join()
+
+    assert set(received) == {ord("x")}
+
+
+def _send_by_tls(one: socket.socket, context: ssl.SSLContext) -> None:
+    with suppress(OSError):
+        wrapped = context.wrap_socket(one, server_side=True)
+        wrapped.sendall(b"x" * 100_000)
 
 
 def test_slow_downloads_keep_nothing_else_waiting(

@@ -1,9 +1,12 @@
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from prefect_replicate.exceptions import OutputError, OutputExpiredError
+from prefect_replicate.outputs import is_there
+from prefect_replicate.values import OutputFile
 
 from .conftest import names
 
@@ -72,3 +75,18 @@ async def test_an_older_file_of_the_same_name_is_replaced(store, prediction, tmp
     await store(prediction("data:,whole"), tmp_path)
 
     assert (tmp_path / "abc123.txt").read_text() == "whole"
+
+
+def test_a_file_in_a_block_counts_as_there_however_its_path_looks(tmp_path) -> None:
+    here = tmp_path / "a.mp4"
+    here.write_text("video")
+    fields = {"output_path": "", "source": "", "media_type": "video/mp4", "size": 5, "sha256": ""}
+
+    def there(**more: Any) -> bool:
+        return is_there(OutputFile.model_validate({**fields, "location": str(here), **more}))
+
+    assert there()
+    assert not there(size=6)
+    assert not there(location=str(tmp_path / "b.mp4"))
+    assert not there(location="\0")
+    assert there(location="/home/videos/b.mp4", block="sftp/videos")

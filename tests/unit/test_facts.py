@@ -14,6 +14,7 @@ from prefect_replicate import Prediction
 from prefect_replicate.ledger.facts import (
     INTENT,
     PREFIX,
+    REDACTED,
     VOID,
     Ancestor,
     Claim,
@@ -28,6 +29,7 @@ from prefect_replicate.ledger.facts import (
     choose,
     digest,
     ended,
+    input_digest,
 )
 
 NOW = datetime(2025, 1, 2, tzinfo=timezone.utc)
@@ -232,3 +234,63 @@ def test_a_fact_that_has_more_than_we_know_is_read_and_one_of_another_version_is
 
 def test_the_prefix_is_one_that_prefect_takes() -> None:
     assert re.fullmatch(r"[a-z0-9-]+", PREFIX)
+
+
+SENT = {"prompt": "a fox", "seconds": 5, "frames": [{"at": 1, "of": None}]}
+
+
+def shown(input: Any, model: str | None = "owner/name") -> Prediction:
+    given = {"id": "abc", "status": "processing", "model": model, "input": input}
+    return Prediction.model_validate(given)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "is_ours"),
+    [
+        (shown(SENT), True),
+        (shown({**SENT, "seconds": 5.0}), True),
+        (shown({**SENT, "steps": 20}), True),  # a default
+        (shown({**SENT, "frames": [{"at": 1}]}), True),
+        (shown({**SENT, "prompt": "[REDACTED]"}), True),
+        (shown({**SENT, "frames": [{"at": "[REDACTED]"}]}), True),
+        (shown({"prompt": "a fox"}), True),
+        (shown({}), True),
+        (shown(None), True),
+        (shown(SENT, None), True),
+        (shown(SENT, "Owner/Name"), True),
+        (shown(SENT, "owner/renamed"), True),
+        (shown({**SENT, "prompt": "a seal"}), False),
+        (shown({"prompt": "a seal"}), False),
+        (shown({"text": "a fox"}), False),
+        (shown({}, "others/model"), False),
+        (shown({"prompt": "[REDACTED]"}, "others/model"), False),
+    ],
+)
+def test_a_prediction_is_that_of_a_call_unless_what_replicate_shows_speaks_against_it(
+    prediction: Prediction, is_ours: bool
+) -> None:
+    log, announced = Log("c-1"), INTENDED.model_copy(update={"input_digest": input_digest(SENT)})
+    log.apply(fact(intent=announced, origin=origin()), NOW)
+
+    assert log.generation is not None
+    assert log.generation.has_made(prediction) == is_ours
+
+
+@pytest.mark.parametrize(
+    ("sent", "input", "is_ours"),
+    [
+        ({"key": REDACTED}, {"key": REDACTED}, True),
+        ({"key": REDACTED}, {"key": "plain"}, False),
+        ({"prompt": REDACTED}, {"prompt": "a fox"}, False),
+        ({}, {}, True),
+        ({}, {"prompt": "a fox"}, False),
+    ],
+)
+def test_a_fact_that_says_nothing_of_the_input_fits_nothing_but_what_has_none(
+    sent: dict[str, str], input: dict[str, Any], is_ours: bool
+) -> None:
+    log, announced = Log("c-1"), INTENDED.model_copy(update={"input_digest": sent})
+    log.apply(fact(intent=announced, origin=origin()), NOW)
+
+    assert log.generation is not None
+    assert log.generation.has_made(shown(input)) == is_ours

@@ -65,7 +65,7 @@ def given(value: Any) -> Any:
         (memoryview(b"bytes"), b"bytes"),
         (Path("a.png"), Path("a.png")),
     ],
-    ids=str,
+    ids=lambda one: type(one).__name__,
 )
 def test_what_has_a_plain_meaning_is_written_so(value: Any, meant: Any) -> None:
     found = given(value)
@@ -143,7 +143,7 @@ def test_a_result_stands_for_its_file_or_text(value: Any, meant: Any) -> None:
             "whose output Replicate has deleted: store its files",
         ),
         (made(None, data_removed=True), "whose output Replicate has deleted"),
-        (stored("videos/abc.png", is_fresh=False), "stored as 'videos/abc.png' in a block"),
+        (stored("abc.png", block="s3/x", is_fresh=False), "stored as 'abc.png' in the block s3/x"),
     ],
 )
 def test_a_result_that_is_gone_is_refused(value: Any, told: str) -> None:
