@@ -88,6 +88,11 @@ class InputProperty(BaseModel):
         return self.rules.get("nullable") is True
 
     @property
+    def is_deprecated(self) -> bool:
+        # kling-v2.5-turbo-pro says it in words only: "Deprecated: Use start_image instead."
+        return self.rules.get("deprecated") is True or self.description.startswith("Deprecated")
+
+    @property
     def is_file(self) -> bool:
         """Whether it takes a file, as a URL or to upload."""
         return _takes_file(self.rules)
