@@ -136,7 +136,7 @@ def _is_resolution(one: InputProperty) -> bool:
     if one.enum:
         return one.name in _RESOLUTIONS or bool(_by_lines(one))
     # Free text or a free number has to say that it is lines.
-    said = f"{one.default} {one.description}"
+    said = f"{one.default} {one.description}".casefold()
     return one.name in _RESOLUTIONS and bool(_LINES.search(said) or "height" in said)
 
 
@@ -152,14 +152,19 @@ def _is_pixels(one: InputProperty) -> bool:
 
 def _ratio_choice(asked: str, target: InputProperty) -> Any:
     """Find the model's own spelling; a value that it doesn't take stays, for the schema to tell."""
+    choices = _words(target)
     wanted = _ratio(asked)
-    same = [choice for choice in _words(target) if str(choice).casefold() == asked.casefold()]
-    alike = [
-        choice
-        for choice in _words(target)
-        if wanted and wanted == _ratio(_explained(choice, _PAIR, target) or choice)
-    ]
-    return next(iter([*same, *alike]), asked)
+    same = [choice for choice in choices if str(choice).casefold() == asked.casefold()]
+    alike = [choice for choice in choices if wanted and wanted == _shape(choice, target)]
+    if choices and not (same or alike or target.enum):
+        words = one_of([repr(choice) for choice in choices])
+        raise Refused(target.name, f"{target.name} must be {words}, not {asked!r}")
+    return [*same, *alike, asked][0]
+
+
+def _shape(choice: Any, target: InputProperty) -> Fraction | None:
+    is_ratio = _PAIR.match(str(choice))
+    return _ratio(choice if is_ratio else _explained(choice, _PAIR, target) or choice)
 
 
 def _resolution_choice(asked: str, target: InputProperty) -> Any:
@@ -201,14 +206,15 @@ def _pixels(
 ) -> dict[str, Any]:
     asked, words = _asked(given, width)
     native = _Frame.of(f"{width.default}x{height.default}")
-    wanted = asked.over(native)
+    wanted = asked.over(_Frame(_common(native.ratio), native.lines))
     _refuse_half(wanted, words, width)
+    is_exact = _Frame.of(given["resolution"]).lines
     # The default's own sides, lying or standing, need no rounding: hunyuan-video's 864 by 480.
-    if native.lines and native.off(wanted) <= _TOLERANCE:
+    if native.lines and not is_exact and native.off(wanted) <= _TOLERANCE:
         return {"width": width.default, "height": height.default}
-    if native.lines and native.turned.off(wanted) <= _TOLERANCE:
+    if native.lines and not is_exact and native.turned.off(wanted) <= _TOLERANCE:
         return {"width": height.default, "height": width.default}
-    ratio, lines = _common(wanted.ratio or Fraction(1)), wanted.lines or 0
+    ratio, lines = wanted.ratio or Fraction(1), wanted.lines or 0
     longer = max(ratio, 1 / ratio) * lines
     across, down = (longer, lines) if ratio >= 1 else (lines, longer)
     return {"width": _rounded(across, width), "height": _rounded(down, height)}
@@ -230,10 +236,11 @@ def _refuse_half(wanted: _Frame, words: str, target: InputProperty) -> None:
         raise Refused(target.name, f"it takes a size in pixels, so {words} needs {needed} too")
 
 
-def _common(ratio: Fraction) -> Fraction:
+def _common(ratio: Fraction | None) -> Fraction | None:
     """Undo the rounding to blocks: 864 by 480 is meant to be 16:9."""
     usual = (*_WIDE_RATIOS, *(1 / wide for wide in _WIDE_RATIOS))
-    return next((one for one in usual if _Frame(one).off(_Frame(ratio)) <= _TOLERANCE), ratio)
+    near = (one for one in usual if ratio and _Frame(one).off(_Frame(ratio)) <= _TOLERANCE)
+    return next(near, ratio)
 
 
 def _rounded(side: Fraction | int, target: InputProperty) -> int:
@@ -260,4 +267,12 @@ def _explained(choice: Any, what: re.Pattern[str], target: InputProperty) -> str
     """What the description says of a choice: "Portrait is 720x1280, landscape is 1280x720"."""
     clause = re.search(rf"\b{re.escape(str(choice))}\b([^,;.]*)", target.description, re.IGNORECASE)
     said = what.search(clause[1]) if clause else None
-    return said[0] if said else None
+    if not clause or not said:
+        return None
+    # "standard or pro (1080p)" says nothing of standard.
+    before = clause[1][: said.start()]
+    others = (str(other) for other in _words(target) if other != choice)
+    is_others = any(
+        re.search(rf"\b{re.escape(other)}\b", before, re.IGNORECASE) for other in others
+    )
+    return None if is_others else said[0]

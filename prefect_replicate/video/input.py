@@ -75,7 +75,7 @@ _SAYS_OTHER_PICTURE = re.compile(
 # ltx-2.3-pro uses its `image` where `task` is `image_to_video`, and `task` has another default.
 _FROM_IMAGE = re.compile(r"(?:image|img|i)[ _-]?(?:to|2)[ _-]?v(?:id(?:eo)?)?\b", re.IGNORECASE)
 _IMAGE_SWITCH = re.compile(
-    r"(?:use|enable|with)_(?:\w*_)?(?:init|image)\w*|(?:image|img|i)_?(?:to|2)_?v\w*", re.IGNORECASE
+    r"(?:use|enable|with)_(?:\w*_)?(?:init|image)|(?:image|img|i)_?(?:to|2)_?v\w*", re.IGNORECASE
 )
 
 
@@ -218,7 +218,10 @@ def _image(call: _Call) -> dict[str, Any]:
         other = call.schema.find(_PICTURES, _takes_image)
         if not other:
             raise _no_input("image")
-        raise Refused(other.name, f"its {other.name!r} is not said to be a first frame")
+        raise Refused(
+            other.name,
+            f"its {other.name!r} is not said to be a first frame: set it in `input` instead",
+        )
     for other in call.schema.inputs.values():
         switch = _switch(other, target, call)
         if switch:
