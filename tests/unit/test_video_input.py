@@ -345,6 +345,7 @@ def of(schema: ModelSchema, **given: Any) -> dict[str, Any] | str:
         ("frames", said("In frames (playback is at 8 fps e.g. 16 is 2 seconds)", NUMBER), 2, 16),
         ("num_frames", said("At 24 fps. Will be 8N+1 (e.g., 9, 17)", NUMBER), 5, 121),
         ("duration", said("In seconds. More frames cost more.", NUMBER), 5, 5),
+        ("duration", said("At 24 frames per second, in seconds", NUMBER), 5, 5),
         ("duration", said("In seconds. Ignored when editing a video.", NUMBER), 5, 5),
     ],
 )
@@ -456,9 +457,8 @@ def test_a_first_frame_wins_over_a_reference_and_a_deprecated_name():
 
     assert of(model, image=URL) == {"image_url": URL}
     assert written("kwaivgi/kling-v2.5-turbo-pro", image=URL) == {"start_image": URL}
-    assert of(schema(start_image={**FILE, "deprecated": True}, image=FILE), image=URL) == {
-        "image": URL
-    }
+    for old in ({**FILE, "deprecated": True}, said("Deprecated: Use image instead.", FILE)):
+        assert of(schema(start_image=old, image=FILE), image=URL) == {"image": URL}
 
 
 INIT = said("Provide init_image if use_init", FILE)
@@ -473,6 +473,10 @@ BOTH = choice("string", "text", "image")
     [
         ({"init_image": INIT, "use_init": OFF}, "'init_image' needs use_init True"),
         ({"image": FILE, "use_image": OFF}, "'image' needs use_image True"),
+        (
+            {"image": said("Needs animate_photo", FILE), "animate_photo": OFF},
+            "'image' needs animate_photo True",
+        ),
         ({"image": FILE, "task": TASK}, "'image' needs task 'image2video'"),
         ({"image": FILE, "mode": BOTH}, "'image' needs mode 'image'"),
         (
@@ -497,7 +501,14 @@ def test_an_image_that_another_input_turns_on_is_refused_with_its_name(
         ({"image": FILE, "task": TASK}, {"task": "image2video"}),
         ({"image": FILE, "use_image": ON}, {}),
         ({"image": FILE, "mode": choice("string", "image_to_video", "text_to_video")}, {}),
-        ({"image": FILE, "loop": OFF, "orientation": choice("string", "image", "video")}, {}),
+        (
+            {
+                "image": said("Image to loop", FILE),
+                "loop": OFF,
+                "orientation": choice("string", "image", "video"),
+            },
+            {},
+        ),
     ],
 )
 def test_an_image_goes_where_nothing_has_to_be_turned_on_any_more(
@@ -551,8 +562,8 @@ def test_an_image_goes_where_nothing_has_to_be_turned_on_any_more(
         ),
         (
             "tencent/hunyuan-video-of-a-size",
-            {"resolution": "960x544"},
-            {"width": 960, "height": 544},
+            {"resolution": "848x480"},
+            {"width": 848, "height": 480},
         ),
     ],
 )
@@ -622,6 +633,7 @@ SIDE = said("Width of bounding box", NUMBER)
     [
         {"size": said("Size of font", NUMBER)},
         {"size": said("Font size", choice("integer", 20, 40))},
+        {"size": choice("integer", 512, 720)},
         {"quality": said("Encoder quality", whole(0, 100))},
         {"quality": said("Video quality preset", choice("string", "low", "medium", "high"))},
         {"resolution": said("Resolution of the mask", choice("string", "480p", "720p"))},
