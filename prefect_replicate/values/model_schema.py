@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import reprlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, cast
 
@@ -40,6 +40,15 @@ _FILE_URI = "file:"
 _formats = FormatChecker(formats=())
 _brief = reprlib.Repr()
 _brief.maxstring = _brief.maxother = 40
+
+
+class Refused(Exception):
+    """A model cannot be asked for a value; the text says what it can do."""
+
+    def __init__(self, name: str, text: str) -> None:
+        super().__init__(text)
+        self.name = name
+        """The input that the value was for, or the parameter that has none."""
 
 
 class InputProperty(BaseModel):
@@ -86,6 +95,11 @@ class InputProperty(BaseModel):
     @property
     def is_nullable(self) -> bool:
         return self.rules.get("nullable") is True
+
+    @property
+    def is_deprecated(self) -> bool:
+        # kling-v2.5-turbo-pro says it in words only: "Deprecated: Use start_image instead."
+        return self.rules.get("deprecated") is True or self.description.startswith("Deprecated")
 
     @property
     def is_file(self) -> bool:
@@ -162,6 +176,13 @@ class ModelSchema(BaseModel):
         """The names for people: `prompt (required), image, seed`."""
         names = (f"{p.name} (required)" if p.is_required else p.name for p in self.inputs.values())
         return ", ".join(names) or "none"
+
+    def find(
+        self, names: Iterable[str], fits: Callable[[InputProperty], bool]
+    ) -> InputProperty | None:
+        """The first input of these names that fits and is not deprecated."""
+        candidates = filter(None, map(self.inputs.get, names))
+        return next((one for one in candidates if not one.is_deprecated and fits(one)), None)
 
     def problems(self, input: Mapping[str, Any], told: Collection[str] = ()) -> list[str]:
         """Say everything that is wrong with an input, one short phrase each.

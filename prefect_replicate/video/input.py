@@ -1,10 +1,14 @@
-"""The parameters that video models have in common, in each model's own names."""
+"""The parameters that video models have in common, in each model's own names and units.
+
+A name alone says little: one model's `video_length` counts frames, another's seconds; a `size` may
+be a font's, an `image` a style reference. So a name only makes an input a candidate, and what its
+choices and its description say decides. What stays uncertain is refused, never guessed.
+"""
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -12,72 +16,74 @@ from typing import IO, Any
 from prefect_replicate.values.model_schema import (
     InputProperty,
     ModelSchema,
+    Refused,
     one_of,
-    span,
     validate_input,
 )
+from prefect_replicate.video.duration import exact_time, video_duration
+from prefect_replicate.video.frame_size import frame_size, needs_video
 
-# From the schemas of the video models on Replicate; the first that a model has is used. Reference
-# images and last frames are other things than a first frame, and are left to `input`.
-_SECONDS = (
-    "duration",
-    "seconds",
-    "duration_seconds",
-    "seconds_duration",
-    "video_duration",
-    "duration_sec",
-    "length_seconds",
-    "video_seconds",
+# The names are those of the video models on Replicate; the first that fits is used.
+
+# Not `text`: what kling-lip-sync's says is spoken, not shown.
+_PROMPTS = ("prompt", "text_prompt", "positive_prompt")
+_NEGATIVES = ("negative_prompt", "negative", "n_prompt", "video_negative_prompt")
+_SEEDS = ("seed", "random_seed")
+# latentsync: "Set to 0 for Random seed"; animate-diff: "Seed (0 = random, maximum: 2147483647)"
+_RANDOM_SEED_IN_WORDS = re.compile(
+    r"(?<![\d.])(-?\d{1,9})\s*(?:=|for|means|to|is)\s*(?:a )?random", re.IGNORECASE
 )
-_FRAMES = ("num_frames", "frame_num", "number_of_frames", "frames", "video_length", "length")
-_FRAME_RATES = ("frames_per_second", "fps", "frame_rate", "framerate", "output_fps")
-_NAMES = {
-    "prompt": ("prompt", "text_prompt", "text"),
-    "image": (
-        "image",
-        "start_image",
-        "first_frame_image",
-        "input_image",
-        "input_reference",
-        "first_frame",
-        "start_frame",
-        "start_image_url",
-        "first_frame_url",
-        "image_url",
-        "init_image",
-        "img",
-        "images",
-        "input_images",
-    ),
-    "duration": _SECONDS + _FRAMES,
-    "aspect_ratio": ("aspect_ratio", "ratio", "video_aspect_ratio"),
-    "resolution": ("resolution", "quality", "target_size", "size", "video_size", "video_quality"),
-    "seed": ("seed", "random_seed"),
-    "negative_prompt": ("negative_prompt", "negative", "n_prompt"),
-}
-# Models that count frames without saying in their schema how many a second.
-_KNOWN_FRAME_RATES = {
-    "lightricks/ltx-video": 24.0,  # "produces 24 FPS videos", https://replicate.com/lightricks/ltx-video
-}
-_FRAME_TOLERANCE = 0.5
-"""Seconds by which a whole number of frames may miss what was asked."""
 
-_QUANTITY = re.compile(r"(\d+(?:\.\d+)?)\s*(?:s|sec|secs|second|seconds)?", re.IGNORECASE)
-# wan-2.1-1.3b: "Video duration in frames (based on standard 16fps playback)"
-_RATE_IN_WORDS = re.compile(r"\b(\d+)\s*(?:fps|frames per second)\b", re.IGNORECASE)
-# hunyuan-video: "Number of frames to generate (must be 4k+1, ex: 49 or 129)"
-_STEP_IN_WORDS = re.compile(r"\b(\d+)\s*\*?\s*[kn]\s*\+\s*1\b")
-
-
-class _Refused(Exception):
-    """The model cannot be asked for this value; the text says what it can do."""
+_FIRST_FRAMES = (
+    "start_image",
+    "first_frame_image",
+    "first_frame",
+    "first_image",
+    "start_frame",
+    "start_frame_image",
+    "start_image_url",
+    "start_frame_url",
+    "first_frame_url",
+    "first_frame_image_url",
+    "init_image",
+    "initial_image",
+)
+# A first frame unless the description says otherwise. sora-2's `input_reference` is one.
+_PICTURES = (
+    "image",
+    "image_url",
+    "image_path",
+    "input_image",
+    "input_image_url",
+    "input_reference",
+    "source_image",
+    "img",
+    "images",
+    "input_images",
+    "image_urls",
+)
+_SAYS_FIRST_FRAME = re.compile(
+    r"\b(?:first[- ]frame|start(?:ing)?[- ](?:frame|image)|initial (?:frame|image)"
+    r"|start generating from|image[- ]to[- ]video)\b",
+    re.IGNORECASE,
+)
+_SAYS_OTHER_PICTURE = re.compile(
+    r"\b(?:references?|mask\w*|last|final|end(?:ing)?[- ](?:frame|image)|style|driving|control\w*"
+    r"|pose|depth|background|swap|character|subject|identity|garment|product|logo|watermark)\b",
+    re.IGNORECASE,
+)
+# ltx-2.3-pro uses its `image` where `task` is `image_to_video`, and `task` has another default.
+_FROM_IMAGE = re.compile(r"(?:image|img|i)[ _-]?(?:to|2)[ _-]?v(?:id(?:eo)?)?\b", re.IGNORECASE)
+_IMAGE_SWITCH = re.compile(
+    r"(?:use|enable|with)_(?:\w*_)?(?:init|image)|(?:image|img|i)_?(?:to|2)_?v\w*", re.IGNORECASE
+)
 
 
 def video_input(
     schema: ModelSchema,
     model: str,
     *,
-    prompt: str,
+    prompt: str | None,
     image: str | Path | IO[bytes] | None = None,
     duration: float | None = None,
     aspect_ratio: str | None = None,
@@ -93,12 +99,13 @@ def video_input(
     Args:
         schema: The model's own input schema.
         model: The model as the user named it.
-        prompt: What to show; may be empty where the model has no prompt or `input` has it.
+        prompt: What to show; may be empty or `None` where the model works without, or `input`
+            has it.
         image: The first frame: a URL, a path, or an open binary file.
         duration: Seconds. A model that counts frames gets the nearest number of frames that it
             takes, if that misses by at most half a second; nothing else is rounded.
-        aspect_ratio: Such as `16:9`.
-        resolution: Such as `720p`, in upper or lower case.
+        aspect_ratio: Such as `16:9`. A model that takes sizes gets one of that shape.
+        resolution: Such as `720p`, in upper or lower case: the pixels of the shorter side.
         seed: For a repeatable result.
         negative_prompt: What not to show.
         input: The model's own inputs by its own names; they win over the parameters.
@@ -116,172 +123,158 @@ def video_input(
         "seed": seed,
         "negative_prompt": negative_prompt,
     }
-    call = _Call(schema, model, dict(input or {}))
-    mapped, problems = call.mapped({name: v for name, v in given.items() if v is not None})
-    whole = {**mapped, **call.free}
+    free = dict(input or {})
+    call = _Call(schema, model, given, free)
+    written, problems = _written(call) if schema.is_known else _by_own_names(call)
+    whole = {**written, **free}
     validate_input(schema, model, whole, problems=problems)
     return whole
 
 
 @dataclass(frozen=True)
 class _Call:
-    """What the common parameters are mapped for; `free` is the user's own part of the input."""
+    """What is written for which model; `free` is the user's own part of the input."""
 
     schema: ModelSchema
     model: str
-    free: dict[str, Any]
+    given: Mapping[str, Any]
+    free: Mapping[str, Any]
 
-    def mapped(self, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-        """The given parameters by the model's names, and the problems by name."""
-        values: dict[str, Any] = {}
-        problems: dict[str, str] = {}
-        for parameter, value in given.items():
-            target = self.target(parameter)
-            if target is None:
-                # A model may have no prompt at all, and then takes an empty one.
-                if parameter != "prompt" or value.strip():
-                    problems[parameter] = f"it has no input for {parameter}"
-            elif target.name not in self.free:
-                try:
-                    values[target.name] = self.converted(parameter, value, target)
-                except _Refused as refusal:
-                    problems[target.name] = str(refusal)
-        return values, problems
-
-    def target(self, parameter: str) -> InputProperty | None:
-        if not self.schema.is_known:
-            return InputProperty(name=parameter)
-        candidates = filter(None, map(self.schema.property, _NAMES[parameter]))
-        return next((target for target in candidates if _fits(parameter, target)), None)
-
-    def converted(self, parameter: str, value: Any, target: InputProperty) -> Any:
-        match parameter:
-            case "prompt" if not value.strip():
-                raise _Refused("the prompt is empty")
-            case "image" if target.is_file_list and not target.is_file:
-                return [value]
-            case "duration" if target.name in _FRAMES:
-                return _frames(value, target, self.frame_rate(target))
-            case "duration":
-                return _seconds(value, target)
-            case "aspect_ratio" | "resolution":
-                return _choice(value, target)
-            case _:
-                return value
-
-    def frame_rate(self, frames: InputProperty) -> float | None:
-        """Frames a second: as the user sets them, else as the schema or the model's makers say."""
-        named = next(filter(None, map(self.schema.property, _FRAME_RATES)), None)
-        words = _RATE_IN_WORDS.search(frames.description)
-        sources = (
-            self.free.get(named.name, named.default) if named else None,
-            words[1] if words else None,
-            _KNOWN_FRAME_RATES.get(self.model.partition(":")[0]),
-        )
-        return next(filter(None, map(_number, sources)), None)
+    def current(self, one: InputProperty) -> Any:
+        return self.free.get(one.name, one.default)
 
 
-def _fits(parameter: str, target: InputProperty) -> bool:
-    if parameter == "image":
-        return target.is_file or target.is_file_list or target.type == "string"
-    if parameter == "duration":
-        return bool(_numbered(target)) or target.type in ("integer", "number")
-    return True
+def _written(call: _Call) -> tuple[dict[str, Any], dict[str, str]]:
+    """The parameters in the model's terms, and the problems by the name of the input."""
+    values: dict[str, Any] = {}
+    problems: dict[str, str] = {}
+    for parameter, write in _WRITERS.items():
+        if call.given[parameter] is None and parameter != "prompt":
+            continue
+        try:
+            values |= write(call)
+        except Refused as refusal:
+            if refusal.name not in call.free:
+                problems[refusal.name] = str(refusal)
+    return values, problems
 
 
-def _choice(value: str, target: InputProperty) -> Any:
-    """Find the model's own spelling; a value that it doesn't take stays, for the schema to tell."""
-    asked = _loose(value)
-    for choice in target.enum:
-        if _loose(choice) == asked:
-            return choice
-    return int(asked) if target.type == "integer" and asked.isdecimal() else value
+def _by_own_names(call: _Call) -> tuple[dict[str, Any], dict[str, str]]:
+    values = {k: v for k, v in call.given.items() if v is not None and k not in call.free}
+    problems: dict[str, str] = {}
+    if "prompt" in values and not values["prompt"].strip():
+        problems["prompt"] = "the prompt is empty"
+    try:
+        if "duration" in values:
+            values["duration"] = exact_time(values["duration"], InputProperty(name="duration"))
+    except Refused as refusal:
+        problems["duration"] = str(refusal)
+    return values, problems
 
 
-def _loose(choice: Any) -> str:
-    return str(choice).strip().casefold().removesuffix("p")
+def _no_input(parameter: str) -> Refused:
+    return Refused(parameter, f"it has no input for {parameter}")
 
 
-def _seconds(asked: float, target: InputProperty) -> Any:
-    _refuse_no_time(asked)
-    choices = _numbered(target)
-    if choices:
-        if asked not in choices:
-            raise _Refused(f"it makes videos of {_listed(choices)} s, not {asked:g} s")
-        return choices[asked]
-    low, high = target.minimum, target.maximum
-    is_split = target.type == "integer" and not float(asked).is_integer()
-    if is_split or not (low is None or low <= asked) or not (high is None or asked <= high):
-        whole = " in whole seconds" if is_split else ""
-        raise _Refused(f"it makes videos{_reach(low, high)}{whole}, not {asked:g} s")
-    # A flow's `duration: float` turns 5 into 5.0.
-    return int(asked) if float(asked).is_integer() else asked
+def _is_text(one: InputProperty) -> bool:
+    return one.type in ("string", None) and not one.enum
 
 
-def _frames(asked: float, target: InputProperty, rate: float | None) -> Any:
-    _refuse_no_time(asked)
-    if rate is None:
-        raise _Refused(
-            "it counts frames and does not say how many a second:"
-            f" set {target.name!r} in `input` instead of duration"
-        )
-    choices = _numbered(target)
-    if choices:
-        count = min(choices, key=lambda number: abs(number - asked * rate))
-        possible = f" of {_listed(number / rate for number in choices)} s"
-    else:
-        count = _nearest_count(asked * rate, target)
-        possible = _reach(*_bounds_in_seconds(target, rate))
-    if abs(count / rate - asked) > _FRAME_TOLERANCE:
-        raise _Refused(f"it makes videos{possible} at {rate:g} frames a second, not {asked:g} s")
-    return choices.get(count, count)
+def _prompt(call: _Call) -> dict[str, Any]:
+    prompt = call.given["prompt"] or ""
+    target = call.schema.find(_PROMPTS, _is_text)
+    if not prompt.strip():
+        # Without one, a default such as "An astronaut riding a horse" would be made and paid.
+        if target and (target.is_required or target.default):
+            raise Refused(target.name, "the prompt is empty")
+        return {}
+    if not target:
+        raise _no_input("prompt")
+    return {target.name: prompt}
 
 
-def _nearest_count(wanted: float, target: InputProperty) -> int:
-    described = _STEP_IN_WORDS.search(target.description)
-    step = int(described[1]) if described else 1
-    steps = round((wanted - 1) / step)
-    if target.maximum is not None:
-        steps = min(steps, math.floor((target.maximum - 1) / step))
-    if target.minimum is not None:
-        steps = max(steps, math.ceil((target.minimum - 1) / step))
-    return max(steps, 0) * step + 1
+def _negative_prompt(call: _Call) -> dict[str, Any]:
+    target = call.schema.find(_NEGATIVES, _is_text)
+    if not target:
+        raise _no_input("negative_prompt")
+    return {target.name: call.given["negative_prompt"]}
 
 
-def _bounds_in_seconds(target: InputProperty, rate: float) -> tuple[float | None, float | None]:
-    low, high = target.minimum, target.maximum
-    return (
-        None if low is None else round(low / rate, 1),
-        None if high is None else round(high / rate, 1),
+def _seed(call: _Call) -> dict[str, Any]:
+    seed = call.given["seed"]
+    target = call.schema.find(_SEEDS, lambda one: one.type in ("integer", "number", "string", None))
+    if not target:
+        raise _no_input("seed")
+    if str(seed) in _RANDOM_SEED_IN_WORDS.findall(target.description):
+        raise Refused(target.name, f"its {target.name} {seed} stands for a random one")
+    return {target.name: str(seed) if target.type == "string" else seed}
+
+
+def _image(call: _Call) -> dict[str, Any]:
+    target = call.schema.find(_FIRST_FRAMES, _takes_image) or call.schema.find(
+        _PICTURES, lambda one: _takes_image(one) and _is_first_frame(one, call.schema)
     )
+    if not target:
+        other = call.schema.find(_PICTURES, _takes_image)
+        if not other:
+            raise _no_input("image")
+        raise Refused(
+            other.name,
+            f"its {other.name!r} is not said to be a first frame: set it in `input` instead",
+        )
+    for other in call.schema.inputs.values():
+        switch = _switch(other, target, call)
+        if switch:
+            raise Refused(target.name, f"its {target.name!r} needs {switch}: set that in `input`")
+    image = call.given["image"]
+    return {target.name: [image] if target.type == "array" else image}
 
 
-def _refuse_no_time(asked: float) -> None:
-    if not 0 < asked < math.inf:
-        raise _Refused(f"duration must be more than 0 s, not {asked:g} s")
+def _takes_image(one: InputProperty) -> bool:
+    # A text of several URLs (image-urls-to-video) makes a slide show.
+    is_text = one.type == "string" and not one.enum and not one.name.endswith("s")
+    return one.is_file or one.type == "array" or is_text
 
 
-def _reach(low: float | None, high: float | None) -> str:
-    # seedance-2.0 takes -1 for "as long as the model likes", which is not a length.
-    written = span(low if low is not None and low > 0 else None, high)
-    preposition = "" if written.startswith("from") else "of "
-    return f" {preposition}{written} s" if written else ""
+def _is_first_frame(one: InputProperty, schema: ModelSchema) -> bool:
+    if _SAYS_FIRST_FRAME.search(one.description):
+        return True
+    # Where a video is needed the frames come from it, and the picture is a face or a character.
+    return not needs_video(schema) and not _SAYS_OTHER_PICTURE.search(one.description)
 
 
-def _numbered(target: InputProperty) -> dict[float, Any]:
-    """The choices by what they measure: `5`, `"5"` and `"5s"` are all 5."""
-    numbers = ((_number(choice), choice) for choice in target.enum)
-    return {number: choice for number, choice in numbers if number is not None and number > 0}
-
-
-def _number(value: Any) -> float | None:
-    if isinstance(value, bool):
+def _switch(one: InputProperty, image: InputProperty, call: _Call) -> str | None:
+    """How an input has to be set for the image to be used, if it is not."""
+    if one.type == "boolean":
+        # deforum: "Provide init_image if use_init"
+        is_named = "_" in one.name and re.search(rf"\b{re.escape(one.name)}\b", image.description)
+        is_off = not call.current(one)
+        is_switch = is_named or _IMAGE_SWITCH.fullmatch(one.name)
+        return f"{one.name} True" if is_switch and is_off else None
+    choices = [choice for choice in one.enum if isinstance(choice, str)]
+    needed = [choice for choice in choices if _FROM_IMAGE.search(choice)]
+    needed = needed or [choice for choice in choices if _is_condition(one.name, choice, image)]
+    if not needed and {"text", "image"} <= set(choices):
+        needed = ["image"]
+    if not needed or call.current(one) in needed:
         return None
-    if isinstance(value, int | float):
-        return float(value)
-    quantity = _QUANTITY.fullmatch(value.strip()) if isinstance(value, str) else None
-    return float(quantity[1]) if quantity else None
+    return f"{one.name} {one_of([repr(choice) for choice in needed])}"
 
 
-def _listed(numbers: Iterable[float]) -> str:
-    return one_of([f"{round(number, 1):g}" for number in sorted(numbers)])
+def _is_condition(name: str, choice: str, image: InputProperty) -> bool:
+    """Whether the image's description says "only used when mode is 'animate'"."""
+    said = rf"\b(?:only|if|when|with|requires?|needs?)\b[^.;]*\b{re.escape(name)}\W+(?:is\W+)?"
+    return bool(re.search(rf"{said}{re.escape(choice)}\b", image.description, re.IGNORECASE))
+
+
+_WRITERS: dict[str, Callable[[_Call], dict[str, Any]]] = {
+    "prompt": _prompt,
+    "image": _image,
+    "duration": lambda call: video_duration(
+        call.given["duration"], call.schema, call.model, call.free
+    ),
+    "aspect_ratio": lambda call: frame_size("aspect_ratio", call.schema, call.given, call.free),
+    "resolution": lambda call: frame_size("resolution", call.schema, call.given, call.free),
+    "seed": _seed,
+    "negative_prompt": _negative_prompt,
+}

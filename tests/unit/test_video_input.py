@@ -34,7 +34,13 @@ def promptless(required: tuple[str, ...] = (), **properties: dict[str, Any]) -> 
     return ModelSchema.from_openapi({"components": {"schemas": {"Input": root}}})
 
 
+def said(description: str, rules: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {**(TEXT if rules is None else rules), "description": description}
+
+
 RATIO = choice("string", "16:9", "9:16")
+FILES = {"type": "array", "items": FILE}
+NUMBER = {"type": "integer"}
 MODELS = {
     "bytedance/seedance-1-lite": schema(
         image=FILE,
@@ -113,6 +119,39 @@ MODELS = {
     "acme/untimed": schema(num_frames=whole(1, 100), duration=TEXT),
     "acme/animate": promptless(("input_image",), input_image=FILE, text_prompt=TEXT),
     "acme/upscale": promptless(image=FILE),
+    "kwaivgi/kling-v2.5-turbo-pro": schema(
+        image=said("Deprecated: Use start_image instead.", FILE),
+        start_image=said("First frame of the video", FILE),
+    ),
+    "kwaivgi/kling-v3-video": schema(
+        mode=said(
+            "'standard' generates 720p, 'pro' generates 1080p.",
+            choice("string", "pro", "standard", "4k"),
+        ),
+    ),
+    "lightricks/ltx-2.3-pro": schema(
+        task=choice("string", "text_to_video", "image_to_video", "retake"),
+        image=said("First frame image for image-to-video generation", FILE),
+    ),
+    "openai/sora-2-pro": schema(
+        aspect_ratio=said(
+            "Portrait is 720x1280, landscape is 1280x720", choice("string", "portrait", "landscape")
+        ),
+        resolution=said("Standard is 720p, high is 1024p", choice("string", "standard", "high")),
+    ),
+    "wan-video/wan-2.5-t2v": schema(
+        size=choice(
+            "string", "1280*720", "720*1280", "832*480", "480*832", "1920*1080", "1080*1920"
+        ),
+    ),
+    "tencent/hunyuan-video-of-a-size": schema(
+        width=said("Width (must be divisible by 16)", whole(16, 1280, default=864)),
+        height=said("Height (must be divisible by 16)", whole(16, 1280, default=480)),
+    ),
+    "cjwbw/controlvideo": schema(
+        seed=said("Random seed. Leave blank to randomize the seed"),
+        video_length=said("Length of synthesized video", NUMBER),
+    ),
 }
 
 
@@ -260,11 +299,19 @@ def test_the_other_parameters_go_by_the_models_own_words(
         ),
         (
             "openai/sora-2",
-            {"aspect_ratio": "16:9"},
-            "aspect_ratio must be 'portrait' or 'landscape', not '16:9'",
+            {"aspect_ratio": "4:3"},
+            "aspect_ratio must be 'portrait' or 'landscape', not '4:3'",
         ),
-        ("tencent/hunyuan-video", {"aspect_ratio": "16:9"}, "it has no input for aspect_ratio"),
-        ("tencent/hunyuan-video", {"resolution": "720p"}, "it has no input for resolution"),
+        (
+            "tencent/hunyuan-video",
+            {"aspect_ratio": "16:9"},
+            "it takes a size in pixels, so 16:9 needs resolution too",
+        ),
+        (
+            "tencent/hunyuan-video",
+            {"resolution": "720p"},
+            "it takes a size in pixels, so 720p needs aspect_ratio too",
+        ),
         ("tencent/hunyuan-video", {"image": URL}, "it has no input for image"),
         ("minimax/hailuo-02", {"seed": 1}, "it has no input for seed"),
         ("minimax/hailuo-02", {"negative_prompt": "x"}, "it has no input for negative_prompt"),
@@ -276,6 +323,439 @@ def test_the_other_parameters_go_by_the_models_own_words(
 )
 def test_what_the_model_cannot_take_is_refused(model: str, given: dict[str, Any], problem: str):
     assert refusal(model, **given).startswith(f"{model} cannot take this input: {problem}. Its ")
+
+
+def of(schema: ModelSchema, **given: Any) -> dict[str, Any] | str:
+    """What is written beside the prompt, or the first problem."""
+    try:
+        result = video_input(schema, "acme/model", **{"prompt": "a cat", **given})
+    except InvalidInputError as exc:
+        return str(exc).partition("input: ")[2].partition(". Its inputs")[0]
+    return {name: value for name, value in result.items() if name != "prompt"}
+
+
+@pytest.mark.parametrize(
+    ("name", "rules", "seconds", "expected"),
+    [
+        ("video_length", said("Video length in seconds", NUMBER), 5, 5),
+        ("duration", said("Duration in milliseconds", NUMBER), 2.5, 2500),
+        ("duration", said("In ms", choice("integer", 4000, 8000)), 8, 8000),
+        ("duration_ms", {"type": "number"}, 0.5, 500),
+        ("duration", said("Length in frames at 10 fps", NUMBER), 5, 50),
+        ("frames", said("In frames (playback is at 8 fps e.g. 16 is 2 seconds)", NUMBER), 2, 16),
+        ("num_frames", said("At 24 fps. Will be 8N+1 (e.g., 9, 17)", NUMBER), 5, 121),
+        ("duration", said("In seconds. More frames cost more.", NUMBER), 5, 5),
+        ("duration", said("At 24 frames per second, in seconds", NUMBER), 5, 5),
+        ("duration", said("In seconds. Ignored when editing a video.", NUMBER), 5, 5),
+    ],
+)
+def test_a_duration_is_counted_in_the_unit_that_the_description_says(
+    name: str, rules: dict[str, Any], seconds: float, expected: float
+):
+    assert of(schema(**{name: rules}), duration=seconds) == {name: expected}
+
+
+@pytest.mark.parametrize(
+    ("name", "rules", "problem"),
+    [
+        (
+            "video_length",
+            said("Length of synthesized video", NUMBER),
+            "its 'video_length' is not said to count seconds or frames:"
+            " set it in `input` instead of duration",
+        ),
+        (
+            "duration",
+            said("Duration in minutes", NUMBER),
+            "its 'duration' is not said to count seconds or frames:"
+            " set it in `input` instead of duration",
+        ),
+        ("duration", said("Duration of the edited section in seconds", NUMBER), "it has no"),
+        ("duration", said("Format: HH:MM:SS or seconds"), "it has no input for duration"),
+        ("frames", said("Zip file of frames", FILE), "it has no input for duration"),
+        ("duration", said("In ms", choice("integer", 4000, 8000)), "it makes videos of 4 or 8 s"),
+        ("duration", said("In ms", whole(1000, 4000)), "it makes videos from 1 to 4 s, not 5 s"),
+    ],
+)
+def test_a_duration_in_no_certain_unit_is_refused(name: str, rules: dict[str, Any], problem: str):
+    told = of(schema(**{name: rules}), duration=5)
+
+    assert isinstance(told, str)
+    assert told.startswith(problem)
+
+
+@pytest.mark.parametrize(
+    ("name", "rules"),
+    [
+        ("start_image", FILE),
+        ("first_frame", FILE),
+        ("init_image", FILE),
+        ("image_url", TEXT),
+        ("image", said("Input image to start generating from. Not the last frame.", FILE)),
+        ("image", said("First frame. Cannot be combined with reference images.", FILE)),
+        ("input_reference", said("An image to use as the first frame of the video", FILE)),
+        ("input_image", said("Input image", FILE)),
+    ],
+)
+def test_an_input_for_the_first_frame_is_known_by_name_or_description(
+    name: str, rules: dict[str, Any]
+):
+    assert of(schema(**{name: rules}), image=URL) == {name: URL}
+
+
+@pytest.mark.parametrize("name", ["images", "input_images", "image_urls"])
+def test_a_list_of_images_gets_one(name: str):
+    assert of(schema(**{name: FILES}), image=URL) == {name: [URL]}
+
+
+@pytest.mark.parametrize(
+    ("name", "rules"),
+    [
+        ("last_frame", FILE),
+        ("end_image", FILE),
+        ("reference_images", FILES),
+        ("style_image", FILE),
+        ("mask", FILE),
+        ("character_image", FILE),
+        ("video", FILE),
+        ("image_urls", said("A comma-separated list of input urls")),
+        ("image", choice("string", "cat", "dog")),
+    ],
+)
+def test_an_input_for_another_picture_gets_no_first_frame(name: str, rules: dict[str, Any]):
+    assert of(schema(**{name: rules}), image=URL) == "it has no input for image"
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        "Reference image. The characters in the video are based on it.",
+        "Last frame of the video",
+        "Mask image: white is redrawn",
+        "Style image",
+        "Driving image for the pose",
+        "Image of the character",
+    ],
+)
+def test_an_image_that_is_said_to_be_something_else_is_no_first_frame(description: str):
+    told = of(schema(image=said(description, FILE)), image=URL)
+
+    assert told == "its 'image' is not said to be a first frame: set it in `input` instead"
+
+
+def test_the_picture_beside_a_required_video_is_no_first_frame():
+    swap = schema(("prompt", "driving_video"), image=FILE, driving_video=FILE)
+
+    told = of(swap, image=URL, input={"driving_video": URL})
+
+    assert isinstance(told, str)
+    assert told.startswith("its 'image' is not said to be a first frame")
+
+
+def test_a_first_frame_wins_over_a_reference_and_a_deprecated_name():
+    model = schema(image=said("Reference image", FILE), image_url=said("First frame", FILE))
+
+    assert of(model, image=URL) == {"image_url": URL}
+    assert written("kwaivgi/kling-v2.5-turbo-pro", image=URL) == {"start_image": URL}
+    for old in ({**FILE, "deprecated": True}, said("Deprecated: Use image instead.", FILE)):
+        assert of(schema(start_image=old, image=FILE), image=URL) == {"image": URL}
+
+
+INIT = said("Provide init_image if use_init", FILE)
+OFF = {"type": "boolean", "default": False}
+ON = {"type": "boolean", "default": True}
+TASK = choice("string", "text2video", "image2video")
+BOTH = choice("string", "text", "image")
+
+
+@pytest.mark.parametrize(
+    ("properties", "needs"),
+    [
+        ({"init_image": INIT, "use_init": OFF}, "'init_image' needs use_init True"),
+        ({"image": FILE, "use_image": OFF}, "'image' needs use_image True"),
+        (
+            {"image": said("Needs animate_photo", FILE), "animate_photo": OFF},
+            "'image' needs animate_photo True",
+        ),
+        ({"image": FILE, "task": TASK}, "'image' needs task 'image2video'"),
+        ({"image": FILE, "mode": BOTH}, "'image' needs mode 'image'"),
+        (
+            {
+                "image": said("Only used when style_mode is 'animate'", FILE),
+                "style_mode": choice("string", "paint", "animate"),
+            },
+            "'image' needs style_mode 'animate'",
+        ),
+    ],
+)
+def test_an_image_that_another_input_turns_on_is_refused_with_its_name(
+    properties: dict[str, Any], needs: str
+):
+    assert of(schema(**properties), image=URL) == f"its {needs}: set that in `input`"
+
+
+@pytest.mark.parametrize(
+    ("properties", "free"),
+    [
+        ({"image": INIT, "use_init": OFF}, {"use_init": True}),
+        ({"image": FILE, "task": TASK}, {"task": "image2video"}),
+        ({"image": FILE, "use_image": ON}, {}),
+        ({"image": FILE, "mode": choice("string", "image_to_video", "text_to_video")}, {}),
+        (
+            {
+                "image": said("Image to loop", FILE),
+                "loop": OFF,
+                "orientation": choice("string", "image", "video"),
+            },
+            {},
+        ),
+    ],
+)
+def test_an_image_goes_where_nothing_has_to_be_turned_on_any_more(
+    properties: dict[str, Any], free: dict[str, Any]
+):
+    assert of(schema(**properties), image=URL, input=free) == {"image": URL, **free}
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "expected"),
+    [
+        ("wan-video/wan-2.5-t2v", {"aspect_ratio": "9:16"}, {"size": "720*1280"}),
+        ("wan-video/wan-2.5-t2v", {"resolution": "1080p"}, {"size": "1920*1080"}),
+        ("wan-video/wan-2.5-t2v", {"resolution": "480p"}, {"size": "832*480"}),
+        (
+            "wan-video/wan-2.5-t2v",
+            {"aspect_ratio": "9:16", "resolution": "480P"},
+            {"size": "480*832"},
+        ),
+        ("wan-video/wan-2.5-t2v", {"resolution": "1080*1920"}, {"size": "1080*1920"}),
+        ("openai/sora-2", {"aspect_ratio": "16:9"}, {"aspect_ratio": "landscape"}),
+        ("openai/sora-2", {"aspect_ratio": "9:16"}, {"aspect_ratio": "portrait"}),
+        ("openai/sora-2-pro", {"aspect_ratio": "9:16"}, {"aspect_ratio": "portrait"}),
+        ("openai/sora-2-pro", {"resolution": "720p"}, {"resolution": "standard"}),
+        ("kwaivgi/kling-v3-video", {"resolution": "1080p"}, {"mode": "pro"}),
+        ("kwaivgi/kling-v3-video", {"resolution": "4k"}, {"mode": "4k"}),
+        (
+            "tencent/hunyuan-video",
+            {"aspect_ratio": "9:16", "resolution": "720p"},
+            {"width": 720, "height": 1280},
+        ),
+        (
+            "tencent/hunyuan-video-of-a-size",
+            {"aspect_ratio": "16:9"},
+            {"width": 864, "height": 480},
+        ),
+        (
+            "tencent/hunyuan-video-of-a-size",
+            {"aspect_ratio": "9:16"},
+            {"width": 480, "height": 864},
+        ),
+        (
+            "tencent/hunyuan-video-of-a-size",
+            {"resolution": "720p"},
+            {"width": 1280, "height": 720},
+        ),
+        (
+            "tencent/hunyuan-video-of-a-size",
+            {"aspect_ratio": "1:1"},
+            {"width": 480, "height": 480},
+        ),
+        (
+            "tencent/hunyuan-video-of-a-size",
+            {"resolution": "848x480"},
+            {"width": 848, "height": 480},
+        ),
+    ],
+)
+def test_a_shape_and_a_resolution_go_onto_what_the_model_calls_its_size(
+    model: str, given: dict[str, Any], expected: dict[str, Any]
+):
+    assert written(model, **given) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "rules", "given", "expected"),
+    [
+        ("resolution", choice("string", "720", "480"), "720p", "720"),
+        ("resolution", choice("integer", 720, 480), "480p", 480),
+        ("resolution", choice("string", "512P"), "512p", "512P"),
+        ("resolution", choice("string", "FHD", "2k", "4k"), "1080p", "FHD"),
+        ("resolution", choice("string", "1080p", "4k"), "2160p", "4k"),
+        ("resolution", said("Height in pixels", NUMBER), "720p", 720),
+        ("resolution", {**TEXT, "default": "480p"}, "720p", "720p"),
+        (
+            "mode",
+            said("standard or pro (1080p)", choice("string", "pro", "standard")),
+            "1080p",
+            "pro",
+        ),
+        ("ratio", choice("string", "1280:720", "720:1280"), "720p", "1280:720"),
+        ("size", choice("string", "1280x704", "704x1280"), "720p", "1280x704"),
+    ],
+)
+def test_a_resolution_goes_by_the_lines_that_a_choice_stands_for(
+    name: str, rules: dict[str, Any], given: str, expected: Any
+):
+    assert of(schema(**{name: rules}), resolution=given) == {name: expected}
+
+
+@pytest.mark.parametrize(
+    ("properties", "given", "expected"),
+    [
+        ({"aspect_ratio": choice("string", "832x480", "480x832")}, "9:16", "480x832"),
+        ({"aspect_ratio": choice("string", "16:9", "1024x1024", "1:1")}, "1:1", "1:1"),
+        ({"aspect_ratio": choice("string", "auto", "16:9")}, "Auto", "auto"),
+        ({"aspect_ratio": choice("string", "16:9 (wide)", "9:16 (tall)")}, "9:16", "9:16 (tall)"),
+        ({"aspect_ratio": TEXT}, "4:3", "4:3"),
+        ({"aspect_ratio": said("Such as 16:9 (landscape) or 9:16 (portrait)")}, "9:16", "9:16"),
+        ({"orientation": said('Must be "landscape" or "portrait".')}, "9:16", "portrait"),
+        (
+            {"aspect_ratio": said("16:9 corresponds to 832x480px", choice("string", "16:9"))},
+            "landscape",
+            "16:9",
+        ),
+        ({"aspect_ratio": RATIO}, "landscape", "16:9"),
+    ],
+)
+def test_an_aspect_ratio_goes_by_the_shape_that_a_choice_stands_for(
+    properties: dict[str, Any], given: str, expected: str
+):
+    [name] = properties
+
+    assert of(schema(**properties), aspect_ratio=given) == {name: expected}
+
+
+SIDE = said("Width of bounding box", NUMBER)
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [
+        {"size": said("Size of font", NUMBER)},
+        {"size": said("Font size", choice("integer", 20, 40))},
+        {"size": choice("integer", 512, 720)},
+        {"quality": said("Encoder quality", whole(0, 100))},
+        {"quality": said("Video quality preset", choice("string", "low", "medium", "high"))},
+        {"resolution": said("Resolution of the mask", choice("string", "480p", "720p"))},
+        {"resolution": said("Of the model's grid", NUMBER)},
+        {"mode": choice("string", "std", "pro")},
+        {"mode": said("Pick pro or standard. 1080p costs more.", choice("string", "pro"))},
+        {"width": SIDE, "height": SIDE},
+        {"width": NUMBER},
+        {"width": NUMBER, "height": NUMBER, "aspect_ratio": RATIO},
+    ],
+)
+def test_what_is_no_resolution_gets_none(properties: dict[str, Any]):
+    assert of(schema(**properties), resolution="720p") == "it has no input for resolution"
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "problem"),
+    [
+        (
+            "wan-video/wan-2.5-t2v",
+            {"aspect_ratio": "1:1", "resolution": "720p"},
+            "it makes videos of 1280*720, 720*1280, 832*480, 480*832, 1920*1080 or 1080*1920,"
+            " not 1:1 at 720p",
+        ),
+        (
+            "wan-video/wan-2.5-t2v",
+            {"aspect_ratio": "auto"},
+            "it takes a size in pixels, not 'auto'",
+        ),
+        (
+            "tencent/hunyuan-video-of-a-size",
+            {"resolution": "1080p"},
+            "width must be from 16 to 1280, not 1920",
+        ),
+        (
+            "kwaivgi/kling-v3-video",
+            {"resolution": "480p"},
+            "mode must be 'pro', 'standard' or '4k', not '480p'",
+        ),
+        (
+            "openai/sora-2-pro",
+            {"resolution": "1080p"},
+            "resolution must be 'standard' or 'high', not '1080p'",
+        ),
+        ("openai/sora-2", {"resolution": "720p"}, "it has no input for resolution"),
+    ],
+)
+def test_a_size_that_the_model_does_not_make_is_refused(
+    model: str, given: dict[str, Any], problem: str
+):
+    assert f"cannot take this input: {problem}" in refusal(model, **given)
+
+
+def test_a_width_and_a_height_beside_a_required_video_are_left_to_the_user():
+    edit = schema(("video",), video=FILE, width=NUMBER, height=NUMBER)
+
+    told = of(edit, aspect_ratio="16:9", resolution="720p", input={"video": URL})
+
+    assert told == "it has no input for aspect_ratio; it has no input for resolution"
+
+
+def test_free_text_that_takes_two_words_gets_no_third():
+    model = schema(orientation=said('Must be "landscape" or "portrait".'))
+
+    assert of(model, aspect_ratio="4:3") == (
+        "orientation must be 'landscape' or 'portrait', not '4:3'"
+    )
+
+
+def test_a_size_of_unknown_default_needs_both_halves():
+    sizes = schema(size={"type": "string", "enum": ["1280*720", "720*1280"]})
+
+    assert of(sizes, resolution="720p") == (
+        "it takes a size in pixels, so 720p needs aspect_ratio too"
+    )
+    assert of(sizes, aspect_ratio="9:16") == {"size": "720*1280"}
+
+
+def test_the_users_own_width_leaves_the_height_to_the_user_too():
+    model = MODELS["tencent/hunyuan-video-of-a-size"]
+
+    assert of(model, aspect_ratio="1:1", input={"width": 640}) == {"width": 640}
+
+
+@pytest.mark.parametrize(
+    ("rules", "seed", "expected"),
+    [
+        (TEXT, 7, {"seed": "7"}),
+        (NUMBER, 7, {"seed": 7}),
+        (said("Seed (0 = random)", NUMBER), 7, {"seed": 7}),
+        (said("Seed (0 = random)", NUMBER), 0, "its seed 0 stands for a random one"),
+        (said("Set to 0 for Random seed", NUMBER), 0, "its seed 0 stands for a random one"),
+        (said("Use -1 to randomize", NUMBER), -1, "its seed -1 stands for a random one"),
+    ],
+)
+def test_a_seed_is_written_as_the_model_takes_it(rules: dict[str, Any], seed: int, expected: Any):
+    assert of(schema(seed=rules), seed=seed) == expected
+
+
+@pytest.mark.parametrize("prompt", [None, "", " \n"])
+@pytest.mark.parametrize(
+    ("model", "problem"),
+    [
+        (promptless(video=FILE), None),
+        (promptless(text=said("Text that the avatar speaks")), None),
+        (promptless(prompt=TEXT), None),
+        (promptless(prompt={**TEXT, "default": ""}), None),
+        (promptless(prompt={**TEXT, "default": "An astronaut"}), "the prompt is empty"),
+        (promptless(("prompt",), prompt=TEXT), "the prompt is empty"),
+    ],
+)
+def test_a_prompt_is_needed_where_the_model_does_not_work_without(
+    prompt: str | None, model: ModelSchema, problem: str | None
+):
+    assert of(model, prompt=prompt) == (problem or {})
+
+
+@pytest.mark.parametrize(
+    "model", [promptless(text=said("Text that the avatar speaks")), promptless(video=FILE)]
+)
+def test_a_prompt_for_a_model_without_one_is_refused(model: ModelSchema):
+    assert of(model, prompt="a cat") == "it has no input for prompt"
 
 
 def test_all_problems_come_in_one_line():
@@ -353,3 +833,7 @@ def test_without_a_schema_the_parameters_go_by_their_own_names_unchecked():
 def test_an_empty_prompt_is_refused_without_a_schema_too():
     with pytest.raises(InvalidInputError, match=r"input: the prompt is empty\. Nothing was sent"):
         video_input(ModelSchema(), "acme/private", prompt=" ")
+
+
+def test_without_a_schema_none_leaves_the_prompt_out():
+    assert video_input(ModelSchema(), "acme/private", prompt=None, seed=1) == {"seed": 1}
