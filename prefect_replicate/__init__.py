@@ -18,6 +18,7 @@ if _typing.TYPE_CHECKING:
         generate_videos,
         run_model,
     )
+    from prefect_replicate.flows.deploy import model_deployment
     from prefect_replicate.tasks import (
         acancel_prediction,
         acreate_prediction,
@@ -76,12 +77,13 @@ __all__ = [
     "generate_video",
     "generate_videos",
     "get_prediction",
+    "model_deployment",
     "predict",
     "run_model",
     "wait_for_prediction",
 ]
 
-_PARTS = ("values", "blocks", "tasks", "flows")  # the cheap ones first
+_PARTS = ("values", "blocks", "tasks", "flows", "flows.deploy")  # the cheap ones first
 
 
 def __getattr__(name: str) -> _typing.Any:

@@ -12,12 +12,13 @@ from cyclopts import Parameter
 
 from prefect_replicate._version import __version__
 from prefect_replicate.exceptions import ConfigurationError, ReplicateError
+from prefect_replicate.text import printable
 
 _USAGE, _FAILED, _INTERRUPTED = 2, 1, 130
 
 app = cyclopts.App(
     name="prefect-replicate",
-    help="Generate video on Replicate with Prefect.",
+    help="Run models on Replicate with Prefect.",
     version=__version__,
     help_format="markdown",
 )
@@ -35,8 +36,10 @@ def demo(
         keep: Leave both up, with a deployment to run from the Prefect UI, until Ctrl-C.
         real: Run on Replicate itself, which is paid; needs `REPLICATE_API_TOKEN`.
     """
-    from prefect_replicate.demo.show import show
-
+    try:
+        from prefect_replicate.demo.show import show
+    except ModuleNotFoundError as exc:
+        raise ConfigurationError(str(exc)) from exc
     return show(keep=keep, real=real)
 
 
@@ -100,15 +103,117 @@ def generate(
         "destination": destination,
         "timeout": timeout,
     }
+    options = {name: value for name, value in wishes.items() if value is not None}
+    options |= {"prompt": prompt, "input": input_from(input or [])}
+    return _run("generate_video", model, block, options)
+
+
+@app.command
+def run(
+    model: str,
+    /,
+    *,
+    input: Annotated[list[str] | None, Parameter(alias="-i", negative=())] = None,
+    secret: Annotated[list[str] | None, Parameter(negative=())] = None,
+    destination: str = "outputs",
+    timeout: float | None = None,
+    block: str | None = None,
+) -> int:
+    """Run any model as a run of the flow `run-model`, and print what it makes.
+
+    A text or JSON is printed, files are stored, and their paths printed.
+
+    Args:
+        model: `owner/name`, `owner/name:version`, a 64-hex version, or `deployment:owner/name`.
+        input: An input by the model's own name, as `key=value`. The value is JSON where it reads
+            as JSON, a local file after `@`, else text.
+        secret: A secret input, as `key=secret-block`: the name of the saved Secret block with it.
+        destination: For files: a directory, or `block:type-slug/name` for a storage block.
+        timeout: Seconds after which the prediction is canceled; an hour if not given.
+        block: Name of a saved `ReplicateCredentials` block; else `REPLICATE_API_TOKEN` is used.
+    """
+    options: dict[str, Any] = {"destination": destination, "input": input_from(input or [])}
+    if secret:
+        options["secrets"] = _texts_from(secret, "--secret")
+    if timeout is not None:
+        options["timeout"] = timeout
+    return _run("run_model", model, block, options)
+
+
+@app.command
+def inputs(model: str, /, *, block: str | None = None) -> None:
+    """Show what a model takes.
+
+    Args:
+        model: `owner/name`, `owner/name:version`, or `deployment:owner/name`.
+        block: Name of a saved `ReplicateCredentials` block; else `REPLICATE_API_TOKEN` is used.
+    """
     from prefect_replicate import terminal
 
+    terminal.inputs(model, block)
+
+
+@app.command
+def deploy(
+    model: str | None = None,
+    /,
+    *,
+    name: str | None = None,
+    pool: str | None = None,
+    serve: Annotated[bool, Parameter(negative=())] = False,
+    cron: str | None = None,
+    input: Annotated[list[str] | None, Parameter(alias="-i", negative=())] = None,
+    secret: Annotated[list[str] | None, Parameter(negative=())] = None,
+    destination: str | None = None,
+    block: str | None = None,
+    check: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Deploy a model to Prefect, with a form of the model's own inputs.
+
+    Args:
+        model: `owner/name`, `owner/name:version`, or `deployment:owner/name`.
+        name: Of the deployment; `owner-name` if not given.
+        pool: The work pool whose workers run it; they need prefect-replicate installed.
+        serve: Run it in this process, until Ctrl-C.
+        cron: When to run it by itself, such as `0 7 * * *`; each run is paid for.
+        input: What the form shows first, as `key=value`; as of `run`, without local files.
+        secret: A secret input, as `key=secret-block`: the name of the saved Secret block with it.
+        destination: Where files go, unless the form says otherwise; `~/videos` if not given.
+        block: Name of a saved `ReplicateCredentials` block; else `REPLICATE_API_TOKEN` is used.
+        check: List the deployments whose models have changed since; 1 if there are some.
+    """
+    from prefect_replicate import terminal
+
+    if check:
+        return 0 if terminal.check_deployments() else _FAILED
+    if model is None:
+        raise UsageError("deploy takes a model such as owner/name, or --check")
+    wishes: dict[str, Any] = {
+        "name": name,
+        "work_pool_name": pool,
+        "cron": cron,
+        "input": input_from(input or []) or None,
+        "secrets": _texts_from(secret, "--secret") if secret else None,
+        "destination": destination,
+    }
     options = {name: value for name, value in wishes.items() if value is not None}
-    whole_input = input_from(input or [])
+    terminal.deploy(model, block, serve=serve, options=options)
+    return 0
+
+
+def _run(flow: str, model: str, block: str | None, options: dict[str, Any]) -> int:
+    import prefect_replicate
+    from prefect_replicate import terminal
+
     terminal.check(model, block)
     if not terminal.has_prefect():
         return terminal.again_with_prefect(sys.argv[1:])
-    video = terminal.generate(model, prompt, whole_input, block, options)
-    for file in video.files:
+    made = terminal.run(getattr(prefect_replicate, flow), model, block, options)
+    if made.text is not None:
+        print(printable(made.text))
+    elif not made.files:
+        print(json.dumps(made.output, ensure_ascii=False))
+    for file in made.files:
         print(file.location)
     return 0
 
@@ -136,22 +241,24 @@ def orphans(
 
 @app.command
 def limits(
-    *, creates_per_minute: int = 600, remove: Annotated[bool, Parameter(negative=())] = False
+    *,
+    creates_per_minute: int | None = None,
+    remove: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
-    """Let all flow runs of the Prefect server together keep to an account's limit of creates.
+    """Show or set how many predictions all flow runs of the Prefect server together may create.
 
-    Makes or changes the global concurrency limit `replicate-creates`, which they heed from then on.
+    That is the global concurrency limit `replicate-creates`, which they heed once there is one.
 
     Args:
-        creates_per_minute: Predictions to let them create; Replicate allows 600, and 6 with little
+        creates_per_minute: Makes or changes the limit; Replicate allows 600, and 6 with little
             credit.
         remove: Remove the limit instead.
     """
     from prefect_replicate import terminal
 
-    if creates_per_minute < 1:
+    if creates_per_minute is not None and creates_per_minute < 1:
         raise UsageError(f"--creates-per-minute must be at least 1, not {creates_per_minute}")
-    terminal.limits(None if remove else creates_per_minute)
+    terminal.limits(creates_per_minute, remove=remove)
 
 
 def input_from(pairs: list[str]) -> dict[str, Any]:
@@ -176,6 +283,16 @@ def _name_and_value(pair: str) -> tuple[str, Any]:
         return name, json.loads(text)
     except json.JSONDecodeError:
         return name, text
+
+
+def _texts_from(pairs: list[str], option: str) -> dict[str, str]:
+    found = dict[str, str]()
+    for pair in pairs:
+        name, _, text = pair.partition("=")
+        if not name or not text:
+            raise UsageError(f"{option} takes key=value, not {pair!r}")
+        found[name] = text
+    return found
 
 
 class UsageError(Exception):

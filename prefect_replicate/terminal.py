@@ -1,6 +1,6 @@
 """The flows for somebody at a terminal.
 
-`generate_video` is told line by line, with a bar under them. The flow tells its story in its log,
+A generation is told line by line, with a bar under them. The flow tells its story in its log,
 to Prefect as well as to whoever stands by, so that the log is all that is needed to follow it;
 nothing is asked of Prefect or Replicate for the sake of the bar.
 """
@@ -8,34 +8,48 @@ nothing is asked of Prefect or Replicate for the sake of the bar.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import httpx
 from prefect import get_client
+from prefect import serve as serve_deployments
+from prefect.deployments.runner import DeploymentApplyError
 from prefect.exceptions import PrefectException
 from prefect.logging.handlers import PrefectConsoleHandler
-from prefect.settings import PREFECT_API_URL, PREFECT_HOME
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME, PREFECT_UI_URL
 from prefect.utilities.urls import url_for
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from prefect_replicate.api.models import resolve_model
 from prefect_replicate.blocks import ReplicateCredentials
+from prefect_replicate.blocks.credentials import call_as
 from prefect_replicate.cleanup.table import done, seconds, summary
 from prefect_replicate.demo.prefect_server import prefect_server, running
 from prefect_replicate.engine import call
 from prefect_replicate.exceptions import ConfigurationError, ReplicateError
-from prefect_replicate.flows import generate_video
 from prefect_replicate.flows.cancel_orphaned_predictions import sweep
-from prefect_replicate.ledger.limits import NAME, GlobalLimit, remove_limit, set_limit
+from prefect_replicate.flows.deploy import drifts, model_deployment
+from prefect_replicate.ledger.limits import (
+    NAME,
+    GlobalLimit,
+    read_limit,
+    remove_limit,
+    set_limit,
+)
 from prefect_replicate.lifecycle.model_logs import percent_done
-from prefect_replicate.values import GeneratedVideo, ModelReference, Orphan
+from prefect_replicate.lifecycle.run import Run
+from prefect_replicate.text import in_line
+from prefect_replicate.values import ModelOutput, ModelReference, Orphan
+from prefect_replicate.values.model_schema import ModelSchema
 
 _PACKAGE = Path(__file__).parent
 _RUN_LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
@@ -43,19 +57,18 @@ _WIDTH = 160
 """Columns of a table that goes to a file or another program."""
 
 
-def generate(
-    model: str, prompt: str, input: dict[str, Any], block: str | None, options: dict[str, Any]
-) -> GeneratedVideo:
-    """Run `generate_video`, and show on standard error how it goes.
+def run(
+    flow: Callable[..., ModelOutput], model: str, block: str | None, parameters: dict[str, Any]
+) -> ModelOutput:
+    """Run `run_model` or `generate_video`, and show on standard error how it goes.
 
     From here on the process no longer shows Prefect's own log lines.
 
     Args:
-        model: As `generate_video` takes it.
-        prompt: As `generate_video` takes it.
-        input: As `generate_video` takes it.
+        flow: Which of the two.
+        model: As they take it.
         block: Name of a saved `ReplicateCredentials` block.
-        options: Further parameters of `generate_video`.
+        parameters: Further ones of the flow.
 
     Raises:
         ReplicateError: It failed, or Prefect did.
@@ -64,11 +77,80 @@ def generate(
         try:
             _check_prefect()
             credentials = _load(block) if block else None
-            # For all that a type checker knows, `options` could hold `return_state`.
-            video = generate_video(prompt, model, input, credentials, **options)
-            return cast("GeneratedVideo", video)
+            return flow(model=model, credentials=credentials, **parameters)
         except (PrefectException, httpx.HTTPError) as exc:
             raise ReplicateError(f"Prefect: {exc}") from exc
+
+
+def inputs(model: str, block: str | None) -> None:
+    """Show what a model takes, as a table in Replicate's order, and what it makes.
+
+    Raises:
+        ReplicateError: There is no such model, or no usable token.
+    """
+
+    async def read(run: Run) -> ModelSchema:
+        return (await resolve_model(run.connection, model)).schema
+
+    schema = call_as(_load(block) if block else None, read)
+    console = _console()
+    if not schema.is_known:
+        console.print(Text(f"{model} has no schema that can be read: it takes any input."))
+        return
+    table = Table(box=None, pad_edge=False)
+    table.add_column("INPUT", no_wrap=True)
+    for title in ("TAKES", "DEFAULT", "ABOUT"):
+        table.add_column(title, overflow="fold")
+    for one in schema.inputs.values():
+        name = f"{one.name} *" if one.is_required else one.name
+        default = "" if one.default is None else in_line(json.dumps(one.default), 60)
+        table.add_row(*map(Text, (name, one.takes, default, in_line(one.description, 200))))
+    console.print(table)
+    made = {True: "files", False: "text or JSON", None: "anything"}[schema.output.makes_files]
+    console.print(Text(f"* required. It makes {made}."))
+
+
+def deploy(model: str, block: str | None, *, serve: bool, options: dict[str, Any]) -> None:
+    """Deploy a model with the form of its inputs, or serve it until Ctrl-C.
+
+    Raises:
+        ReplicateError: The model or an option makes no sense, or Prefect could not be asked.
+    """
+    _require_prefect("to deploy to")
+    _check_prefect()
+    try:
+        deployment = model_deployment(model, credentials=_load(block) if block else None, **options)
+        if serve:
+            serve_deployments(deployment)
+            return
+        deployment_id = deployment.apply()
+    except (DeploymentApplyError, PrefectException, httpx.HTTPError, ValueError) as exc:
+        if isinstance(exc, ReplicateError):
+            raise
+        raise ReplicateError(f"Prefect: {exc}") from exc
+    console = _console()
+    console.print(Text(f"{deployment.full_name} runs {model}."))
+    if ui := PREFECT_UI_URL.value():
+        console.print(Text(f"Its form: {ui}/deployments/deployment/{deployment_id}/run"))
+    if deployment.work_pool_name is None:
+        console.print(Text("Nothing runs it yet: give --pool, or --serve."))
+
+
+def check_deployments() -> bool:
+    """List how the models of deployments have changed; says whether none has.
+
+    Raises:
+        ReplicateError: Prefect could not be asked.
+    """
+    _require_prefect("whose deployments to check")
+    found = drifts()
+    console = _console()
+    for one in found:
+        state = one.error or "; ".join(one.changes) or "as it was"
+        console.print(Text(f"{one.deployment} ({one.model}): {state}"))
+    if not found:
+        console.print(Text("There are no deployments of single models."))
+    return not any(one.changes or one.error for one in found)
 
 
 def check(model: str, block: str | None) -> None:
@@ -127,11 +209,12 @@ def orphans(*, cancel: bool, grace: float, block: str | None) -> list[Orphan]:
     return found
 
 
-def limits(creates_per_minute: int | None) -> None:
-    """Set how many predictions all flow runs together may create, and show it.
+def limits(creates_per_minute: int | None, *, remove: bool) -> None:
+    """Show how many predictions all flow runs together may create, or change that.
 
     Args:
-        creates_per_minute: `None` lifts the limit.
+        creates_per_minute: Sets it, if given.
+        remove: Whether to lift the limit.
 
     Raises:
         ReplicateError: Prefect could not be asked.
@@ -141,12 +224,18 @@ def limits(creates_per_minute: int | None) -> None:
         _check_prefect()
     except (PrefectException, httpx.HTTPError) as exc:
         raise ReplicateError(f"Prefect: {exc}") from exc
-    if creates_per_minute is None:
+    if remove:
         was_there = call(lambda _: remove_limit())
         _console().print(f"{NAME} is removed." if was_there else f"There is no limit {NAME}.")
         return
-    limit = call(lambda _: set_limit(creates_per_minute))
-    _show_limit(limit)
+    if creates_per_minute is None:
+        limit = call(lambda _: read_limit())
+    else:
+        limit = call(lambda _: set_limit(creates_per_minute))
+    if limit is None:
+        _console().print(f"There is no limit {NAME}.")
+    else:
+        _show_limit(limit)
 
 
 def _show_limit(limit: GlobalLimit) -> None:

@@ -31,6 +31,7 @@ _PASSED_ON = (
     "retries",
     "on_crash",
     "regenerate_expired",
+    "check_input",
     "concurrency",
     "on_item_failure",
     "max_failures",
@@ -75,6 +76,7 @@ class ItemOptions:
     keep_on_crash: bool
     keep_for_parent: bool
     regenerate_expired: bool
+    check_input: bool = True
 
 
 @dataclass(frozen=True)
@@ -228,6 +230,7 @@ class VideoBatch(VideoSettings, _Source):
             keep_on_crash=keeps(self.on_crash),
             keep_for_parent=bool(self.part),
             regenerate_expired=self.regenerate_expired,
+            check_input=self.check_input,
         )
         items = items_of(requests, self.model, self.input, self.common)
         allowed = failures_allowed(self.on_item_failure, self.max_failures)

@@ -43,7 +43,7 @@ def _row(one: VideoOutcome) -> dict[str, Any]:
         "file": ", ".join(file.location for file in one.files)
         or _short(one.error or "", _ERROR_LENGTH),
         "prediction": f"[{one.prediction_id}]({one.web_url})" if one.prediction_id else "",
-        "prompt": _short(one.prompt, _PROMPT_LENGTH),
+        "prompt": _short(one.prompt or "", _PROMPT_LENGTH),
     }
 
 

@@ -135,7 +135,8 @@ class _Work:
     async def _checked(self, item: Item) -> dict[str, Any] | None:
         """The model's input; all of them are checked before anything is paid."""
         try:
-            return await item.options.whole_input(self._run)
+            check = self._part.options.check_input
+            return await item.options.whole_input(self._run, check=check)
         except ConfigurationError:
             raise
         except Exception as exc:  # noqa: BLE001 - whatever it is, it must not cost the others
@@ -201,6 +202,7 @@ class _Work:
             self._part.place_of(item),
             options.keep_for_parent,
             self._part.log,
+            check_input=False,  # it has been checked, with those of all other items
         )
 
     def _failed(self, item: Item, error: Exception) -> None:

@@ -31,6 +31,8 @@ from prefect_replicate.values import ModelReference
 from prefect_replicate.values.form import changes_in, form_of, with_defaults
 from prefect_replicate.values.model_schema import ModelSchema, validate_input
 
+__all__ = ["model_deployment"]
+
 _READ = "read the deployments"
 
 

@@ -29,7 +29,7 @@ def generate_video(*args: Any, **parameters: Any) -> GeneratedVideo:
     prediction running.
 
     Args:
-        prompt: What the video is to show.
+        prompt: What the video is to show; none for a model that takes no text.
         model: `owner/name`, `owner/name:version`, a 64-hex version, or `deployment:owner/name`.
         input: Further input in the model's own names; it wins over the parameters below.
         credentials: The account; empty reads `REPLICATE_API_TOKEN`.

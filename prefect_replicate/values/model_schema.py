@@ -111,6 +111,15 @@ class InputProperty(BaseModel):
         return _takes_file(_items(self.rules))
 
     @property
+    def takes(self) -> str:
+        """What it takes, in words: `a number, from 0 to 5`."""
+        if self.enum:
+            return one_of([repr(choice) for choice in self.enum])
+        limits = span(self.minimum, self.maximum)
+        kinds = one_of(_kinds(self.rules)) or "anything"
+        return f"{kinds}, {limits}" if limits else kinds
+
+    @property
     def is_secret(self) -> bool:
         """Whether replies don't show it."""
         return _is_secret(self.rules)

@@ -47,8 +47,8 @@ class VideoRequest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    prompt: Annotated[str, AfterValidator(_not_empty)] = Field(
-        description="What the video is to show."
+    prompt: Annotated[str, AfterValidator(_not_empty)] | None = Field(
+        default=None, description="What the video is to show; for a model that takes no text, none."
     )
     model: Annotated[str, AfterValidator(_well_formed)] | None = Field(
         default=None, description="Another model than the batch's."
@@ -84,7 +84,7 @@ class VideoOutcome(BaseModel):
     """Its place in the batch, counted from 1."""
     id: str | None = None
     """The request's own."""
-    prompt: str
+    prompt: str | None
     model: str
     state: ItemState = "waiting"
     prediction_id: str | None = None

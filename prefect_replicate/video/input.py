@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from prefect_replicate.values.given import as_given
 from prefect_replicate.values.model_schema import (
     InputProperty,
     ModelSchema,
@@ -91,6 +92,7 @@ def video_input(
     seed: int | None = None,
     negative_prompt: str | None = None,
     input: Mapping[str, Any] | None = None,
+    check: bool = True,
 ) -> dict[str, Any]:
     """Write a model's input from common parameters, and check it before anything is paid.
 
@@ -109,6 +111,7 @@ def video_input(
         seed: For a repeatable result.
         negative_prompt: What not to show.
         input: The model's own inputs by its own names; they win over the parameters.
+        check: Whether to hold the whole against the schema, and not the parameters alone.
 
     Raises:
         InvalidInputError: The model has no such input or doesn't take the value; the message
@@ -127,7 +130,8 @@ def video_input(
     call = _Call(schema, model, given, free)
     written, problems = _written(call) if schema.is_known else _by_own_names(call)
     whole = {**written, **free}
-    validate_input(schema, model, whole, problems=problems)
+    if check or problems:
+        validate_input(schema, model, as_given(whole), problems=problems)
     return whole
 
 

@@ -48,7 +48,7 @@ class VideoSettings(GenerationSettings, CommonParameters):
 
 @dataclass(frozen=True)
 class _Prompt:
-    prompt: str
+    prompt: str | None = None
     model: str = DEFAULT_MODEL
 
 
@@ -67,14 +67,14 @@ class VideoGeneration(VideoSettings, ModelGeneration, _Prompt):
             )
         own = {**(self.input or {}), **await read_secrets(self.secrets or {})}
         options = VideoOptions(self.prompt, self.model, own, **self.common)
-        return await options.whole_input(run)
+        return await options.whole_input(run, check=self.check_input)
 
 
 @dataclass(frozen=True)
 class VideoOptions(CommonParameters):
     """What one video is to be."""
 
-    prompt: str
+    prompt: str | None
     model: str
     input: Mapping[str, Any] | None = None
 
@@ -94,11 +94,11 @@ class VideoOptions(CommonParameters):
         whole = {**left, **request.input}
         return cls(request.prompt, request.model or model, whole, **{**defaults, **given})
 
-    async def whole_input(self, run: Run) -> dict[str, Any]:
+    async def whole_input(self, run: Run, *, check: bool = True) -> dict[str, Any]:
         """The model's input, checked against its schema."""
         schema = (await resolve_model(run.connection, self.model)).schema
         is_deployed = run.scope.is_deployed
         image = local_file(self.image, "image", is_deployed=is_deployed)
         common: dict[str, Any] = self.common | {"image": image}
         own = with_files(self.input or {}, schema, is_deployed=is_deployed)
-        return video_input(schema, self.model, prompt=self.prompt, input=own, **common)
+        return video_input(schema, self.model, prompt=self.prompt, input=own, check=check, **common)

@@ -22,9 +22,12 @@ def shown(capsys: pytest.CaptureFixture[str]) -> list[list[str]]:
     return [line.split() for line in capsys.readouterr().out.splitlines()]
 
 
-def test_without_options_the_limit_is_that_of_an_account_in_good_standing(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_without_options_the_limit_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.limits()
+    assert capsys.readouterr().out == "There is no limit replicate-creates.\n"
+
+    cli.limits(creates_per_minute=600)
+    capsys.readouterr()
     cli.limits()
 
     titles, row = shown(capsys)
@@ -33,14 +36,14 @@ def test_without_options_the_limit_is_that_of_an_account_in_good_standing(
 
 
 def test_a_limit_that_is_there_is_changed(capsys: pytest.CaptureFixture[str]) -> None:
-    cli.limits()
+    cli.limits(creates_per_minute=600)
     cli.limits(creates_per_minute=6)
 
     assert shown(capsys)[-1] == ["replicate-creates", "6", "6", "0"]
 
 
 def test_a_limit_is_removed_once(capsys: pytest.CaptureFixture[str]) -> None:
-    cli.limits()
+    cli.limits(creates_per_minute=600)
     cli.limits(remove=True)
     cli.limits(remove=True)
 

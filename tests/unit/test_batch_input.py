@@ -22,6 +22,8 @@ NAN = float("nan")
         (FOX, FOX),
         ("a fox", FOX),
         ({"prompt": "a fox"}, FOX),
+        ({"image": "https://x.org/a.png"}, VideoRequest(image="https://x.org/a.png")),
+        ({"prompt": NAN, "seed": 7}, VideoRequest(seed=7)),
         ({"prompt": "a fox", "model": None, "seed": NAN, "resolution": NAN}, FOX),
         ({"prompt": "a fox", "seed": 7.0}, VideoRequest(prompt="a fox", seed=7)),
         ({"prompt": "a fox", "duration": "5"}, VideoRequest(prompt="a fox", duration=5)),
@@ -42,10 +44,8 @@ async def test_a_request_is_a_value_a_dict_or_a_prompt(given: Any, read: VideoRe
 @pytest.mark.parametrize(
     ("given", "problem"),
     [
-        ({}, "prompt is missing"),
         ("", "prompt: it is empty"),
         ({"prompt": " \n"}, "prompt: it is empty"),
-        ({"prompt": NAN}, "prompt is missing"),
         ({"prompt": 5}, "prompt 5 should be a valid string"),
         ({"prompt": "x", "duration": "long"}, "duration 'long' should be a valid number"),
         ({"prompt": "x", "duration": 0}, "duration 0 should be greater than 0"),
