@@ -164,13 +164,15 @@ def with_files(
 
 
 def local_file(value: Any, name: str, *, is_deployed: bool) -> Any:
-    """A path in the place of a text that is no URL.
+    """A path in the place of a text that is no URL; `None` in that of an empty one.
 
     Raises:
         InvalidInputError: A run of a deployment may not read it.
     """
     if not isinstance(value, str) or value.lower().startswith(_REMOTE):
         return value
+    if not value.strip():  # a field of a form that was emptied again
+        return None
     check_input_file(value, name, is_deployed=is_deployed)
     return Path(value)
 

@@ -95,6 +95,14 @@ def test_a_text_is_a_local_file_where_the_model_takes_one(
     assert "/v1/files/" in made.prediction.input["image"]
 
 
+def test_an_emptied_field_of_a_form_is_no_file(
+    replicate_emulator: Emulator, options: dict[str, Any]
+) -> None:
+    made = run_model(TIMER, {"seconds": 0, "image": " "}, **options)
+
+    assert "image" not in made.prediction.input
+
+
 def test_one_result_goes_into_the_next_model(
     replicate_emulator: Emulator, options: dict[str, Any]
 ) -> None:
