@@ -72,7 +72,7 @@ class PictureFile:
     @property
     def format(self) -> str:
         """The format as Pillow names it."""
-        suffix = self.name.rpartition(".")[2]
+        suffix = self.name.rpartition(".")[2].lower()
         return "jpeg" if suffix == "jpg" else suffix
 
     @property

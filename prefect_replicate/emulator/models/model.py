@@ -16,7 +16,7 @@ class Job:
 
     Args:
         seed: Follows from the model and the input, for those who ask for no seed.
-        factor: Multiplies the time that the video models take.
+        factor: Multiplies the time that all models but the timers and added ones take.
         image: Bytes of the first frame, where the input has one that can be read from here.
     """
 
