@@ -75,9 +75,14 @@ def _is_uri(value: object) -> bool:
     return not isinstance(value, str) or _URI.fullmatch(value) is not None
 
 
+def check_body(body: object, schema: Mapping[str, Any]) -> list[InvalidField]:
+    """Return what is wrong with a body by its schema."""
+    return _findings(schema, body, ())
+
+
 def check_create_body(body: object, schema: Mapping[str, Any]) -> list[InvalidField]:
     """Return what is wrong with the body of a create, apart from its input."""
-    invalid = _findings(schema, body, ())
+    invalid = check_body(body, schema)
     if not invalid:
         asked = cast("Mapping[str, Any]", body)
         if asked.get("webhook_events_filter") is not None and not asked.get("webhook"):

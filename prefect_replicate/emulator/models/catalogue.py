@@ -42,10 +42,22 @@ class Catalogue:
         """Return this catalogue with `model`, in the place of one of the same name."""
         others = (one for one in self.models if one.full_name != model.full_name)
         deployments = (
-            replace(one, model=model) if one.model.full_name == model.full_name else one
+            replace(one, model=model, pinned=None)
+            if one.model.full_name == model.full_name
+            else one
             for one in self.deployments
         )
         return replace(self, models=(*others, model), deployments=tuple(deployments))
+
+    def with_deployment(self, deployment: Deployment) -> Catalogue:
+        """Return this catalogue with `deployment`, in the place of one of the same name."""
+        others = self.without_deployment(deployment.full_name).deployments
+        return replace(self, deployments=(*others, deployment))
+
+    def without_deployment(self, full_name: str) -> Catalogue:
+        """Return this catalogue without the deployment `owner/name`."""
+        kept = (one for one in self.deployments if one.full_name != full_name)
+        return replace(self, deployments=tuple(kept))
 
     def find_model(self, full_name: str) -> Model | None:
         """Return the model `owner/name`, if there is one."""
