@@ -342,7 +342,7 @@ def _type(schema: Mapping[str, Any]) -> str:
 def _file(name: str, job: Job) -> Artifact:
     """Return a small file of the kind that the end of its name says; texts for those unknown."""
     suffix = name.rpartition(".")[2].lower()
-    name = re.sub(r"[^\w.-]", "-", name)
+    name = re.sub(r"[^\w.-]", "-", name) or "out"
     if suffix == "wav":
         return SoundFile(name, _FILE_SECONDS, _seed(job))
     if suffix in ("png", "webp", "jpg", "jpeg", "mp4"):
