@@ -68,7 +68,7 @@ _FORMATTED = {
     "email": "someone@example.com",
 }
 _TEXT_ITEM = re.compile(r"\s*\S+")
-_SHALLOW, _DEEPEST = 4, 20
+_SHALLOW, _DEEPEST = 4, 12
 _MOST_FILES = 100
 
 
@@ -246,7 +246,7 @@ class _Sampler:
             return None
         if "const" in schema:
             return schema["const"]
-        if "enum" in schema:
+        if schema.get("enum"):
             return self._chance.choice(schema["enum"])
         match _type(schema):
             case "object":
@@ -274,15 +274,16 @@ class _Sampler:
 
     def _array(self, schema: Mapping[str, Any], path: tuple[str, ...]) -> list[Any]:
         items = schema.get("items", {})
-        whole = _whole(items, self._schemas)
-        is_file = whole.get("format") == "uri"
-        if schema.get("x-cog-array-type") == "iterator" and not is_file and _type(whole) == "text":
+        item = _whole(items, self._schemas)
+        is_file = item.get("format") == "uri"
+        is_plain = item.get("type") == "string" and not item.keys() & {"format", "enum", "const"}
+        if is_plain and schema.get("x-cog-array-type") == "iterator":
             return _TEXT_ITEM.findall(sentences(self._chance))
         count = 2 if len(path) < _SHALLOW else 0
         asked = self._job.input.get("num_outputs")
         if is_file and isinstance(asked, int):
             count = min(asked, _MOST_FILES)
-        count = min(max(count, schema.get("minItems", 0)), schema.get("maxItems", count))
+        count = max(min(count, schema.get("maxItems", count)), schema.get("minItems", 0))
         return [self.value(items, (*path, str(number))) for number in range(count)]
 
     def _number(self, schema: Mapping[str, Any], *, is_integer: bool) -> float:
