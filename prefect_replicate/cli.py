@@ -44,17 +44,27 @@ def demo(
 
 
 @app.command
-def emulator(*, port: int = 5005) -> None:
+def emulator(
+    *,
+    port: int = 5005,
+    schema: Annotated[list[str] | None, Parameter(negative=())] = None,
+    official: Annotated[bool, Parameter(negative=())] = False,
+) -> None:
     """Run a local Replicate until Ctrl-C.
 
     Args:
         port: Where its API listens; 0 takes a free port.
+        schema: A model to add, as `owner/name=FILE`; can be given several times. The file holds the
+            `openapi_schema` of one of its versions, as JSON.
+        official: The added models are official ones, which run by `owner/name` as well as by
+            version.
     """
+    files = dict(map(_model_and_file, schema or []))
     # The error of a missing extra says how to install it.
     try:
         from prefect_replicate.emulator import serve
 
-        serve(port)
+        serve(port, schemas=files, official=official)
     except (ModuleNotFoundError, OSError, ValueError) as exc:
         raise ConfigurationError(str(exc)) from exc
 
@@ -293,6 +303,13 @@ def _texts_from(pairs: list[str], option: str) -> dict[str, str]:
             raise UsageError(f"{option} takes key=value, not {pair!r}")
         found[name] = text
     return found
+
+
+def _model_and_file(pair: str) -> tuple[str, Path]:
+    name, equals, file = pair.partition("=")
+    if not name or not equals or not file:
+        raise UsageError(f"--schema takes owner/name=FILE, not {pair!r}")
+    return name, Path(file).expanduser()
 
 
 class UsageError(Exception):

@@ -16,6 +16,17 @@ def test_a_lost_reply(replicate_emulator):
 `emulator/timer` is the model for tests: its input says how long it takes, how it ends and what it
 returns. `emulator/community-timer` is the same with versions, `acme/timer` a deployment of that.
 The video models have the names and inputs of real ones and return an MP4 that shows the prompt.
+`emulator/picture` and `emulator/language` are official models, `emulator/speech`,
+`emulator/embedding`, `emulator/separation` and `emulator/oddities` community models: one for each
+kind of input and output. Any other is added by the schema of one of its versions, which Replicate
+has at `GET /v1/models/OWNER/NAME` as `latest_version.openapi_schema`:
+
+```python
+def test_a_photo_is_restored(replicate_emulator):
+    schema = json.loads(Path("restore-photo.json").read_text())
+    version = replicate_emulator.add_model("acme/restore-photo", schema)
+    assert replicate.run(version, input={"image": "https://example.com/old.jpg"})
+```
 
 Tests in other processes and languages drive it over HTTP; `prefect_replicate.emulator.api.control`
 lists the routes.

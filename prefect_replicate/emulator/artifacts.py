@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from prefect_replicate.emulator.scenes import Scene
+from prefect_replicate.emulator.sounds import write_wav
 
 _BLOCK = 1 << 20
 _one_at_a_time = threading.Lock()
@@ -22,11 +23,7 @@ class TextFile:
 
     name: str
     text: str
-
-    @property
-    def media_type(self) -> str:
-        """The MIME type."""
-        return "text/plain"
+    media_type: str = "text/plain"
 
 
 @dataclass(frozen=True)
@@ -65,7 +62,40 @@ class VideoFile:
         return "video/mp4"
 
 
-Artifact = TextFile | NoiseFile | VideoFile
+@dataclass(frozen=True)
+class PictureFile:
+    """A scene as PNG, WebP or JPEG, as the end of its name says; drawn on first use."""
+
+    name: str
+    scene: Scene
+
+    @property
+    def format(self) -> str:
+        """The format as Pillow names it."""
+        suffix = self.name.rpartition(".")[2].lower()
+        return "jpeg" if suffix == "jpg" else suffix
+
+    @property
+    def media_type(self) -> str:
+        """The MIME type."""
+        return f"image/{self.format}"
+
+
+@dataclass(frozen=True)
+class SoundFile:
+    """A WAV of notes, made on first use."""
+
+    name: str
+    seconds: float
+    seed: int
+
+    @property
+    def media_type(self) -> str:
+        """The MIME type."""
+        return "audio/wav"
+
+
+Artifact = TextFile | NoiseFile | VideoFile | PictureFile | SoundFile
 
 
 @dataclass(frozen=True)
@@ -84,26 +114,35 @@ class Body:
 
 
 async def load(artifact: Artifact) -> Body:
-    """Return the bytes of `artifact`; a video is drawn in a thread, and once for all who wait."""
+    """Return the bytes of `artifact`; what is drawn is drawn in a thread."""
     if isinstance(artifact, NoiseFile):
         etag = hashlib.md5(f"{artifact.seed}-{artifact.size}".encode()).hexdigest()
         return Body(artifact.size, etag, artifact)
     if isinstance(artifact, TextFile):
         return _body_of(artifact.text.encode())
-    return _body_of(await asyncio.to_thread(_drawn, artifact.scene))
+    return _body_of(await asyncio.to_thread(content_of, artifact))
 
 
-def _drawn(scene: Scene) -> bytes:
-    with _one_at_a_time:
-        return _draw(scene)
+def content_of(artifact: TextFile | VideoFile | PictureFile | SoundFile) -> bytes:
+    """Return all bytes of `artifact`; a video takes a second, the others some milliseconds."""
+    if isinstance(artifact, TextFile):
+        return artifact.text.encode()
+    if isinstance(artifact, VideoFile):
+        with _one_at_a_time:
+            return _drawn(artifact)
+    return _drawn(artifact)
 
 
 @lru_cache(maxsize=64)
-def _draw(scene: Scene) -> bytes:
+def _drawn(artifact: VideoFile | PictureFile | SoundFile) -> bytes:
+    if isinstance(artifact, SoundFile):
+        return write_wav(artifact.seconds, artifact.seed)
     # PyAV takes a quarter of a second to import, which only those who watch should pay.
-    from prefect_replicate.emulator.drawing import draw_video
+    from prefect_replicate.emulator import drawing
 
-    return draw_video(scene)
+    if isinstance(artifact, PictureFile):
+        return drawing.draw_picture(artifact.scene, artifact.format)
+    return drawing.draw_video(artifact.scene)
 
 
 def _body_of(content: bytes) -> Body:

@@ -18,7 +18,7 @@ class Behaviour:
         rate_limits: `standard` is 600 creates, 60,000 reads of a prediction and 3,000 others a
             minute; `low-credit` allows 6 creates a minute, one at a time.
         credit: `False` refuses every create with a 402.
-        duration_factor: Multiplies the time that the video models take.
+        duration_factor: Multiplies the time that all models but the timers and added ones take.
         retention: Seconds after completion until input, output, logs and files are removed.
         file_lifetime: Seconds until an uploaded file is deleted.
         gone_status: What the file host answers for a removed output.

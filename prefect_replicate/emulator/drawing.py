@@ -1,4 +1,4 @@
-"""Draws a scene as a real MP4: the prompt, the model's name, a moving ball and a progress bar."""
+"""Draws a scene: the prompt and the model's name, in a video with a ball and a progress bar."""
 
 # The stubs of PyAV and Pillow leave parts of what they return unknown.
 # pyright: reportUnknownMemberType=false
@@ -34,6 +34,13 @@ def draw_video(scene: Scene) -> bytes:
         target = Path(folder, "video.mp4")
         _write_video(scene, target)
         return target.read_bytes()
+
+
+def draw_picture(scene: Scene, format: str) -> bytes:
+    """Return `scene` as a picture without loss: `png`, `webp`, or `jpeg` with some."""
+    file = io.BytesIO()
+    _still(scene).save(file, format, lossless=True)
+    return file.getvalue()
 
 
 def _write_video(scene: Scene, target: Path) -> None:

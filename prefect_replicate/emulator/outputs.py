@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from prefect_replicate.emulator.artifacts import Artifact, NoiseFile, TextFile
+from prefect_replicate.emulator.artifacts import Artifact, NoiseFile, VideoFile, content_of
 from prefect_replicate.emulator.plans import artifacts_in
 from prefect_replicate.emulator.predictions import Record
 
@@ -32,11 +32,12 @@ def file_url(files_url: str, key: str, file: Artifact) -> str:
     return f"{files_url}/{_SHARD}/{key}/{file.name}"
 
 
-def written_output(record: Record, files_url: str, inline_limit: int = 0) -> Any:
+def written_output(record: Record, output: Any, files_url: str, inline_limit: int = 0) -> Any:
     """Return the output with a URL in the place of each file.
 
     Args:
         record: The prediction.
+        output: All of its output, or the first items.
         files_url: Origin of the file host.
         inline_limit: Files up to this many bytes come as `data:` URIs, as in sync mode.
     """
@@ -46,7 +47,7 @@ def written_output(record: Record, files_url: str, inline_limit: int = 0) -> Any
         url = file_url(files_url, next(keys), file)
         return _data_uri(file, inline_limit) or url
 
-    return _replaced(record.plan.output, place)
+    return _replaced(output, place)
 
 
 def _data_uri(file: Artifact, limit: int) -> str | None:
@@ -57,9 +58,12 @@ def _data_uri(file: Artifact, limit: int) -> str | None:
 
 
 def _small_content(file: Artifact, limit: int) -> bytes | None:
-    if isinstance(file, TextFile):
-        content = file.text.encode()
-    elif isinstance(file, NoiseFile) and file.size <= limit:
+    # A real video is hardly ever ready within the wait of a create.
+    if limit == 0 or isinstance(file, VideoFile):
+        return None
+    if not isinstance(file, NoiseFile):
+        content = content_of(file)
+    elif file.size <= limit:
         content = b"".join(file.chunks(0, file.size))
     else:
         return None

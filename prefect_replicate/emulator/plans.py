@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
 from prefect_replicate.emulator.artifacts import Artifact
 
 Outcome = Literal["succeeded", "failed"]
+_FILE_MARK = "file:"
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Plan:
         queue: Seconds of `starting`.
         run: Seconds of `processing`.
         output: Any JSON, with an `Artifact` wherever the reply has the URL of a file.
+        arrivals: When each item of an output that is a list is there, in seconds after the start;
+            without them, all of the output is there at the end.
     """
 
     queue: float
@@ -34,6 +37,7 @@ class Plan:
     outcome: Outcome = "succeeded"
     error: str | None = None
     output: Any = None
+    arrivals: tuple[float, ...] = ()
     logs: tuple[LogLine, ...] = ()
     metrics: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
@@ -67,6 +71,18 @@ def artifacts_in(output: Any) -> Iterator[Artifact]:
     elif isinstance(output, (list, tuple)):
         for value in cast("list[Any]", output):
             yield from artifacts_in(value)
+
+
+def with_files(output: Any, make: Callable[[str], Artifact]) -> Any:
+    """Return `output` with a file in the place of each text `file:NAME`."""
+    if isinstance(output, str) and output.startswith(_FILE_MARK):
+        return make(output.removeprefix(_FILE_MARK))
+    if isinstance(output, list):
+        return [with_files(one, make) for one in cast("list[Any]", output)]
+    if isinstance(output, Mapping):
+        named = cast("Mapping[str, Any]", output)
+        return {name: with_files(one, make) for name, one in named.items()}
+    return output
 
 
 def _clock(seconds: float) -> str:

@@ -59,7 +59,7 @@ class Platform:
     courier: Courier = field(init=False)
 
     def __post_init__(self) -> None:
-        self._first = self.behaviour, self.clock.speed
+        self._first = self.behaviour, self.clock.speed, self.catalogue
         self.history = History(self.clock.now, lambda: self.writer)
         self.courier = Courier(
             self.clock, lambda: self.writer, lambda: self.behaviour, WEBHOOK_SECRET
@@ -72,11 +72,15 @@ class Platform:
 
     def reset(self) -> None:
         """Forget everything that happened, and behave as at first."""
-        self.behaviour, speed = self._first
+        self.behaviour, speed, self.catalogue = self._first
         self.clock.reset(speed)
         self.courier.clear()
         for part in (self.history, self.faults, self.traffic, self.uploads, self.meter):
             part.clear()
+
+    def add_model(self, model: Model) -> None:
+        """Offer `model` until the next `reset`."""
+        self.catalogue = self.catalogue.with_model(model)
 
     def start(self, model: Model, version: Version, order: Order) -> Record:
         """Create a prediction."""
@@ -98,7 +102,7 @@ class Platform:
         return record
 
     def _plan(self, model: Model, version: Version, asked: Mapping[str, Any]) -> Plan:
-        filled = {**defaults(version.openapi_schema), **asked}
+        filled = {**defaults(version.openapi_schema), **_with_integers(asked)}
         image = filled.get(model.image_input) if model.image_input else None
         lifetime = self.behaviour.file_lifetime
         job = Job(
@@ -114,6 +118,14 @@ class Platform:
 def platform_of(request: Request) -> Platform:
     """Return the platform that serves `request`."""
     return cast("Platform", request.app.state.platform)
+
+
+def _with_integers(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Read `7.0` as 7, which JSON Schema takes for an integer, too."""
+    return {
+        name: int(value) if isinstance(value, float) and value.is_integer() else value
+        for name, value in values.items()
+    }
 
 
 def _seed(model: str, values: Mapping[str, Any]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +16,9 @@ WebhookEvent = Literal["start", "output", "logs", "completed"]
 
 _DATA_URI = re.compile(r"data:([\w.+-]+/[\w.+-]+)[^,]*;base64,")
 _GO_WRITES_AN_EXPONENT_FROM = 1e21
+
+# Differences of times since the epoch are exact to a microsecond only.
+_TIME_ERROR = 1e-6
 
 # A prediction that was canceled before it ran was recorded with this `predict_time`.
 _NEVER_RAN = 3e-06
@@ -119,9 +123,18 @@ def logs_at(record: Record, state: State) -> str:
     """Return what the model has printed."""
     if state.started_at is None:
         return ""
-    # Differences of times since the epoch are exact to a microsecond only.
-    until = state.run_seconds + 1e-6
+    until = state.run_seconds + _TIME_ERROR
     return "".join(line.text for line in record.plan.logs if line.at <= until)
+
+
+def output_at(record: Record, state: State) -> Any:
+    """Return the output that is there: all of it in the end, its first items while they come."""
+    if state.status == "succeeded":
+        return record.plan.output
+    if state.started_at is None:
+        return None
+    count = bisect_right(record.plan.arrivals, state.run_seconds + _TIME_ERROR)
+    return record.plan.output[:count] if count else None
 
 
 def removed_at(record: Record, retention: float) -> float:

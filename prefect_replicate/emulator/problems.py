@@ -77,6 +77,11 @@ def not_found(detail: str = "The requested resource could not be found.") -> Pro
     return Problem(404, detail)
 
 
+def left_out(what: str) -> Problem:
+    """Return the 405 of something that Replicate has and the emulator does not."""
+    return Problem(405, f"The local Replicate has no {what}", "Not in the local Replicate")
+
+
 def too_large() -> Problem:
     """Return the 413 of an upload over 100 MB."""
     return Problem(413, "Files must be less than 100MB in size", "File too large")

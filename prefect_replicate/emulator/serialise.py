@@ -12,7 +12,7 @@ from typing import Any
 
 from prefect_replicate.emulator.behaviour import Behaviour
 from prefect_replicate.emulator.outputs import written_output
-from prefect_replicate.emulator.predictions import Record, State, logs_at, removed_at
+from prefect_replicate.emulator.predictions import Record, State, logs_at, output_at, removed_at
 from prefect_replicate.emulator.timestamps import format_time
 
 _LIVE_DIGITS = (3, 6, 8, 9)
@@ -73,12 +73,13 @@ class Writer:
         lags = self.behaviour.sync_status_lags
         body = self.with_output(record, state) if lags else self.live(record, state)
         limit = self.behaviour.sync_data_uri_limit
-        return {**body, "output": written_output(record, self.files_url, limit)}
+        output = written_output(record, record.plan.output, self.files_url, limit)
+        return {**body, "output": output}
 
     def with_output(self, record: Record, state: State) -> dict[str, Any]:
         """Return the moment when all output is there, and the prediction not yet succeeded."""
         body = self.live(record, replace(state, status="processing", completed_at=None))
-        return {**body, "output": written_output(record, self.files_url)}
+        return {**body, "output": written_output(record, record.plan.output, self.files_url)}
 
     def _core(self, record: Record, state: State) -> dict[str, Any]:
         removed = is_removed(record, state, self.behaviour.retention)
@@ -101,9 +102,7 @@ class Writer:
         return body
 
     def _output(self, record: Record, state: State) -> Any:
-        if state.status != "succeeded":
-            return None
-        return written_output(record, self.files_url)
+        return written_output(record, output_at(record, state), self.files_url)
 
     def _urls(self, record: Record) -> dict[str, str]:
         api = f"{self.base_url}/v1/predictions/{record.id}"

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import uvicorn
@@ -23,6 +23,8 @@ from prefect_replicate.emulator.delivery import delivery_app
 from prefect_replicate.emulator.faults import FaultPlan
 from prefect_replicate.emulator.front import Front
 from prefect_replicate.emulator.history import History
+from prefect_replicate.emulator.models.catalogue import default_catalogue
+from prefect_replicate.emulator.models.custom import custom_model
 from prefect_replicate.emulator.platform import DEFAULT_TOKEN, WEBHOOK_SECRET, Platform
 from prefect_replicate.emulator.traffic import Traffic
 from prefect_replicate.emulator.webhooks import Delivery
@@ -67,6 +69,7 @@ class Emulator:
         self.token = token
         self._ports = _checked_port(port), _checked_port(files_port)
         self._behaviour = behaviour or Behaviour()
+        self._catalogue = default_catalogue()
         self._clock = Clock(speed)
         self._connections = Connections()
         self._ready = threading.Event()
@@ -90,6 +93,7 @@ class Emulator:
             tokens=frozenset({self.token}),
             clock=self._clock,
             behaviour=self._behaviour,
+            catalogue=self._catalogue,
         )
         self._thread = threading.Thread(
             target=lambda: asyncio.run(self._serve(sockets)), name="replicate-emulator", daemon=True
@@ -153,6 +157,53 @@ class Emulator:
     def behave(self, **changes: Any) -> None:
         """Change switches of the behaviour until the next `reset`."""
         self._running.behaviour = changed(self._running.behaviour, changes)
+
+    def add_model(
+        self,
+        full_name: str,
+        schema: Mapping[str, Any],
+        *,
+        is_official: bool = False,
+        output: Any = None,
+        seconds: float = 0.0,
+    ) -> str:
+        """Add a model that takes and returns what its schema says, and return its version.
+
+        It replaces a model of the same name. A model that is added to a running emulator is there
+        until the next `reset`, hence in tests with the fixture until the end of the test.
+
+        Args:
+            full_name: The model as `owner/name`.
+            schema: The `openapi_schema` of one of its versions, as Replicate's API shows it.
+            is_official: Whether it also runs by `owner/name`; community models run by a version
+                only.
+            output: What it returns, any JSON; a text `file:NAME` in it becomes the URL of a file.
+                Names that end in `.png`, `.webp`, `.jpg`, `.mp4` and `.wav` make real pictures,
+                videos and sounds, all others short texts. Without it, an output is made that fits
+                the schema.
+            seconds: How long it computes.
+
+        Returns:
+            The model with its version, as `owner/name:version`.
+
+        Raises:
+            ValueError: An argument makes no sense; the message says which.
+
+        Example:
+            ```python
+            schema = json.loads(Path("restore-photo.json").read_text())
+            version = emulator.add_model("acme/restore-photo", schema, output="file:photo.png")
+            url = replicate.run(version, input={"image": "https://example.com/old.jpg"})
+            ```
+        """
+        model = custom_model(
+            full_name, schema, is_official=is_official, output=output, seconds=seconds
+        )
+        if self._thread is None:
+            self._catalogue = self._catalogue.with_model(model)
+        else:
+            self._on_loop(lambda: self._running.add_model(model))
+        return f"{full_name}:{model.latest_version.id}"
 
     def reset(self) -> None:
         """Go back to how it was at the start: no predictions, no faults, the first behaviour."""

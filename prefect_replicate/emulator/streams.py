@@ -12,7 +12,14 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from prefect_replicate.emulator.outputs import written_output
 from prefect_replicate.emulator.platform import Platform, platform_of
-from prefect_replicate.emulator.predictions import Record, State, ending_of, logs_at, state_at
+from prefect_replicate.emulator.predictions import (
+    Record,
+    State,
+    ending_of,
+    logs_at,
+    output_at,
+    state_at,
+)
 
 _REASONS = {"failed": "error", "canceled": "canceled", "aborted": "canceled"}
 
@@ -26,7 +33,7 @@ class Event:
 
 
 async def get_stream(request: Request) -> Response:
-    """Send logs as they grow, then the output, then `done`."""
+    """Send logs and output as they grow, then the rest of the output, then `done`."""
     platform = platform_of(request)
     record = platform.history.find(request.path_params["prediction_id"])
     if record is None:
@@ -47,15 +54,21 @@ async def _numbered(events: AsyncIterator[Event]) -> AsyncIterator[str]:
 
 
 async def _events(platform: Platform, record: Record) -> AsyncIterator[Event]:
-    printed = ""
+    printed, sent = "", 0
     started = record.created_at + record.plan.queue
-    for moment in [*(started + line.at for line in record.plan.logs), float("inf")]:
+    moments = {*(line.at for line in record.plan.logs), *record.plan.arrivals}
+    for moment in [*(started + at for at in sorted(moments)), float("inf")]:
         state = await _state_after(platform, record, moment)
         logs = logs_at(record, state)
         if logs != printed:
             yield Event("logs", logs[len(printed) :])
             printed = logs
-    for event in ending_events(record, state_at(record, platform.clock.now()), platform.files_url):
+        output = written_output(record, output_at(record, state), platform.files_url)
+        texts = _texts(output)
+        for text in texts[sent:]:
+            yield Event("output", text)
+        sent = len(texts)
+    for event in _last_events(record, state_at(record, platform.clock.now())):
         yield event
 
 
@@ -64,13 +77,16 @@ async def _state_after(platform: Platform, record: Record, moment: float) -> Sta
     return state_at(record, platform.clock.now())
 
 
-def ending_events(record: Record, state: State, files_url: str) -> list[Event]:
-    """Return the events that close the stream of a prediction that has ended."""
+def _texts(output: Any) -> list[str]:
+    if output is None:
+        return []
+    parts = cast("list[Any]", output) if isinstance(output, list) else [output]
+    return [part if isinstance(part, str) else json.dumps(part) for part in parts]
+
+
+def _last_events(record: Record, state: State) -> list[Event]:
     if state.status == "succeeded":
-        output = written_output(record, files_url)
-        parts = cast("list[Any]", output) if isinstance(output, list) else [output]
-        texts = [part if isinstance(part, str) else json.dumps(part) for part in parts]
-        return [*(Event("output", text) for text in texts), Event("done", "{}")]
+        return [Event("done", "{}")]
     closing = Event("done", json.dumps({"reason": _REASONS[state.status]}))
     if state.status == "failed":
         return [Event("error", json.dumps({"detail": record.plan.error})), closing]

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Protocol, cast
 
-from jsonschema import Draft202012Validator, FormatChecker
+from jsonschema import Draft202012Validator, FormatChecker, validators
 
+from prefect_replicate.emulator.models import cog
 from prefect_replicate.emulator.problems import InvalidField
 
 _CREATE_FIELDS = {
@@ -37,6 +38,21 @@ _FILTER_ALONE = InvalidField(
 )
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S+")
 _FORMATS = FormatChecker(formats=())
+_WORDINGS = {
+    "minimum": ("number_gte", "Must be greater than or equal to {:g}"),
+    "maximum": ("number_lte", "Must be less than or equal to {:g}"),
+    "exclusiveMinimum": ("number_gt", "Must be greater than {:g}"),
+    "exclusiveMaximum": ("number_lt", "Must be less than {:g}"),
+    "multipleOf": ("multiple_of", "Must be a multiple of {:g}"),
+    "format": ("format", "Does not match format '{}'"),
+    "pattern": ("pattern", "Does not match pattern '{}'"),
+    "minLength": ("string_gte", "String length must be greater than or equal to {}"),
+    "maxLength": ("string_lte", "String length must be less than or equal to {}"),
+    "minItems": ("array_min_items", "Array must have at least {} items"),
+    "maxItems": ("array_max_items", "Array must have at most {} items"),
+    "anyOf": ("number_any_of", "Must validate at least one schema (anyOf)"),
+    "oneOf": ("number_one_of", "Must validate one and only one schema (oneOf)"),
+}
 
 
 class _Finding(Protocol):
@@ -59,9 +75,14 @@ def _is_uri(value: object) -> bool:
     return not isinstance(value, str) or _URI.fullmatch(value) is not None
 
 
+def check_body(body: object, schema: Mapping[str, Any]) -> list[InvalidField]:
+    """Return what is wrong with a body by its schema."""
+    return _findings(schema, body, ())
+
+
 def check_create_body(body: object, schema: Mapping[str, Any]) -> list[InvalidField]:
     """Return what is wrong with the body of a create, apart from its input."""
-    invalid = _findings(schema, body, ())
+    invalid = check_body(body, schema)
     if not invalid:
         asked = cast("Mapping[str, Any]", body)
         if asked.get("webhook_events_filter") is not None and not asked.get("webhook"):
@@ -82,7 +103,7 @@ def check_input(
     schema = {"$ref": "#/components/schemas/Input", "components": openapi_schema["components"]}
     invalid = _findings(schema, values, ("input",))
     if strict:
-        known = openapi_schema["components"]["schemas"]["Input"]["properties"]
+        known = cog.inputs(openapi_schema)
         invalid += [_unknown("input", name) for name in values if name not in known]
     return invalid
 
@@ -104,7 +125,26 @@ def _errors(schema: Mapping[str, Any], instance: object) -> Iterator[_Finding]:
 
 @lru_cache(maxsize=64)
 def _validator(schema: str) -> Draft202012Validator:
-    return Draft202012Validator(json.loads(schema), format_checker=_FORMATS)
+    return _InputValidator(json.loads(schema), format_checker=_FORMATS)
+
+
+def _unless_null(check: Callable[..., Any]) -> Callable[..., Any]:
+    def checked(validator: Any, value: Any, instance: Any, schema: Mapping[str, Any]) -> Any:
+        if instance is not None or schema.get("nullable") is not True:
+            yield from check(validator, value, instance, schema) or ()
+
+    return checked
+
+
+_CHECKS_UNLESS_NULL = {
+    keyword: _unless_null(Draft202012Validator.VALIDATORS[keyword])
+    for keyword in ("type", "enum", "const", "$ref", "allOf", "anyOf", "oneOf")
+}
+# Cog's documents are of OpenAPI 3.0, whose `nullable` JSON Schema does not have.
+_InputValidator = cast(
+    "type[Draft202012Validator]",
+    validators.extend(Draft202012Validator, _CHECKS_UNLESS_NULL),  # pyright: ignore[reportUnknownMemberType] untyped
+)
 
 
 def _translate(error: _Finding, prefix: tuple[str, ...]) -> Iterator[InvalidField]:
@@ -123,8 +163,14 @@ def _translate(error: _Finding, prefix: tuple[str, ...]) -> Iterator[InvalidFiel
 
 
 def _finding(error: _Finding, path: tuple[str, ...]) -> InvalidField:
-    kind, wording = _WORDINGS.get(error.validator, (error.validator, _unworded))
-    return InvalidField(kind, ".".join(path), wording(error, path[-1] if path else "(root)"))
+    field, name = ".".join(path), path[-1] if path else "(root)"
+    if error.validator == "type":
+        return InvalidField("invalid_type", field, _wrong_type(error))
+    if error.validator == "enum":
+        return InvalidField("enum", field, _not_in_enum(error, name))
+    unworded = error.validator, f"Does not satisfy {error.validator}"
+    kind, wording = _WORDINGS.get(error.validator, unworded)
+    return InvalidField(kind, field, wording.format(error.validator_value))
 
 
 def _unknown(field: str, name: str) -> InvalidField:
@@ -132,39 +178,16 @@ def _unknown(field: str, name: str) -> InvalidField:
     return InvalidField("additional_property_not_allowed", field, description)
 
 
-def _wrong_type(error: _Finding, name: str) -> str:
-    given = _type_name(error.instance)
-    return f"Invalid type. Expected: {error.validator_value}, given: {given}"
+def _wrong_type(error: _Finding) -> str:
+    wanted = error.validator_value
+    if isinstance(wanted, list):
+        wanted = ",".join(cast("list[str]", wanted))
+    return f"Invalid type. Expected: {wanted}, given: {_type_name(error.instance)}"
 
 
 def _not_in_enum(error: _Finding, name: str) -> str:
     choices = ", ".join(json.dumps(value, ensure_ascii=False) for value in error.validator_value)
     return f"{name} must be one of the following: {choices}"
-
-
-def _too_small(error: _Finding, name: str) -> str:
-    return f"Must be greater than or equal to {error.validator_value:g}"
-
-
-def _too_large(error: _Finding, name: str) -> str:
-    return f"Must be less than or equal to {error.validator_value:g}"
-
-
-def _wrong_format(error: _Finding, name: str) -> str:
-    return f"Does not match format '{error.validator_value}'"
-
-
-def _unworded(error: _Finding, name: str) -> str:
-    return f"Does not satisfy {error.validator}"
-
-
-_WORDINGS: dict[str, tuple[str, Callable[[_Finding, str], str]]] = {
-    "type": ("invalid_type", _wrong_type),
-    "enum": ("enum", _not_in_enum),
-    "minimum": ("number_gte", _too_small),
-    "maximum": ("number_lte", _too_large),
-    "format": ("format", _wrong_format),
-}
 
 
 def _type_name(value: object) -> str:

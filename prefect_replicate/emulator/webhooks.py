@@ -64,7 +64,7 @@ def schedule(record: Record) -> list[Due]:
 def payload(record: Record, due: Due, writer: Writer) -> Mapping[str, Any]:
     """Return the body of a webhook: the prediction as GET showed it at that moment."""
     state = state_at(record, due.at)
-    if due.event == "output":
+    if due.event == "output" and state.status == "succeeded":
         return writer.with_output(record, state)
     return writer.polled(record, state)
 
@@ -170,8 +170,11 @@ def _all_events(record: Record) -> Iterator[Due]:
     started = record.created_at + record.plan.queue
     if ending.started_at == started:
         yield Due(started, "start")
-        moments = dict.fromkeys(started + line.at for line in record.plan.logs)
-        yield from (Due(at, "logs") for at in moments if at <= ending.completed_at)
+        lines = dict.fromkeys(started + line.at for line in record.plan.logs)
+        due = [Due(at, "logs") for at in lines]
+        due += [Due(started + at, "output") for at in record.plan.arrivals]
+        due.sort(key=lambda one: one.at)
+        yield from (one for one in due if one.at <= ending.completed_at)
     if ending.status == "succeeded" and record.plan.output is not None:
         yield Due(ending.completed_at, "output")
     yield Due(ending.completed_at, "completed")

@@ -22,6 +22,7 @@ Command = Callable[[str], tuple[object, str, str]]
         ("generate a/b --prompt p -i seconds", "-i takes key=value, not 'seconds'"),
         ("generate a/b --prompt p -i image=@none.png", "-i image: there is no file 'none.png'"),
         ("emulator --port high", "Invalid value for --port"),
+        ("emulator --schema acme/model", "--schema takes owner/name=FILE, not 'acme/model'"),
         ("orphans --grace long", "Invalid value for --grace"),
         ("limits --creates-per-minute many", "Invalid value for --creates-per-minute"),
         ("limits --creates-per-minute 0", "--creates-per-minute must be at least 1, not 0"),
@@ -43,6 +44,7 @@ def test_wrong_usage_is_told_in_one_line_and_exits_2(
         ("generate film --prompt p", "'film' is not a model reference"),
         ("generate a/b --prompt p", "There is no Replicate API token"),
         ("emulator --port 99999", "a port is a number from 0 to 65535"),
+        ("emulator --schema a/b=none.json", "cannot read the schema none.json: No such file"),
     ],
 )
 def test_a_failure_is_told_in_one_line_and_exits_1(

@@ -91,6 +91,42 @@ def test_models_are_searched_with_the_query_verb(api: httpx.Client) -> None:
     assert [one["name"] for one in found] == ["seedance-1-lite"]
 
 
+def test_models_are_searched_by_words_in_quotes_as_the_javascript_client_sends_them(
+    api: httpx.Client,
+) -> None:
+    found = api.request("QUERY", "/models", content='"video fast"').json()["results"]
+
+    assert [one["name"] for one in found] == ["wan-2.2-t2v-fast"]
+
+
+def test_collections_are_listed_and_hold_models(api: httpx.Client) -> None:
+    listed = api.get("/collections").json()["results"]
+    models = [
+        f"{model['owner']}/{model['name']}"
+        for one in listed
+        for model in api.get(f"/collections/{one['slug']}").json()["models"]
+    ]
+
+    assert {"slug", "name", "description"} == set(listed[0])
+    assert {"bytedance/seedance-1-lite", "emulator/picture", "emulator/speech"} < set(models)
+
+
+def test_a_search_finds_models_and_collections_best_first(api: httpx.Client) -> None:
+    found = api.get("/search", params={"query": "text image pictures", "limit": 2}).json()
+
+    names = [one["model"]["name"] for one in found["models"]]
+    assert (names[0], len(names)) == ("picture", 2)
+    assert "text-to-image" in [one["slug"] for one in found["collections"]]
+
+
+@pytest.mark.parametrize("query", ["", "query=+", "query=x&limit=0", "query=x&limit=51"])
+def test_searches_that_make_no_sense_are_refused(api: httpx.Client, query: str) -> None:
+    reply = api.get(f"/search?{query}")
+
+    assert reply.status_code == 400
+    assert reply.json()["detail"].startswith("Query parameter ")
+
+
 async def test_thousands_of_live_predictions_are_cheap() -> None:
     few, many = await calls_to_read(100), await calls_to_read(3000)
 

@@ -1,3 +1,6 @@
+import io
+from collections.abc import Callable
+
 import httpx
 import pytest
 import replicate
@@ -80,3 +83,93 @@ def test_a_wrong_token_is_refused(replicate_emulator: Emulator) -> None:
 
     with pytest.raises(ReplicateError, match="Unauthenticated"):
         client.predictions.list()
+
+
+CALLS: dict[str, Callable[[replicate.Client], object]] = {
+    "accounts.current": lambda client: client.accounts.current(),
+    "collections.list": lambda client: client.collections.list(),
+    "collections.get": lambda client: client.collections.get("text-to-video"),
+    "deployments.list": lambda client: client.deployments.list(),
+    "deployments.get": lambda client: client.deployments.get("acme/timer"),
+    "deployments.create": lambda client: create_deployment(client),
+    "deployments.update": lambda client: client.deployments.update("acme", "timer"),
+    "deployments.delete": lambda client: client.deployments.delete("acme", "timer"),
+    "deployments.predictions.create": lambda client: client.deployments.predictions.create(
+        "acme/timer", input={}
+    ),
+    "files.create": lambda client: client.files.create(io.BytesIO(b"x")),
+    "files.get": lambda client: client.files.get(client.files.create(io.BytesIO(b"x")).id),
+    "files.list": lambda client: client.files.list(),
+    "files.delete": lambda client: client.files.delete(client.files.create(io.BytesIO(b"x")).id),
+    "hardware.list": lambda client: client.hardware.list(),
+    "models.get": lambda client: client.models.get("emulator/picture"),
+    "models.list": lambda client: client.models.list(),
+    "models.search": lambda client: client.models.search("video"),
+    "models.versions.list": lambda client: client.models.get(SPEECH).versions.list(),
+    "models.versions.get": lambda client: client.models.get(SPEECH).versions.get(version(client)),
+    "predictions.list": lambda client: client.predictions.list(),
+    "trainings.list": lambda client: client.trainings.list(),
+    "webhooks.default.secret": lambda client: client.webhooks.default.secret(),
+}
+REFUSED: dict[str, Callable[[replicate.Client], object]] = {
+    "models.create": lambda client: client.models.create(
+        "acme", "new", visibility="private", hardware="cpu"
+    ),
+    "models.delete": lambda client: client.models.delete("emulator", "speech"),
+    "models.versions.delete": lambda client: client.models.get(SPEECH).versions.delete(
+        version(client)
+    ),
+    "trainings.create": lambda client: client.trainings.create(
+        f"{SPEECH}:{version(client)}", input={}, destination="acme/new"
+    ),
+}
+SPEECH = "emulator/speech"
+
+
+def version(client: replicate.Client) -> str:
+    return client.models.get(SPEECH).versions.list()[0].id
+
+
+def create_deployment(client: replicate.Client) -> object:
+    return client.deployments.create(
+        name="new", model=SPEECH, version=version(client), hardware="cpu",
+        min_instances=0, max_instances=1,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_call_is_answered(
+    client: replicate.Client, replicate_emulator: Emulator, name: str
+) -> None:
+    CALLS[name](client)
+
+    assert {one.status for one in replicate_emulator.requests} <= {200, 201, 204}
+
+
+def test_the_calls_are_all_that_the_client_has() -> None:
+    client = replicate.Client("r8_none")
+    namespaces = ("collections", "deployments", "files", "hardware", "models", "trainings")
+    calls = {
+        f"{namespace}.{name}"
+        for namespace in namespaces
+        for name in dir(getattr(client, namespace))
+        if name.islower() and not name.startswith(("_", "async_"))
+    }
+
+    # These are objects with calls of their own, or a property.
+    calls -= {"deployments.predictions", "models.predictions", "models.model"}
+    assert calls <= {*CALLS, *REFUSED, "trainings.get", "trainings.cancel"}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_the_local_replicate_does_not_have_is_refused_with_a_reason(
+    client: replicate.Client, name: str
+) -> None:
+    with pytest.raises(ReplicateError, match="The local Replicate has no"):
+        REFUSED[name](client)
+
+
+def test_a_training_that_does_not_exist_is_404(client: replicate.Client) -> None:
+    for call in (client.trainings.get, client.trainings.cancel):
+        with pytest.raises(ReplicateError, match="could not be found"):
+            call("none")

@@ -25,10 +25,8 @@ ABSENT_WHILE_THERE_IS_NONE = ("output",)
 
 # Operations that the emulator does not have; they answer 404 or 405.
 LEFT_OUT = {
-    "collections.get", "collections.list", "deployments.create", "deployments.delete",
-    "deployments.update", "models.create", "models.delete", "models.update",
-    "models.versions.delete", "search", "trainings.cancel", "trainings.create", "trainings.get",
-    "trainings.list",
+    "models.create", "models.delete", "models.update", "models.versions.delete",
+    "trainings.cancel", "trainings.create", "trainings.get",
 }  # fmt: skip
 
 
@@ -144,12 +142,25 @@ def file_replies(
     yield "files.delete", api.delete(f"/files/{key}")
 
 
+def deployment_replies(api: httpx.Client, version: str) -> Iterator[tuple[str, httpx.Response]]:
+    asked = {"version": version, "hardware": "cpu", "min_instances": 0, "max_instances": 1}
+    named = {"name": "new", "model": "emulator/community-timer", **asked}
+    yield "deployments.list", api.get("/deployments")
+    yield "deployments.get", api.get("/deployments/acme/studio-video")
+    yield "deployments.create", api.post("/deployments", json=named)
+    yield "deployments.update", api.patch("/deployments/acme/new", json={"max_instances": 2})
+    yield "deployments.delete", api.delete("/deployments/acme/new")
+
+
 def other_replies(api: httpx.Client, version: str) -> Iterator[tuple[str, httpx.Response]]:
     yield "account.get", api.get("/account")
     yield "webhooks.default.secret.get", api.get("/webhooks/default/secret")
     yield "hardware.list", api.get("/hardware")
-    yield "deployments.list", api.get("/deployments")
-    yield "deployments.get", api.get("/deployments/acme/studio-video")
+    yield "collections.list", api.get("/collections")
+    yield "collections.get", api.get("/collections/text-to-image")
+    yield "search", api.get("/search?query=image")
+    yield "search", api.get("/search")
+    yield "trainings.list", api.get("/trainings")
     yield "models.list", api.get("/models")
     yield "models.search", api.request("QUERY", "/models", content="video")
     yield "models.get", api.get("/models/bytedance/seedance-1-lite")
@@ -172,6 +183,7 @@ def replies(
         "signature": sign_download(secret, "acme", file, expiry),
     }
     gathered = [*create_replies(api, version), *other_replies(api, version)]
+    gathered += deployment_replies(api, version)
     for seconds in (0, 5, 5, 100, 3600):
         still.clock.advance(seconds)
         gathered += [("predictions.get", api.get(f"/predictions/{prediction}"))]

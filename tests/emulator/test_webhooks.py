@@ -73,18 +73,27 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
-def record(events: tuple[WebhookEvent, ...] | None, stop_at: float | None = None) -> Record:
+def record(
+    events: tuple[WebhookEvent, ...] | None,
+    stop_at: float | None = None,
+    arrivals: tuple[float, ...] = (),
+) -> Record:
     logs = tuple(LogLine(at / 10, "x\n") for at in range(1, 20))
-    plan = Plan(queue=1, run=2, output="x", logs=logs)
+    plan = Plan(queue=1, run=2, output=["x", "y"], arrivals=arrivals, logs=logs)
     return Record("x", "a/b", "hidden", {}, plan, 0, webhook_events=events, stop_at=stop_at)
+
+
+ENDED = [(3, "output"), (3, "completed")]
 
 
 @pytest.mark.parametrize(
     ("one", "due"),
     [
-        (record(None), [(3, "output"), (3, "completed")]),
+        (record(None), ENDED),
         (record(("start", "completed")), [(1, "start"), (3, "completed")]),
         (record(("logs",)), [(1.1, "logs"), (1.6, "logs"), (2.1, "logs"), (2.6, "logs")]),
+        (record(None, None, (0.1, 0.9)), [(1.1, "output"), (1.9, "output"), *ENDED]),
+        (record(None, 2, (0.1, 1.5)), [(1.1, "output"), (2, "completed")]),
         (record(("start", "completed"), stop_at=0.5), [(0.5, "completed")]),
         (record(("start", "output", "completed"), stop_at=2), [(1, "start"), (2, "completed")]),
     ],

@@ -8,7 +8,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from prefect_replicate.emulator import problems
-from prefect_replicate.emulator.api import account, control, files, models, page, predictions
+from prefect_replicate.emulator.api import (
+    account,
+    collections,
+    control,
+    deployments,
+    files,
+    models,
+    page,
+    predictions,
+)
 from prefect_replicate.emulator.api.replies import answer_problem
 from prefect_replicate.emulator.platform import Platform
 
@@ -19,6 +28,8 @@ def api_app(platform: Platform) -> Starlette:
         routes=[
             *account.routes,
             *models.routes,
+            *collections.routes,
+            *deployments.routes,
             *predictions.routes,
             *files.routes,
             *page.routes,

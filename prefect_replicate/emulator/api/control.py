@@ -11,6 +11,7 @@
 | `GET`, `POST /_emulator/clock` | the time; `{"speed": 60}` |
 | `POST /_emulator/clock/advance` | `{"seconds": 3600}` |
 | `GET`, `PATCH /_emulator/behaviour` | the switches; change some |
+| `POST /_emulator/models` | add a model: `{"name": "owner/name", "schema": {…}}`, other options |
 | `POST /_emulator/reset` | forget everything |
 
 A fault is given as in Python: `{"kind": "lost_reply", "method": "POST", "path": "/predictions$"}`.
@@ -29,6 +30,7 @@ from starlette.routing import Route
 from prefect_replicate.emulator import problems, traffic
 from prefect_replicate.emulator.api.replies import read_json
 from prefect_replicate.emulator.behaviour import changed
+from prefect_replicate.emulator.models.custom import custom_model
 from prefect_replicate.emulator.platform import Platform, platform_of
 
 
@@ -149,6 +151,17 @@ async def change_behaviour(request: Request) -> Response:
     return JSONResponse(asdict(platform.behaviour))
 
 
+async def add_model(request: Request) -> Response:
+    """Add a model by its schema."""
+    options = await _read_object(request)
+    try:
+        model = custom_model(options.pop("name", ""), options.pop("schema", None), **options)
+    except (TypeError, ValueError) as exc:
+        raise problems.bad_request(str(exc)) from exc
+    platform_of(request).add_model(model)
+    return JSONResponse({"version": f"{model.full_name}:{model.latest_version.id}"}, 201)
+
+
 async def reset(request: Request) -> Response:
     """Forget everything."""
     platform_of(request).reset()
@@ -200,5 +213,6 @@ routes = [
     Route("/_emulator/clock/advance", advance_clock, methods=["POST"]),
     Route("/_emulator/behaviour", get_behaviour),
     Route("/_emulator/behaviour", change_behaviour, methods=["PATCH"]),
+    Route("/_emulator/models", add_model, methods=["POST"]),
     Route("/_emulator/reset", reset, methods=["POST"]),
 ]

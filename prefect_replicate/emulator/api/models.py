@@ -1,7 +1,8 @@
-"""Models, their versions, and deployments."""
+"""Models, their versions, trainings and hardware."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from starlette.requests import Request
@@ -10,12 +11,13 @@ from starlette.routing import Route
 
 from prefect_replicate.emulator import problems
 from prefect_replicate.emulator.api.replies import paged
-from prefect_replicate.emulator.models.model import Deployment, Model, Version
-from prefect_replicate.emulator.platform import USERNAME, platform_of
+from prefect_replicate.emulator.models.model import Model, Version
+from prefect_replicate.emulator.platform import platform_of
 from prefect_replicate.emulator.timestamps import format_time
 
 _PAGE = 25
-_HARDWARE = [
+_WORD = re.compile(r"[\w.-]+")
+HARDWARE = [
     {"name": "CPU", "sku": "cpu"},
     {"name": "Nvidia L40S GPU", "sku": "gpu-l40s"},
     {"name": "Nvidia H100 GPU", "sku": "gpu-h100"},
@@ -37,12 +39,12 @@ async def list_models(request: Request) -> Response:
 
 
 async def search_models(request: Request) -> Response:
-    """Search the models for the text in the body."""
-    query = (await request.body()).decode().lower()
+    """Search the models for the words in the body, which the JavaScript client puts in quotes."""
+    words = _WORD.findall((await request.body()).decode(errors="replace").lower())
     found = [
         write_model(one)
         for one in platform_of(request).catalogue.models
-        if query in f"{one.full_name} {one.description}".lower()
+        if all(word in f"{one.full_name} {one.description}".lower() for word in words)
     ]
     return JSONResponse({"next": None, "previous": None, "results": found[:_PAGE]})
 
@@ -77,36 +79,37 @@ async def get_version(request: Request) -> Response:
     return JSONResponse(write_version(version))
 
 
-async def list_deployments(request: Request) -> Response:
-    """List the account's deployments."""
-    deployments = platform_of(request).catalogue.deployments
-    return paged(request, deployments, lambda one: one.full_name, _write_deployment)
-
-
-async def get_deployment(request: Request) -> Response:
-    """Describe a deployment."""
-    return JSONResponse(_write_deployment(find_deployment(request)))
-
-
 async def list_hardware(request: Request) -> Response:
     """List the hardware, as a bare array."""
-    return JSONResponse(_HARDWARE)
+    return JSONResponse(HARDWARE)
+
+
+async def list_trainings(request: Request) -> Response:
+    """List the account's trainings, of which the emulator has none."""
+    return JSONResponse({"next": None, "previous": None, "results": []})
+
+
+async def get_training(request: Request) -> Response:
+    """Describe or cancel a training, of which the emulator has none."""
+    raise problems.not_found()
+
+
+async def refuse_training(request: Request) -> Response:
+    """Refuse to train."""
+    raise problems.left_out("trainings")
+
+
+async def refuse_change(request: Request) -> Response:
+    """Refuse to create, change or delete a model or a version."""
+    raise problems.left_out("changes of models; Emulator.add_model and --schema add models")
 
 
 def find_model(request: Request) -> Model:
     """Return the model that the path names, or raise the 404."""
-    model = platform_of(request).catalogue.find_model(_full_name(request))
+    model = platform_of(request).catalogue.find_model(full_name(request))
     if model is None:
         raise problems.not_found()
     return model
-
-
-def find_deployment(request: Request) -> Deployment:
-    """Return the deployment that the path names, or raise the 404."""
-    deployment = platform_of(request).catalogue.find_deployment(_full_name(request))
-    if deployment is None:
-        raise problems.not_found()
-    return deployment
 
 
 def write_model(model: Model) -> dict[str, Any]:
@@ -138,23 +141,8 @@ def write_version(version: Version) -> dict[str, Any]:
     }
 
 
-def _write_deployment(deployment: Deployment) -> dict[str, Any]:
-    version = deployment.model.latest_version
-    return {
-        "owner": deployment.owner,
-        "name": deployment.name,
-        "current_release": {
-            "number": 1,
-            "model": deployment.model.full_name,
-            "version": version.id,
-            "created_at": format_time(version.created_at),
-            "created_by": {"type": "organization", "username": USERNAME, "name": "Acme Studio"},
-            "configuration": {"hardware": "gpu-l40s", "min_instances": 0, "max_instances": 5},
-        },
-    }
-
-
-def _full_name(request: Request) -> str:
+def full_name(request: Request) -> str:
+    """Return the `owner/name` that the path names."""
     return f"{request.path_params['owner']}/{request.path_params['name']}"
 
 
@@ -162,11 +150,20 @@ routes = [
     Route("/v1/hardware", list_hardware),
     Route("/v1/models", list_models),
     Route("/v1/models", search_models, methods=["QUERY"]),
+    Route("/v1/models", refuse_change, methods=["POST"]),
     Route("/v1/models/{owner}/{name}", get_model),
+    Route("/v1/models/{owner}/{name}", refuse_change, methods=["PATCH", "DELETE"]),
     Route("/v1/models/{owner}/{name}/readme", get_readme),
     Route("/v1/models/{owner}/{name}/examples", list_examples),
     Route("/v1/models/{owner}/{name}/versions", list_versions),
     Route("/v1/models/{owner}/{name}/versions/{version_id}", get_version),
-    Route("/v1/deployments", list_deployments),
-    Route("/v1/deployments/{owner}/{name}", get_deployment),
+    Route("/v1/models/{owner}/{name}/versions/{version_id}", refuse_change, methods=["DELETE"]),
+    Route(
+        "/v1/models/{owner}/{name}/versions/{version_id}/trainings",
+        refuse_training,
+        methods=["POST"],
+    ),
+    Route("/v1/trainings", list_trainings),
+    Route("/v1/trainings/{training_id}", get_training),
+    Route("/v1/trainings/{training_id}/cancel", get_training, methods=["POST"]),
 ]

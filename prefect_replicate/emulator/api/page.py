@@ -19,10 +19,15 @@ from prefect_replicate.emulator.predictions import Record, state_at
 _PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{id}</title>{refresh}
 <style>body{{font:16px system-ui;margin:2em auto;max-width:44em}}pre{{overflow:auto}}</style></head>
-<body><h1>{model}</h1><p><b>{status}</b> {id}</p>{videos}
+<body><h1>{model}</h1><p><b>{status}</b> {id}</p>{files}
 <h2>Input</h2><pre>{input}</pre><h2>Output</h2><pre>{output}</pre><h2>Logs</h2><pre>{logs}</pre>
 </body></html>
 """
+_TAGS = {
+    "video": '<video controls autoplay loop src="{url}"></video>',
+    "image": '<img src="{url}" alt="">',
+    "audio": '<audio controls src="{url}"></audio>',
+}
 
 
 async def get_page(request: Request) -> Response:
@@ -33,26 +38,25 @@ async def get_page(request: Request) -> Response:
         raise problems.not_found()
     state = state_at(record, platform.clock.now())
     body = platform.writer.database(record, state)
-    videos = _videos(record, platform.files_url) if state.status == "succeeded" else ""
-    return HTMLResponse(_render(body, videos, is_live=not state.is_terminal))
+    files = _files(record, platform.files_url) if state.status == "succeeded" else ""
+    return HTMLResponse(_render(body, files, is_live=not state.is_terminal))
 
 
-def _videos(record: Record, files_url: str) -> str:
-    urls = (
-        file_url(files_url, key, file)
+def _files(record: Record, files_url: str) -> str:
+    shown = (
+        (_TAGS.get(file.media_type.partition("/")[0]), file_url(files_url, key, file))
         for key, file in files_of(record).items()
-        if file.media_type == "video/mp4"
     )
-    return "".join(f'<video controls autoplay loop src="{url}"></video>' for url in urls)
+    return "".join(tag.format(url=html.escape(url)) for tag, url in shown if tag)
 
 
-def _render(body: Mapping[str, Any], videos: str, *, is_live: bool) -> str:
+def _render(body: Mapping[str, Any], files: str, *, is_live: bool) -> str:
     return _PAGE.format(
         id=body["id"],
         model=html.escape(body.get("model", "")),
         status=body["status"],
         refresh='<meta http-equiv="refresh" content="1">' if is_live else "",
-        videos=videos,
+        files=files,
         input=html.escape(json.dumps(body["input"], indent=2)),
         output=html.escape(json.dumps(body["output"], indent=2)),
         logs=html.escape(body["logs"]),

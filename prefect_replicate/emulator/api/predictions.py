@@ -10,7 +10,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from prefect_replicate.emulator import problems
-from prefect_replicate.emulator.api.models import find_deployment, find_model
+from prefect_replicate.emulator.api.deployments import find_deployment
+from prefect_replicate.emulator.api.models import find_model
 from prefect_replicate.emulator.api.replies import paged, read_json
 from prefect_replicate.emulator.durations import parse_lifetime, parse_wait
 from prefect_replicate.emulator.models.model import Model, Version
@@ -50,7 +51,7 @@ async def create_from_deployment(request: Request) -> Response:
     deployment = find_deployment(request)
     body = await _read_body(request, CREATE)
     model = deployment.model
-    return await _create(request, model, model.latest_version, body, deployment.full_name)
+    return await _create(request, model, deployment.version, body, deployment.full_name)
 
 
 async def list_predictions(request: Request) -> Response:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 URI: Mapping[str, Any] = {"type": "string", "format": "uri"}
+TEXT: Mapping[str, Any] = {"type": "string"}
 _REF = "#/components/schemas/"
 
 
@@ -15,7 +16,9 @@ class Field:
     """One input of a model.
 
     Args:
-        type: `string`, `integer`, `number`, `boolean`, or empty for anything.
+        type: `string`, `integer`, `number`, `boolean`, `array`, or empty for anything.
+        items: What each item of an array is.
+        is_nullable: Whether `null` may be sent for it.
     """
 
     type: str
@@ -27,6 +30,8 @@ class Field:
     maximum: float | None = None
     is_file: bool = False
     is_secret: bool = False
+    is_nullable: bool = False
+    items: Mapping[str, Any] | None = None
 
 
 def text(description: str, default: str | None = None, *, required: bool = False) -> Field:
@@ -42,6 +47,16 @@ def file(description: str, *, required: bool = False) -> Field:
 def secret(description: str) -> Field:
     """Return an input that replies don't show."""
     return Field("string", description, is_secret=True)
+
+
+def array(description: str, items: Mapping[str, Any]) -> Field:
+    """Return an input that takes a list."""
+    return Field("array", description, items=items)
+
+
+def nullable(field: Field) -> Field:
+    """Return `field`, changed to take `null` as well."""
+    return replace(field, is_nullable=True)
 
 
 def flag(description: str, default: bool) -> Field:
@@ -80,32 +95,47 @@ def seed() -> Field:
     return integer("Random seed. Set for reproducible generation")
 
 
-def openapi_schema(fields: Mapping[str, Field], output: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the OpenAPI document of a model with these inputs and this output."""
+def openapi_schema(
+    fields: Mapping[str, Field], output: Mapping[str, Any], **parts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the OpenAPI document of a model.
+
+    Args:
+        fields: The inputs by their names.
+        output: The schema of its output.
+        parts: Schemas that `output` refers to, by their names.
+    """
     properties = {name: _property(name, fields[name], i) for i, name in enumerate(fields)}
     enums = {name: _enum(name, one) for name, one in fields.items() if one.choices}
     required = [name for name, one in fields.items() if one.required]
-    inputs: dict[str, Any] = {"title": "Input", "type": "object", "properties": properties}
+    asked: dict[str, Any] = {"title": "Input", "type": "object", "properties": properties}
     if required:
-        inputs["required"] = required
+        asked["required"] = required
     return {
         "info": {"title": "Cog", "version": "0.1.0"},
         "openapi": "3.0.2",
         "paths": {},
-        "components": {"schemas": {"Input": inputs, "Output": output, **enums}},
+        "components": {"schemas": {"Input": asked, "Output": output, **parts, **enums}},
     }
 
 
 def defaults(schema: Mapping[str, Any]) -> dict[str, Any]:
     """Return the inputs that have a default, with it."""
-    properties = schema["components"]["schemas"]["Input"]["properties"]
-    return {name: one["default"] for name, one in properties.items() if "default" in one}
+    return {name: one["default"] for name, one in inputs(schema).items() if "default" in one}
 
 
 def secrets(schema: Mapping[str, Any]) -> frozenset[str]:
     """Return the names of the inputs that replies don't show."""
-    properties = schema["components"]["schemas"]["Input"]["properties"]
-    return frozenset(name for name, one in properties.items() if one.get("x-cog-secret"))
+    return frozenset(
+        name
+        for name, one in inputs(schema).items()
+        if one.get("x-cog-secret") or one.get("format") == "password"
+    )
+
+
+def inputs(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the schema of each input by its name; a model without inputs has no `properties`."""
+    return schema["components"]["schemas"]["Input"].get("properties", {})
 
 
 def _property(name: str, field: Field, order: int) -> dict[str, Any]:
@@ -119,6 +149,8 @@ def _property(name: str, field: Field, order: int) -> dict[str, Any]:
         "format": "uri" if field.is_file else "password" if field.is_secret else None,
         "writeOnly": True if field.is_secret else None,
         "x-cog-secret": True if field.is_secret else None,
+        "items": field.items,
+        "nullable": field.is_nullable or None,
         "default": field.default,
         "minimum": field.minimum,
         "maximum": field.maximum,

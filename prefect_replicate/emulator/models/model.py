@@ -16,7 +16,7 @@ class Job:
 
     Args:
         seed: Follows from the model and the input, for those who ask for no seed.
-        factor: Multiplies the time that the video models take.
+        factor: Multiplies the time that all models but the timers and added ones take.
         image: Bytes of the first frame, where the input has one that can be read from here.
     """
 
@@ -70,16 +70,31 @@ class Model:
 
 @dataclass(frozen=True)
 class Deployment:
-    """A model that an account keeps running under a name of its own."""
+    """A model that an account keeps running under a name of its own.
+
+    Args:
+        pinned: The version that it runs; without one, the newest.
+        number: Of its release, which every change raises.
+    """
 
     owner: str
     name: str
     model: Model
+    pinned: Version | None = None
+    hardware: str = "gpu-l40s"
+    min_instances: int = 0
+    max_instances: int = 5
+    number: int = 1
 
     @property
     def full_name(self) -> str:
         """The deployment as `owner/name`."""
         return f"{self.owner}/{self.name}"
+
+    @property
+    def version(self) -> Version:
+        """The version that it runs."""
+        return self.pinned or self.model.latest_version
 
 
 def version_id(full_name: str, number: int) -> str:

@@ -8,7 +8,7 @@ from typing import Any, cast
 from prefect_replicate.emulator.artifacts import Artifact, NoiseFile, TextFile
 from prefect_replicate.emulator.models import cog
 from prefect_replicate.emulator.models.model import Job, Model, Version, version_id
-from prefect_replicate.emulator.plans import LogLine, Outcome, Plan
+from prefect_replicate.emulator.plans import LogLine, Outcome, Plan, with_files
 
 FIELDS: Mapping[str, cog.Field] = {
     "prompt": cog.text("Not used; for flows that send one", ""),
@@ -27,7 +27,6 @@ FIELDS: Mapping[str, cog.Field] = {
     "image": cog.file("Not used; for flows that send one"),
     "key": cog.secret("Not used; for what must not be shown"),
 }
-_FILE_MARK = "file:"
 
 
 def plan(job: Job) -> Plan:
@@ -68,18 +67,7 @@ def _output(asked: Mapping[str, Any]) -> Any:
     output = asked.get("output")
     if output is None:
         return _file("output.txt" if asked.get("output_bytes") is None else "output.bin", asked)
-    return _with_files(output, asked)
-
-
-def _with_files(output: Any, asked: Mapping[str, Any]) -> Any:
-    if isinstance(output, str) and output.startswith(_FILE_MARK):
-        return _file(output.removeprefix(_FILE_MARK), asked)
-    if isinstance(output, list):
-        return [_with_files(one, asked) for one in cast("list[Any]", output)]
-    if isinstance(output, dict):
-        named = cast("dict[str, Any]", output)
-        return {name: _with_files(one, asked) for name, one in named.items()}
-    return output
+    return with_files(output, lambda name: _file(name, asked))
 
 
 def _file(name: str, asked: Mapping[str, Any]) -> Artifact:
