@@ -74,7 +74,7 @@ def generate(
     model: str,
     /,
     *,
-    prompt: str,
+    prompt: str | None = None,
     input: Annotated[list[str] | None, Parameter(alias="-i", negative=())] = None,
     image: str | None = None,
     duration: float | None = None,
@@ -90,7 +90,7 @@ def generate(
 
     Args:
         model: `owner/name`, `owner/name:version`, a 64-hex version, or `deployment:owner/name`.
-        prompt: What the video is to show.
+        prompt: What the video is to show; none for a model that takes no text.
         input: An input by the model's own name, as `key=value`. The value is JSON where it reads
             as JSON, a local file after `@`, else text; it wins over the options below.
         image: First frame: a URL or a local file.

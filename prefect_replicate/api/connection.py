@@ -217,6 +217,8 @@ class Connection:
             reply = await self._reply(turn, method, path, kwargs)
         except _BadAddress as exc:
             raise self._bad_address(exc) from exc.__cause__
+        except ReplicateError:  # there is no way to send it
+            raise
         except Exception as exc:  # a reply can make httpx raise anything
             if isinstance(exc, httpx.ConnectError) and _is_untrusted(exc):
                 raise self._untrusted(exc) from exc
@@ -243,7 +245,7 @@ class Connection:
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as exc:
             turn.give_back()
             raise _BadAddress(str(exc)) from exc
-        except _NEVER_SENT:
+        except (ReplicateError, *_NEVER_SENT):
             turn.give_back()
             raise
         except BaseException:

@@ -158,6 +158,12 @@ class ReplicateModel(JobBlock[Any]):
         ),
     )
 
+    check_input: bool = Field(
+        default=True,
+        title="Check input",
+        description="Whether to check each input against the model's schema before it is sent.",
+    )
+
     async def atrigger(self, input: Mapping[str, Any] | None = None) -> PredictionRun:
         """Async version of `trigger`."""
         prediction = await acall_as(self.credentials, create, self._request(input))
@@ -178,4 +184,6 @@ class ReplicateModel(JobBlock[Any]):
     def _request(self, input: Mapping[str, Any] | None) -> Request:
         whole = {**self.default_input, **(input or {})}
         deadline, keep = deadline_for(self.timeout), keeps(self.on_crash)
-        return Request(self.model, whole, deadline, keep_on_crash=keep)
+        return Request(
+            self.model, whole, deadline, keep_on_crash=keep, check_input=self.check_input
+        )

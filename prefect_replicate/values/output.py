@@ -85,7 +85,7 @@ class OutputSchema(BaseModel):
         shown = [one.get("x-cog-array-display") for one in _branches(self.rules)]
         if "concatenate" not in shown or not isinstance(output, list):
             return output
-        return "".join(map(str, cast("list[Any]", output)))
+        return "".join(str(one) for one in cast("list[Any]", output) if one is not None)
 
     def texts(self, output: Any) -> Iterator[tuple[Place, str, bool | None]]:
         """Each text in an output.
@@ -151,4 +151,6 @@ def _files_in(rules: _Rules) -> set[bool | None]:
     inner = [one.get(key) for one in rules for key in ("items", "additionalProperties")]
     named = [each for one in rules for each in _properties(one).values()]
     within = [found for one in [*inner, *named] if (found := _branches(one))]
+    if not within and any(one.get("type") in ("object", "array") for one in rules):
+        return {None}  # of whatever
     return {one for each in within for one in _files_in(each)} or {_is_file(rules)}
