@@ -4,7 +4,12 @@ from prefect import serve
 from prefect.schedules import Cron, Interval
 from prefect.types.entrypoint import EntrypointType
 
-from prefect_replicate import cancel_orphaned_predictions, generate_video, generate_videos
+from prefect_replicate import (
+    cancel_orphaned_predictions,
+    generate_video,
+    generate_videos,
+    run_models,
+)
 
 if __name__ == "__main__":
     on_demand = generate_video.to_deployment(
@@ -29,10 +34,16 @@ if __name__ == "__main__":
         parameters={"destination": "~/videos"},
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
+    model_batches = run_models.to_deployment(
+        "on-demand",
+        description="A batch for any model, which this deployment's own runs can share.",
+        parameters={"destination": "~/videos"},
+        entrypoint_type=EntrypointType.MODULE_PATH,
+    )
     cancel_orphans = cancel_orphaned_predictions.to_deployment(
         "cancel-orphans",
         description="Cancels the predictions that no flow run waits for any more.",
         schedules=[Interval(600)],  # seconds; it pays for nothing
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
-    serve(on_demand, daily, batches, cancel_orphans)
+    serve(on_demand, daily, batches, model_batches, cancel_orphans)

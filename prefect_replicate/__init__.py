@@ -12,11 +12,13 @@ if _typing.TYPE_CHECKING:
         agenerate_video,
         agenerate_videos,
         arun_model,
+        arun_models,
         cancel_orphaned_predictions,
         cancel_predictions,
         generate_video,
         generate_videos,
         run_model,
+        run_models,
     )
     from prefect_replicate.flows.deploy import model_deployment
     from prefect_replicate.tasks import (
@@ -36,19 +38,24 @@ if _typing.TYPE_CHECKING:
     from prefect_replicate.values import (
         GeneratedVideo,
         GeneratedVideos,
+        ItemOutcome,
         ModelOutput,
+        ModelOutputs,
+        ModelRequest,
         Orphan,
         OutputFile,
         PollPolicy,
         Prediction,
-        VideoOutcome,
         VideoRequest,
     )
 
 __all__ = [
     "GeneratedVideo",
     "GeneratedVideos",
+    "ItemOutcome",
     "ModelOutput",
+    "ModelOutputs",
+    "ModelRequest",
     "Orphan",
     "OutputFile",
     "PollPolicy",
@@ -56,7 +63,6 @@ __all__ = [
     "PredictionRun",
     "ReplicateCredentials",
     "ReplicateModel",
-    "VideoOutcome",
     "VideoRequest",
     "__version__",
     "acancel_orphaned_predictions",
@@ -68,6 +74,7 @@ __all__ = [
     "aget_prediction",
     "apredict",
     "arun_model",
+    "arun_models",
     "await_for_prediction",
     "cancel_orphaned_predictions",
     "cancel_prediction",
@@ -80,6 +87,7 @@ __all__ = [
     "model_deployment",
     "predict",
     "run_model",
+    "run_models",
     "wait_for_prediction",
 ]
 

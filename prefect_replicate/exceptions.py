@@ -30,7 +30,7 @@ from prefect_replicate.text import in_line
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from prefect_replicate.values import GeneratedVideos, OutputFile, Prediction
+    from prefect_replicate.values import ModelOutputs, OutputFile, Prediction
 
 __all__ = [
     "APIError",
@@ -153,7 +153,7 @@ class OutputExpiredError(OutputError):
 class BatchError(ReplicateError):
     """Some items of a batch have failed or were not started."""
 
-    def __init__(self, message: str, videos: GeneratedVideos) -> None:
+    def __init__(self, message: str, videos: ModelOutputs) -> None:
         super().__init__(message)
         self.videos = videos
 

@@ -3,6 +3,7 @@
 # No `from __future__ import annotations` where parameters of flows are declared: Pydantic could not
 # resolve annotations that are text.
 
+import json
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
@@ -40,7 +41,7 @@ from prefect_replicate.text import keep_secret
 from prefect_replicate.values import PollPolicy
 from prefect_replicate.values.form import changes_in
 from prefect_replicate.values.given import as_given
-from prefect_replicate.values.model_schema import ModelSchema, validate_input
+from prefect_replicate.values.model_schema import InputProperty, ModelSchema, validate_input
 
 TAG = "replicate-model"
 """Of the deployments that have the form of one model."""
@@ -140,6 +141,44 @@ async def _changes_since(deployment_id: UUID | None, schema: ModelSchema) -> str
         if TAG in found.tags:
             return "; ".join(changes_in(found.parameter_openapi_schema, found.parameters, schema))
     return ""
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """What one item of a batch is to be."""
+
+    model: str
+    input: Mapping[str, Any]
+
+    @property
+    def prompt(self) -> str | None:
+        """What people know it by."""
+        prompt = self.input.get("prompt")
+        return prompt if isinstance(prompt, str) else None
+
+    async def whole_input(self, run: Run, *, check: bool = True) -> dict[str, Any]:
+        """What is sent to the model.
+
+        Raises:
+            InvalidInputError: The model can't take it.
+        """
+        schema = (await resolve_model(run.connection, self.model)).schema
+        asked = self.input.items()
+        typed = {name: _as_typed(value, schema.property(name)) for name, value in asked}
+        given = with_files(typed, schema, is_deployed=run.scope.is_deployed)
+        if check:
+            validate_input(schema, self.model, as_given(given))
+        return given
+
+
+def _as_typed(value: Any, known: InputProperty | None) -> Any:
+    """A text from a file's cell, as what the model takes it for."""
+    if not isinstance(value, str) or known is None or known.type in (None, "string"):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
 
 
 def with_files(

@@ -1,24 +1,33 @@
-"""A batch of videos: what is asked for, its items, how they are made, and its parts; pure."""
+"""A batch: what is asked for, its items, how they are made, and its parts; pure."""
 
 # No `from __future__ import annotations`: see `video.options`.
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias, TypeVar
 from uuid import UUID
 
 from prefect.blocks.core import Block
 
 from prefect_replicate.batch.portable import PortableCredentials
+from prefect_replicate.batch.requests import model_requests, video_requests
 from prefect_replicate.blocks import ReplicateCredentials
 from prefect_replicate.exceptions import ConfigurationError, InvalidInputError
+from prefect_replicate.generation import GenerationSettings, ModelOptions
 from prefect_replicate.ledger.facts import digest
 from prefect_replicate.lifecycle.creation import keeps
-from prefect_replicate.values import PollPolicy, VideoOutcome, VideoRequest
+from prefect_replicate.values import (
+    GeneratedVideos,
+    ItemOutcome,
+    ModelOutputs,
+    ModelRequest,
+    PollPolicy,
+    VideoRequest,
+)
 from prefect_replicate.video.options import (
     DEFAULT_MODEL,
     VideoOptions,
@@ -38,25 +47,26 @@ _PASSED_ON = (
     "chunk_size",
 )
 
+R = TypeVar("R", VideoRequest, ModelRequest)
 OnItemFailure = Literal["continue", "stop"]
 FanOut = Literal["tasks", "deployment"]
 
 
 @dataclass(frozen=True)
 class Item:
-    """One video of a batch."""
+    """One of a batch."""
 
     number: int
     """From 1, in the order of the requests."""
-    request: VideoRequest
-    options: VideoOptions
+    request: VideoRequest | ModelRequest
+    options: VideoOptions | ModelOptions
     equal: int
     """Which of the equal items it is, from 1."""
 
     @cached_property
-    def outcome(self) -> VideoOutcome:
+    def outcome(self) -> ItemOutcome:
         """How it stands before anything is done about it."""
-        return VideoOutcome(
+        return ItemOutcome(
             number=self.number,
             id=self.request.id,
             prompt=self.options.prompt,
@@ -106,29 +116,19 @@ class Part:
 
 
 def items_of(
-    requests: Sequence[VideoRequest],
-    model: str,
-    input: Mapping[str, Any] | None,
-    defaults: Mapping[str, Any],
+    requests: Sequence[R], options_of: Callable[[R], VideoOptions | ModelOptions]
 ) -> list[Item]:
-    """Number the items, with those parameters of the batch that they leave out.
-
-    Args:
-        requests: In order.
-        model: Of those that name none.
-        input: What the requests' own inputs are written over.
-        defaults: Further parameters of `VideoOptions`.
-    """
+    """Number the items, with what is to be made of each."""
     items, equal = list[Item](), Counter[str]()
     for number, request in enumerate(requests, 1):
-        options = VideoOptions.of(request, model, input, **defaults)
+        options = options_of(request)
         like = fingerprint([options])
         equal[like] += 1
         items.append(Item(number, request, options, equal[like]))
     return items
 
 
-def fingerprint(options: Sequence[VideoOptions]) -> str:
+def fingerprint(options: Sequence[VideoOptions | ModelOptions]) -> str:
     """Name what is to be made."""
     return digest(json.dumps([asdict(one) for one in options], sort_keys=True, default=str))
 
@@ -165,31 +165,20 @@ def check_positive(**numbers: int) -> None:
             raise InvalidInputError(f"{name} is at least 1, not {number}. Nothing was paid.")
 
 
-def merged(items: Iterable[Item], *sources: Mapping[int, VideoOutcome]) -> list[VideoOutcome]:
+def merged(items: Iterable[Item], *sources: Mapping[int, ItemOutcome]) -> list[ItemOutcome]:
     """How each item stands, in order; what succeeded in any source has."""
     return [_best([source[item.number] for source in sources if item.number in source], item)
             for item in items]  # fmt: skip
 
 
-def _best(known: Sequence[VideoOutcome], item: Item) -> VideoOutcome:
+def _best(known: Sequence[ItemOutcome], item: Item) -> ItemOutcome:
     done = [one for one in known if one.state == "succeeded"]
     return (done or [*reversed(known)] or [item.outcome])[0]
 
 
-@dataclass(frozen=True)
-class _Source:
-    requests: list[VideoRequest | dict[str, Any] | str] | None = None
-    model: str = DEFAULT_MODEL
-    input: dict[str, Any] | None = None
-    credentials: ReplicateCredentials | None = None
-    prompt: str | None = field(default=None, kw_only=True)
-    variations: list[dict[str, Any]] | None = field(default=None, kw_only=True)
-    path: str | Path | None = field(default=None, kw_only=True)
-
-
 @dataclass(frozen=True, kw_only=True)
-class VideoBatch(VideoSettings, _Source):
-    """The parameters of `generate_videos`, which documents them."""
+class BatchSettings(GenerationSettings):
+    """The parameters that all batches share; their flows document them."""
 
     concurrency: int = 100
     on_item_failure: OnItemFailure = "continue"
@@ -197,12 +186,12 @@ class VideoBatch(VideoSettings, _Source):
     raise_on_failure: bool = True
     chunk_size: int = 100
     fan_out: FanOut = "tasks"
-    deployment: str = DEFAULT_DEPLOYMENT
     worker_timeout: float | None = 600.0
     part: str = ""
 
     @property
     def lent(self) -> PortableCredentials:
+        assert isinstance(self, VideoBatch | ModelBatch)  # which have them among the first
         return PortableCredentials(self.credentials)
 
     @property
@@ -219,7 +208,7 @@ class VideoBatch(VideoSettings, _Source):
         if self.fan_out not in ("tasks", "deployment"):
             raise InvalidInputError(f"fan_out is 'tasks' or 'deployment', not {self.fan_out!r}.")
 
-    def whole(self, requests: Sequence[VideoRequest]) -> Part:
+    def whole(self, items: Sequence[Item]) -> Part:
         """All of the batch as one part, without its key yet."""
         options = ItemOptions(
             credentials=self.lent,
@@ -232,9 +221,79 @@ class VideoBatch(VideoSettings, _Source):
             regenerate_expired=self.regenerate_expired,
             check_input=self.check_input,
         )
-        items = items_of(requests, self.model, self.input, self.common)
         allowed = failures_allowed(self.on_item_failure, self.max_failures)
         return Part("", tuple(items), options, self.concurrency, allowed)
+
+
+@dataclass(frozen=True)
+class _Source:
+    requests: list[VideoRequest | dict[str, Any] | str] | None = None
+    model: str = DEFAULT_MODEL
+    input: dict[str, Any] | None = None
+    credentials: ReplicateCredentials | None = None
+    prompt: str | None = field(default=None, kw_only=True)
+    variations: list[dict[str, Any]] | None = field(default=None, kw_only=True)
+    path: str | Path | None = field(default=None, kw_only=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoBatch(BatchSettings, VideoSettings, _Source):
+    """The parameters of `generate_videos`, which documents them."""
+
+    deployment: str = DEFAULT_DEPLOYMENT
+
+    async def items(self) -> list[Item]:
+        """Read them.
+
+        Raises:
+            InvalidInputError: They make no sense.
+        """
+        found = await video_requests(self.requests, self.prompt, self.variations, self.path)
+        options = partial(VideoOptions.of, model=self.model, input=self.input, **self.common)
+        return items_of(found, options)
+
+    def result(self, outcomes: list[ItemOutcome], wall_seconds: float) -> GeneratedVideos:
+        return GeneratedVideos(outcomes=outcomes, wall_seconds=wall_seconds)
+
+
+@dataclass(frozen=True)
+class _ModelSource:
+    requests: list[ModelRequest | dict[str, Any] | str] | None = None
+    model: str | None = None
+    input: dict[str, Any] | None = None
+    credentials: ReplicateCredentials | None = None
+    variations: list[dict[str, Any]] | None = field(default=None, kw_only=True)
+    path: str | Path | None = field(default=None, kw_only=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelBatch(BatchSettings, _ModelSource):
+    """The parameters of `run_models`, which documents them."""
+
+    deployment: str = "run-models/on-demand"
+
+    async def items(self) -> list[Item]:
+        """Read them.
+
+        Raises:
+            InvalidInputError: They make no sense, or name no model.
+        """
+        found = await model_requests(self.requests, self.variations, self.path)
+        return items_of(found, self._options_of)
+
+    def _options_of(self, request: ModelRequest) -> ModelOptions:
+        model = request.model or self.model
+        if model is None:
+            raise InvalidInputError(
+                "`model` is not given, and not all items name one. Nothing was paid."
+            )
+        return ModelOptions(model, {**(self.input or {}), **request.input})
+
+    def result(self, outcomes: list[ItemOutcome], wall_seconds: float) -> ModelOutputs:
+        return ModelOutputs(outcomes=outcomes, wall_seconds=wall_seconds)
+
+
+Batch: TypeAlias = VideoBatch | ModelBatch
 
 
 def handed_out(whole: Part, size: int, root: UUID, equal: int) -> list[Part]:
@@ -271,7 +330,7 @@ def key_of_part(root: UUID, name: str, items: Sequence[Item]) -> str:
     return f"replicate-{digest([str(root), name, options])[:16]}"
 
 
-def parameters_for(batch: VideoBatch, part: Part) -> dict[str, Any]:
+def parameters_for(batch: Batch, part: Part) -> dict[str, Any]:
     """The parameters of the flow run that a part is handed to, as JSON.
 
     Raises:
@@ -287,7 +346,8 @@ def parameters_for(batch: VideoBatch, part: Part) -> dict[str, Any]:
         "raise_on_failure": False,
         "part": part.name,
     }
-    names = ("model", "input", *batch.common, *_PASSED_ON)
+    common = batch.common if isinstance(batch, VideoBatch) else {}
+    names = ("model", "input", *common, *_PASSED_ON)
     parameters = {name: getattr(batch, name) for name in names} | own
     try:
         return json.loads(json.dumps(parameters))

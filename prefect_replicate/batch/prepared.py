@@ -12,16 +12,16 @@ from uuid import uuid4
 from prefect.context import FlowRunContext
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from prefect_replicate.batch.plan import Batch as Asked
 from prefect_replicate.batch.plan import (
     Part,
-    VideoBatch,
     destination_reference,
     handed_out,
     in_parts,
     key_of_part,
     log_of,
 )
-from prefect_replicate.batch.requests import duplicates, requests_from
+from prefect_replicate.batch.requests import duplicates
 from prefect_replicate.batch.view import BatchView
 from prefect_replicate.batch.work import Shared, shared_by
 from prefect_replicate.cleanup.hook import cancel_all
@@ -30,7 +30,7 @@ from prefect_replicate.exceptions import BatchError, LedgerError
 from prefect_replicate.ledger.ledger import ledger_of
 from prefect_replicate.ledger.scope import RunScope, ancestry_of
 from prefect_replicate.settings import check_input_file
-from prefect_replicate.values import GeneratedVideos, VideoRequest
+from prefect_replicate.values import ModelOutputs, ModelRequest, VideoRequest
 
 _MOST_DUPLICATES = 5
 
@@ -39,7 +39,7 @@ _MOST_DUPLICATES = 5
 class Batch:
     """A batch that is ready to be worked on."""
 
-    asked: VideoBatch
+    asked: Asked
     parts: list[Part]
     """What is left to be done of it."""
     shared: Shared | None
@@ -62,14 +62,14 @@ class Batch:
         if self.shared is not None:
             self.shared.left.set()
 
-    async def result(self, caller: Caller) -> GeneratedVideos:
+    async def result(self, caller: Caller) -> ModelOutputs:
         """Show how it has ended; for `engine.call`.
 
         Raises:
             BatchError: Not all have succeeded, and that counts.
         """
         outcomes = await self.view.finish(caller)
-        videos = GeneratedVideos(outcomes=outcomes, wall_seconds=time.monotonic() - self.began)
+        videos = self.asked.result(outcomes, time.monotonic() - self.began)
         summary = videos.summary
         caller.tell(lambda: self.logger.info("%s", summary))
         if self.asked.raise_on_failure and len(videos.succeeded) < len(outcomes):
@@ -89,7 +89,7 @@ class Batch:
             caller.tell(lambda: self.logger.warning("%s", message))
 
 
-def _complaint(videos: GeneratedVideos) -> str:
+def _complaint(videos: ModelOutputs) -> str:
     first = next(one for one in videos.outcomes if one.state != "succeeded")
     return (
         f"{videos.summary}. The first is item {first.number}: {first.error} A retry of the run"
@@ -97,7 +97,7 @@ def _complaint(videos: GeneratedVideos) -> str:
     )
 
 
-async def prepare(asked: VideoBatch, scope: RunScope, logger: Any, caller: Caller) -> Batch:
+async def prepare(asked: Asked, scope: RunScope, logger: Any, caller: Caller) -> Batch:
     """Read and check the batch, and find what earlier attempts of the run have done of it.
 
     Raises:
@@ -108,12 +108,12 @@ async def prepare(asked: VideoBatch, scope: RunScope, logger: Any, caller: Calle
     asked.check()
     if isinstance(asked.path, str) and not asked.path.startswith("block:"):
         check_input_file(asked.path, "path", is_deployed=scope.is_deployed)
-    requests = await requests_from(asked.requests, asked.prompt, asked.variations, asked.path)
-    _tell_duplicates(caller, logger, requests)
+    items = await asked.items()
+    _tell_duplicates(caller, logger, [item.request for item in items])
     ancestry = await ancestry_of(scope)
     assert ancestry is not None  # this is a flow
     ledger = await ledger_of(scope)
-    whole = asked.whole(requests)
+    whole = asked.whole(items)
     key = key_of_part(ancestry.root, "", whole.items)
     whole = replace(whole, by=f"{scope.flow_run_id}/{uuid4().hex[:8]}")
     if asked.is_handed_out:
@@ -132,14 +132,16 @@ async def prepare(asked: VideoBatch, scope: RunScope, logger: Any, caller: Calle
     await view.begin()
     view.keep_done(str(ancestry.attempt))
     left = _left(parts, view, asked)
-    count = len(requests) - sum(len(part.items) for part in left)
+    count = len(items) - sum(len(part.items) for part in left)
     if count:
-        caller.tell(lambda: logger.info("%d of %d items are done already", count, len(requests)))
+        caller.tell(lambda: logger.info("%d of %d items are done already", count, len(items)))
     shared = None if asked.is_handed_out or not left else shared_by(left[0])
     return Batch(asked, left, shared, view, scope, logger, began)
 
 
-def _tell_duplicates(caller: Caller, logger: Any, requests: Sequence[VideoRequest]) -> None:
+def _tell_duplicates(
+    caller: Caller, logger: Any, requests: Sequence[VideoRequest | ModelRequest]
+) -> None:
     groups = duplicates(requests)
     for numbers in groups[:_MOST_DUPLICATES]:
         shown = ", ".join(map(str, numbers[:10])) + (", …" if len(numbers) > 10 else "")
@@ -150,7 +152,7 @@ def _tell_duplicates(caller: Caller, logger: Any, requests: Sequence[VideoReques
         caller.tell(partial(logger.warning, more))
 
 
-def _left(parts: Sequence[Part], view: BatchView, asked: VideoBatch) -> list[Part]:
+def _left(parts: Sequence[Part], view: BatchView, asked: Asked) -> list[Part]:
     done = {one.number for one in view.outcomes if one.state == "succeeded"}
     if asked.is_handed_out:  # whole, as they are known by all of their items
         return [one for one in parts if not done.issuperset(item.number for item in one.items)]
@@ -180,7 +182,7 @@ def task_runner_elsewhere() -> FlowRunContext | None:
     return None if is_here else context
 
 
-def for_task_runner(asked: VideoBatch, parts: Sequence[Part]) -> list[Part]:
+def for_task_runner(asked: Asked, parts: Sequence[Part]) -> list[Part]:
     """The parts, with references in place of blocks where the flow's tasks leave its process.
 
     Raises:

@@ -6,7 +6,7 @@ import csv
 import importlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import islice
@@ -20,9 +20,7 @@ from prefect_replicate.engine import in_thread
 from prefect_replicate.exceptions import ConfigurationError, InvalidInputError, ReplicateError
 from prefect_replicate.outputs.destination import call_block, load_block
 from prefect_replicate.outputs.failure import one_line
-from prefect_replicate.values import VideoRequest
 
-COLUMNS = tuple(VideoRequest.model_fields)
 OWN_INPUT = "input."
 """What the name of a column begins with that is one of the model's own inputs."""
 
@@ -33,7 +31,7 @@ _PARQUET_ROWS_AT_ONCE = 1000
 
 @dataclass(frozen=True)
 class Row:
-    """What one video is to be made from, as it was found."""
+    """What one item is to be made from, as it was found."""
 
     place: str
     """Such as `row 17 of campaign.csv (line 19)`, or `item 3`."""
@@ -42,7 +40,8 @@ class Row:
     """Why it can't be read at all."""
 
 
-Reader = Callable[[BinaryIO, str], Iterator[Row]]
+Reader = Callable[[BinaryIO, str, tuple[str, ...]], Iterator[Row]]
+"""Gets a file, what messages call it, and the columns that there may be; none: any."""
 
 
 def reader_for(name: str) -> Reader:
@@ -66,14 +65,14 @@ def refuse(message: str) -> NoReturn:
     raise InvalidInputError(f"{message} Nothing was paid.")
 
 
-def _csv_rows(file: BinaryIO, name: str) -> Iterator[Row]:
+def _csv_rows(file: BinaryIO, name: str, known: tuple[str, ...]) -> Iterator[Row]:
     reader = csv.reader(_lines(file, name), strict=True)
     columns: list[str] = []
     number = 0
     for line, cells in _records(reader, name):
         if not columns:
             columns = [cell.strip() for cell in cells]
-            _check_columns(columns, name)
+            _check_columns(columns, name, known)
             continue
         number += 1
         row = _csv_row(f"row {number} of {name} (line {line})", columns, cells)
@@ -126,7 +125,7 @@ def _no_constant(word: str) -> NoReturn:
     raise ValueError(word)
 
 
-def _jsonl_rows(file: BinaryIO, name: str) -> Iterator[Row]:
+def _jsonl_rows(file: BinaryIO, name: str, _: tuple[str, ...]) -> Iterator[Row]:
     lines = enumerate(_lines(file, name), 1)
     objects = ((line, text) for line, text in lines if text.strip())
     for number, (line, text) in enumerate(objects, 1):
@@ -140,7 +139,7 @@ def _jsonl_rows(file: BinaryIO, name: str) -> Iterator[Row]:
         yield Row(place, content, problem)
 
 
-def _parquet_rows(file: BinaryIO, name: str) -> Iterator[Row]:
+def _parquet_rows(file: BinaryIO, name: str, known: tuple[str, ...]) -> Iterator[Row]:
     try:
         arrow: Any = importlib.import_module("pyarrow")
         parquet: Any = importlib.import_module("pyarrow.parquet")
@@ -151,7 +150,7 @@ def _parquet_rows(file: BinaryIO, name: str) -> Iterator[Row]:
         ) from exc
     try:
         table = parquet.ParquetFile(file)
-        _check_columns([c for c in table.schema_arrow.names if not _is_index(c)], name)
+        _check_columns([c for c in table.schema_arrow.names if not _is_index(c)], name, known)
         batches = table.iter_batches(batch_size=_PARQUET_ROWS_AT_ONCE)
         cells = (row for batch in batches for row in batch.to_pylist())
         for number, row in enumerate(cells, 1):
@@ -174,18 +173,16 @@ def _without_nulls(cells: Mapping[str, Any]) -> dict[str, Any]:
     return left
 
 
-def _check_columns(columns: Iterable[str], name: str) -> None:
-    known = [c for c in columns if c in COLUMNS or c.removeprefix(OWN_INPUT) not in ("", c)]
-    unknown = [repr(c) for c in columns if c not in known]
-    accepted = f"accepted are {', '.join(COLUMNS)}, and 'input.NAME' for the model's own inputs"
+def _check_columns(columns: Sequence[str], name: str, known: tuple[str, ...]) -> None:
+    own = [c for c in columns if c.removeprefix(OWN_INPUT) not in ("", c)]
+    unknown = [repr(c) for c in columns if known and c not in known and c not in own]
+    accepted = f"accepted are {', '.join(known)}, and 'input.NAME' for the model's own inputs"
     if unknown:
         hint = " Cells are separated by commas." if ";" in unknown[0] else ""
         refuse(f"{name} has unknown columns: {', '.join(unknown[:5])}; {accepted}.{hint}")
-    twice = sorted({repr(c) for c in known if known.count(c) > 1})
+    twice = sorted({repr(c) for c in columns if columns.count(c) > 1})
     if twice:
         refuse(f"{name} has columns that are there twice: {', '.join(twice)}.")
-    if "prompt" not in known:
-        refuse(f"{name} has no column 'prompt'; {accepted}.")
 
 
 def _lines(file: BinaryIO, name: str) -> Iterator[str]:
@@ -211,12 +208,13 @@ _BLOCK_PATH = re.compile(r"block:([^/]+/[^/]+)/(.+)")
 _FORMS = "a local file, or 'block:<type-slug>/<name>/<path>' for a file in a saved storage block"
 
 
-async def read_rows(path: str | Path, most: int) -> list[Row]:
+async def read_rows(path: str | Path, most: int, known: tuple[str, ...] = ()) -> list[Row]:
     """Read a file's rows, and not more of the file than that takes.
 
     Args:
         path: A local file, or `block:<type-slug>/<name>/<path>`; the suffix tells its kind.
         most: How many rows to read.
+        known: The columns that there may be, besides `input.NAME`; none: any.
 
     Raises:
         InvalidInputError: It is not there, or can't be read as what its suffix says.
@@ -225,9 +223,9 @@ async def read_rows(path: str | Path, most: int) -> list[Row]:
     name = str(path)
     reader = _reader_of(name)
     if not name.startswith("block:"):
-        return await in_thread(_read_local, name, reader, most)
+        return await in_thread(_read_local, name, reader, most, known)
     content = BytesIO(await _from_block(name))
-    return await in_thread(lambda: list(islice(reader(content, name), most)))
+    return await in_thread(lambda: list(islice(reader(content, name, known), most)))
 
 
 def _reader_of(name: str) -> Reader:
@@ -237,10 +235,10 @@ def _reader_of(name: str) -> Reader:
     return reader_for(name)
 
 
-def _read_local(name: str, reader: Reader, most: int) -> list[Row]:
+def _read_local(name: str, reader: Reader, most: int, known: tuple[str, ...]) -> list[Row]:
     try:
         with Path(name).expanduser().open("rb") as file:
-            return list(islice(reader(file, name), most))
+            return list(islice(reader(file, name, known), most))
     except ReplicateError:
         raise
     except (OSError, RuntimeError, ValueError) as exc:  # an unknown ~user, a null byte

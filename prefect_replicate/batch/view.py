@@ -20,14 +20,14 @@ from prefect_replicate.ledger.log import BatchLog, Standing
 from prefect_replicate.ledger.prefect_api import create_artifact, update_artifact
 from prefect_replicate.ledger.scope import RunScope
 from prefect_replicate.outputs import is_there
-from prefect_replicate.values import VideoOutcome
+from prefect_replicate.values import ItemOutcome
 from prefect_replicate.values.video import counts_of
 
 _PROMPT_LENGTH = 60
 _ERROR_LENGTH = 120
 
 
-def rows(outcomes: Sequence[VideoOutcome]) -> list[dict[str, Any]]:
+def rows(outcomes: Sequence[ItemOutcome]) -> list[dict[str, Any]]:
     """The rows of the table, which the UI cuts off on the right where it is too wide.
 
     So a file and the reason why there is none share a column.
@@ -35,7 +35,7 @@ def rows(outcomes: Sequence[VideoOutcome]) -> list[dict[str, Any]]:
     return [_row(one) for one in outcomes]
 
 
-def _row(one: VideoOutcome) -> dict[str, Any]:
+def _row(one: ItemOutcome) -> dict[str, Any]:
     return {
         "item": one.number if one.id is None else f"{one.number} ({one.id})",
         "state": one.state,
@@ -52,15 +52,15 @@ def _short(text: str, length: int) -> str:
     return line if len(line) <= length else line[: length - 1] + "…"
 
 
-def percent_over(outcomes: Sequence[VideoOutcome]) -> float:
+def percent_over(outcomes: Sequence[ItemOutcome]) -> float:
     """The share of items about which nothing more is done."""
     return round(100.0 * sum(one.is_over for one in outcomes) / len(outcomes), 1)
 
 
-def _outcome(item: Item, changes: Mapping[str, Any]) -> VideoOutcome:
+def _outcome(item: Item, changes: Mapping[str, Any]) -> ItemOutcome:
     begun = item.outcome
     try:
-        return VideoOutcome.model_validate({**dict(begun), **changes, "number": begun.number})
+        return ItemOutcome.model_validate({**dict(begun), **changes, "number": begun.number})
     except ValidationError:  # of another version; the ledger says the same, at more length
         return begun
 
@@ -102,17 +102,17 @@ class BatchView:
         self._is_elsewhere = is_elsewhere
         self.workers = {part.key: part.by for part in parts}
         """By key of a part: who works on it now, as a flow run or a `Part.by`."""
-        self._told: dict[int, VideoOutcome] = {}
-        self._seen: dict[int, tuple[Standing, VideoOutcome]] = {}
+        self._told: dict[int, ItemOutcome] = {}
+        self._seen: dict[int, tuple[Standing, ItemOutcome]] = {}
         self._lost: dict[int, str] = {}
-        self._shown: list[VideoOutcome] = []
+        self._shown: list[ItemOutcome] = []
         self._artifacts: dict[str, UUID] = {}
         self.looked_at = time.monotonic()
         """When all that is known here was last brought up to date, by our own clock."""
         self._next_look = 0.0
 
     @property
-    def outcomes(self) -> list[VideoOutcome]:
+    def outcomes(self) -> list[ItemOutcome]:
         """How all items stand, in order, as far as is known here."""
         return [
             one
@@ -122,12 +122,12 @@ class BatchView:
         ]
 
     @property
-    def _written(self) -> dict[int, VideoOutcome]:
+    def _written(self) -> dict[int, ItemOutcome]:
         """By number: how items stand, as it is written down.
 
         What has succeeded has; else it counts what those say who work on the part now.
         """
-        found: dict[int, VideoOutcome] = {}
+        found: dict[int, ItemOutcome] = {}
         for part, _, item, one in self._standings():
             if self.workers[part.key] in (one.by, one.flow_run) or one.is_succeeded:
                 seen = self._seen.get(item.number)
@@ -147,7 +147,7 @@ class BatchView:
     def log_of(self, part: Part) -> BatchLog:
         return self._ledger.batch(part.log)
 
-    def tell(self, outcomes: Sequence[VideoOutcome]) -> None:
+    def tell(self, outcomes: Sequence[ItemOutcome]) -> None:
         """Take note of what became of items, which the reports may not show yet."""
         self._told |= {one.number: one for one in outcomes}
 
@@ -207,7 +207,7 @@ class BatchView:
         now = time.monotonic()
         self._next_look = now + max(LOOK_SECONDS, (now - began) / _SHARE_OF_TIME)
 
-    async def finish(self, caller: Caller) -> list[VideoOutcome]:
+    async def finish(self, caller: Caller) -> list[ItemOutcome]:
         """Show how the batch has ended, and return that. Never raises."""
         try:
             if self._lost:

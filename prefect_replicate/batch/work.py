@@ -25,13 +25,13 @@ from prefect_replicate.generation import attempts
 from prefect_replicate.ledger.ledger import ledger_of
 from prefect_replicate.ledger.log import BatchLog
 from prefect_replicate.lifecycle.creation import Request, create, deadline_for
-from prefect_replicate.lifecycle.delivery import deliver
+from prefect_replicate.lifecycle.delivery import store_whole
 from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.lifecycle.run_watch import has_ended, refuse_if_known_to_have_ended
 from prefect_replicate.lifecycle.waiting import wait
 from prefect_replicate.outputs import check_destination
 from prefect_replicate.settings import check_destination_folder
-from prefect_replicate.values import Prediction, VideoOutcome
+from prefect_replicate.values import ItemOutcome, Prediction
 
 SIGN_SECONDS = 15.0
 """Whoever has handed a part out takes it for dead where nothing is written for several of these."""
@@ -80,7 +80,7 @@ class _ItemLog:
             self._logger.log(level, f"Item %d: {message}", self._number, *values)
 
 
-async def work_on(run: Run, part: Part) -> list[VideoOutcome]:
+async def work_on(run: Run, part: Part) -> list[ItemOutcome]:
     """Make the items of a part, and return what became of each, in order.
 
     Raises:
@@ -112,14 +112,18 @@ class _Work:
         self._outcomes = {item.number: item.outcome for item in part.items}
 
     @property
-    def outcomes(self) -> list[VideoOutcome]:
+    def outcomes(self) -> list[ItemOutcome]:
         return list(self._outcomes.values())
 
     async def all_items(self) -> None:
         # Side by side, so that a model that can't be looked up is asked for once.
         checks = await asyncio.gather(*map(self._checked, self._part.items))
         inputs = zip(self._part.items, checks, strict=True)
-        items = [asyncio.create_task(self._item(item, input)) for item, input in inputs if input]
+        items = [
+            asyncio.create_task(self._item(item, input))
+            for item, input in inputs
+            if input is not None
+        ]
         if not items:
             return
         done = asyncio.create_task(asyncio.wait(items))
@@ -179,11 +183,12 @@ class _Work:
                 prediction = await wait(run, prediction, options.timeout, options.policy, None)
         assert prediction is not None
         async with self._shared.deliveries:
-            files = await deliver(run, prediction, options.destination, ())
+            files, output = await store_whole(run, prediction, options.destination)
         seconds = _seconds_of(prediction, time.monotonic() - began)
         self._note(
             item, state="succeeded", prediction_id=prediction.id, web_url=prediction.web_url,
-            files=files, seconds=seconds, seconds_billed=prediction.predict_time,
+            files=files, output=output,
+            seconds=seconds, seconds_billed=prediction.predict_time,
         )  # fmt: skip
         self._run.say("Item %d: %s, after %.0f s", item.number, files[0].location, seconds)
 

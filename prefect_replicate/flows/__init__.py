@@ -8,15 +8,18 @@ from prefect_replicate.flows.cancel_orphaned_predictions import (
 from prefect_replicate.flows.generate_video import agenerate_video, generate_video
 from prefect_replicate.flows.generate_videos import agenerate_videos, generate_videos
 from prefect_replicate.flows.run_model import arun_model, run_model
+from prefect_replicate.flows.run_models import arun_models, run_models
 
 __all__ = [
     "acancel_orphaned_predictions",
     "agenerate_video",
     "agenerate_videos",
     "arun_model",
+    "arun_models",
     "cancel_orphaned_predictions",
     "cancel_predictions",
     "generate_video",
     "generate_videos",
     "run_model",
+    "run_models",
 ]

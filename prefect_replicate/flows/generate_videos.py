@@ -3,84 +3,15 @@
 # No `from __future__ import annotations` in modules with flows and tasks: Prefect loads a served
 # flow from its file, where Pydantic could not resolve annotations that are text.
 
-import asyncio
-from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
-from prefect import flow, task
-from prefect.cache_policies import NO_CACHE
-from prefect.exceptions import Abort, Pause
-from prefect.futures import PrefectFuture
-from prefect.logging.loggers import get_run_logger
+from prefect import flow
 
-from prefect_replicate.batch.fan_out import handing_out
 from prefect_replicate.batch.plan import VideoBatch
-from prefect_replicate.batch.prepared import Batch, OpaquePart, for_task_runner, prepare
-from prefect_replicate.batch.view import LOOK_SECONDS
-from prefect_replicate.batch.work import work_on
-from prefect_replicate.blocks.credentials import call_as
-from prefect_replicate.engine import Caller, acall, call
-from prefect_replicate.exceptions import ConfigurationError, RunEndedError
+from prefect_replicate.flows.batch import amade, made
 from prefect_replicate.flows.run_model import HOOKS
-from prefect_replicate.ledger.scope import RunScope, keep_no_result_of_subflow
 from prefect_replicate.tasks.arguments import parameters_of
-from prefect_replicate.values import GeneratedVideos, VideoOutcome
-
-
-@task(name="generate-videos-part", task_run_name="generate {part}", cache_policy=NO_CACHE)
-def _generate_part(part: OpaquePart) -> list[VideoOutcome]:
-    credentials = call(lambda _: part.content.options.credentials.get())
-    return call_as(credentials, work_on, part.content)
-
-
-def _preparing(
-    args: tuple[Any, ...], parameters: dict[str, Any]
-) -> Callable[[Caller], Coroutine[Any, Any, Batch]]:
-    asked, scope, logger = VideoBatch(*args, **parameters), RunScope.current(), get_run_logger()
-    return lambda caller: prepare(asked, scope, logger, caller)
-
-
-class _Submitted:
-    """The parts of a batch that a task runner works on."""
-
-    def __init__(self, batch: Batch) -> None:
-        parts = for_task_runner(batch.asked, batch.parts)
-        submit = cast("Callable[..., PrefectFuture[list[VideoOutcome]]]", _generate_part.submit)  # pyright: ignore[reportUnknownMemberType]
-        self._running = [(part, submit(OpaquePart(part))) for part in parts]
-        self._batch = batch
-
-    def __enter__(self) -> "_Submitted":
-        return self
-
-    def __exit__(self, reason: type[BaseException] | None, *_: object) -> None:
-        if reason is not None and not issubclass(reason, Pause | Abort):
-            # Blocking, because a loop whose flow was canceled would cancel what is awaited too.
-            call(self._batch.leave)
-
-    def are_done(self, seconds: float) -> bool:
-        """Wait for them, for so long at most, and take note of what became of their items.
-
-        Raises:
-            RunEndedError: Prefect has ended the flow run.
-            ConfigurationError: Nothing can be made: no usable token, or nowhere to store a file.
-        """
-        while self._running:
-            part, future = self._running[0]
-            try:
-                # As a value, because a failure may be a `TimeoutError` too.
-                made: Any = future.result(timeout=seconds, raise_on_failure=False)
-            except TimeoutError:
-                return False
-            except Exception as exc:  # noqa: BLE001 - whatever a task runner fails with
-                made = exc
-            if isinstance(made, RunEndedError | ConfigurationError):
-                raise made
-            if isinstance(made, list):
-                self._batch.view.tell(cast("list[VideoOutcome]", made))
-            else:
-                self._batch.view.lose(part, f"the task that worked on it has ended: {made!r}")
-            del self._running[0]
-        return True
+from prefect_replicate.values import GeneratedVideos
 
 
 @flow(name="generate-videos", **HOOKS)
@@ -128,11 +59,11 @@ def generate_videos(*args: Any, **parameters: Any) -> GeneratedVideos:
         chunk_size: Items of one task, or of one run of the deployment.
         fan_out: Whether the items go to `tasks` of this run, or to runs of a `deployment`, on as
             many workers as there are. These get the credentials as a reference to a saved block.
-        deployment: Of this flow, for `fan_out="deployment"`, as `flow/deployment`.
         worker_timeout: Seconds to wait for a worker when none takes or does anything. Empty: no
             limit.
         part: Set for the runs of the deployment: names the part of the batch that one does, so that
             a run that takes the place of a crashed one goes on with it.
+        deployment: Of this flow, for `fan_out="deployment"`, as `flow/deployment`.
 
     Raises:
         InvalidInputError: The batch or a parameter makes no sense; nothing was paid.
@@ -149,15 +80,7 @@ def generate_videos(*args: Any, **parameters: Any) -> GeneratedVideos:
         print(videos.summary)
         ```
     """
-    keep_no_result_of_subflow()
-    batch = call(_preparing(args, parameters))
-    if batch.asked.is_handed_out:
-        call(handing_out(batch))
-    else:
-        with _Submitted(batch) as submitted:
-            while not submitted.are_done(LOOK_SECONDS):
-                call(batch.look)
-    return call(batch.result)
+    return cast("GeneratedVideos", made(VideoBatch(*args, **parameters)))
 
 
 # The same flow to people, in whichever form it is called.
@@ -165,12 +88,4 @@ def generate_videos(*args: Any, **parameters: Any) -> GeneratedVideos:
 @parameters_of(VideoBatch)
 async def agenerate_videos(*args: Any, **parameters: Any) -> GeneratedVideos:
     """Async version of `generate_videos`."""
-    keep_no_result_of_subflow()
-    batch = await acall(_preparing(args, parameters))
-    if batch.asked.is_handed_out:
-        await acall(handing_out(batch))
-    else:
-        with _Submitted(batch) as submitted:
-            while not await asyncio.to_thread(submitted.are_done, LOOK_SECONDS):
-                await acall(batch.look)
-    return await acall(batch.result)
+    return cast("GeneratedVideos", await amade(VideoBatch(*args, **parameters)))

@@ -151,7 +151,7 @@ class OfItems(_Content):
     by: str
     """Who works on it: `<flow run>/<execution>`."""
     items: dict[int, dict[str, Any]]
-    """By number within the part: changed fields of its `VideoOutcome`."""
+    """By number within the part: changed fields of its `ItemOutcome`."""
 
 
 class Fact(Said):

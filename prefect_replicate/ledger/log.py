@@ -220,7 +220,7 @@ class Standing:
     by: str
     """Who works on it: `<flow run>/<execution>`."""
     changes: dict[str, Any]
-    """To its `VideoOutcome`."""
+    """To its `ItemOutcome`."""
 
     @property
     def flow_run(self) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Collection
 from contextlib import suppress
 from typing import Any
@@ -23,9 +25,17 @@ from prefect_replicate.outputs.found import collect_files
 from prefect_replicate.values import ModelOutput, OutputFile, Prediction
 from prefect_replicate.values.output import OutputSchema
 
+_JSON = "application/json"
+_SHORT = 2000
+"""Characters of a text or JSON that is written down with the item that it is of."""
+
 
 async def deliver(
-    run: Run, prediction: Prediction, destination: Any, allowed_hosts: Collection[str] = ()
+    run: Run,
+    prediction: Prediction,
+    destination: Any,
+    allowed_hosts: Collection[str] = (),
+    schema: OutputSchema | None = None,
 ) -> list[OutputFile]:
     """Store the files of a prediction, as `prefect_replicate.outputs` does it.
 
@@ -43,7 +53,7 @@ async def deliver(
             http=process_state("downloads", _downloads),
             rules=_rules(run, allowed_hosts),
             token=address.token.get_secret_value(),
-            schema=await output_schema_of(run.connection, prediction),
+            schema=schema or await output_schema_of(run.connection, prediction),
         )
     except OutputExpiredError:
         files = await _stored_before(run, prediction)
@@ -83,6 +93,29 @@ async def output_of(
     has_files = files or collect_files(prediction, schema, _rules(run).has_files_alone)
     text = output if isinstance(output, str) and not has_files else None
     return ModelOutput(prediction=prediction, output=output, text=text, files=files)
+
+
+async def store_whole(
+    run: Run, prediction: Prediction, destination: Any
+) -> tuple[list[OutputFile], Any]:
+    """Store what a prediction has made: its files, or a text or JSON as one.
+
+    Returns:
+        The files, and the text or JSON if it is short.
+
+    Raises:
+        OutputExpiredError: Replicate has deleted it, and nothing of it is stored.
+        OutputError: It can't be stored.
+    """
+    made = await output_of(run, prediction, destination)
+    if made.files:
+        return made.files, None
+    as_json = json.dumps(made.output, ensure_ascii=False)
+    kind, text = ("text/plain", made.text) if made.text is not None else (_JSON, as_json)
+    uri = f"data:{kind};base64,{base64.b64encode(text.encode()).decode()}"
+    written = prediction.model_copy(update={"output": uri})
+    files = await deliver(run, written, destination, schema=OutputSchema())
+    return files, made.output if len(as_json) <= _SHORT else None
 
 
 async def _stored_before(run: Run, prediction: Prediction) -> list[OutputFile]:

@@ -7,20 +7,24 @@ from prefect_replicate.values.poll_policy import PollPolicy
 from prefect_replicate.values.prediction import Prediction, PredictionURLs
 from prefect_replicate.values.video import (
     GeneratedVideos,
-    VideoOutcome,
+    ItemOutcome,
+    ModelOutputs,
+    ModelRequest,
     VideoRequest,
 )
 
 __all__ = [
     "GeneratedVideo",
     "GeneratedVideos",
+    "ItemOutcome",
     "ModelOutput",
+    "ModelOutputs",
     "ModelReference",
+    "ModelRequest",
     "Orphan",
     "OutputFile",
     "PollPolicy",
     "Prediction",
     "PredictionURLs",
-    "VideoOutcome",
     "VideoRequest",
 ]

@@ -1,4 +1,4 @@
-"""Videos: what is asked for, and what came of it."""
+"""Batches: what is asked for, and what came of it."""
 
 from __future__ import annotations
 
@@ -72,10 +72,34 @@ class VideoRequest(BaseModel):
     )
 
 
+class ModelRequest(BaseModel):
+    """One item of a batch for any model: its input, and where it differs from the batch.
+
+    Example:
+        ```python
+        from prefect_replicate import ModelRequest
+
+        request = ModelRequest(input={"prompt": "a red fox", "num_outputs": 4}, id="fox")
+        ```
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    input: dict[str, Any] = Field(
+        default_factory=dict, description="The model's input; each wins over the batch's."
+    )
+    model: Annotated[str, AfterValidator(_well_formed)] | None = Field(
+        default=None, description="Another model than the batch's."
+    )
+    id: Annotated[str, BeforeValidator(_whole_number_as_text)] | None = Field(
+        default=None, description="Yours, to tell the outcomes apart; it is not sent."
+    )
+
+
 ItemState = Literal["succeeded", "failed", "skipped", "running", "waiting"]
 
 
-class VideoOutcome(BaseModel):
+class ItemOutcome(BaseModel):
     """How one item of a batch stands."""
 
     model_config = ConfigDict(frozen=True)
@@ -90,6 +114,9 @@ class VideoOutcome(BaseModel):
     prediction_id: str | None = None
     web_url: str | None = None
     files: list[OutputFile] = []
+    """As they are stored; a text or JSON is one, too."""
+    output: Any = None
+    """A text or JSON, if it is short."""
     seconds: float | None = None
     """From the item's start, or its prediction's creation if that was before, to its end."""
     seconds_billed: float | None = None
@@ -102,35 +129,35 @@ class VideoOutcome(BaseModel):
         """Whether nothing more is done about it in this run."""
         return self.state in ("succeeded", "failed", "skipped")
 
-    def failed(self, why: str) -> VideoOutcome:
+    def failed(self, why: str) -> ItemOutcome:
         """The same, as failed."""
         return self.model_copy(update={"state": "failed", "error": why})
 
 
-class GeneratedVideos(BaseModel):
-    """The result of `generate_videos`."""
+class ModelOutputs(BaseModel):
+    """The result of `run_models`."""
 
     model_config = ConfigDict(frozen=True)
 
-    outcomes: list[VideoOutcome]
+    outcomes: list[ItemOutcome]
     """In the order of the requests."""
     wall_seconds: float
     """That this attempt of the run has taken."""
 
     @property
-    def succeeded(self) -> list[VideoOutcome]:
+    def succeeded(self) -> list[ItemOutcome]:
         return self._in("succeeded")
 
     @property
-    def failed(self) -> list[VideoOutcome]:
+    def failed(self) -> list[ItemOutcome]:
         return self._in("failed")
 
     @property
-    def skipped(self) -> list[VideoOutcome]:
+    def skipped(self) -> list[ItemOutcome]:
         """Those that were not started, because too many others had failed."""
         return self._in("skipped")
 
-    def _in(self, state: ItemState) -> list[VideoOutcome]:
+    def _in(self, state: ItemState) -> list[ItemOutcome]:
         return [one for one in self.outcomes if one.state == state]
 
     @property
@@ -147,7 +174,11 @@ class GeneratedVideos(BaseModel):
         )
 
 
-def counts_of(outcomes: Sequence[VideoOutcome]) -> str:
+class GeneratedVideos(ModelOutputs):
+    """The result of `generate_videos`."""
+
+
+def counts_of(outcomes: Sequence[ItemOutcome]) -> str:
     """How many are in which state, in words."""
     counts = Counter(one.state for one in outcomes)
     parts = [f"{counts[state]} {state}" for state in get_args(ItemState) if counts[state]]

@@ -19,7 +19,6 @@ from prefect.runtime import flow_run
 from prefect_replicate import generate_videos
 from prefect_replicate.batch import view
 from prefect_replicate.batch.plan import Part, VideoBatch, handed_out
-from prefect_replicate.batch.requests import requests_from
 from prefect_replicate.batch.view import BatchView
 from prefect_replicate.emulator import Emulator
 from prefect_replicate.engine import Caller, acall
@@ -337,7 +336,7 @@ def stopping(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Awaitable[list[se
         )
 
         async def act(caller: Caller, scope: RunScope, root: UUID) -> list[set[str]]:
-            whole = asked.whole(await requests_from(asked.requests, None, None, None))
+            whole = asked.whole(await asked.items())
             parts = handed_out(whole, 2, root, 1)
             shown = BatchView(parts, Ledger(root), scope, logging.getLogger(), is_elsewhere=True)
             for number, part in enumerate(parts, 1):

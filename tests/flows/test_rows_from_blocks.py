@@ -10,7 +10,7 @@ from prefect.filesystems import LocalFileSystem, ReadableFileSystem
 from pydantic import Field
 
 from prefect_replicate import VideoRequest
-from prefect_replicate.batch.requests import requests_from
+from prefect_replicate.batch.requests import video_requests
 from prefect_replicate.engine import call
 from prefect_replicate.exceptions import ConfigurationError, InvalidInputError
 
@@ -80,7 +80,7 @@ def local_block(tmp_path: Path) -> str:
 async def test_rows_come_from_a_saved_folder(local_block: str, tmp_path: Path) -> None:
     (tmp_path / "to" / "a.csv").write_text(CSV)
 
-    assert await requests_from(path=f"{local_block}/to/a.csv") == BOTH
+    assert await video_requests(path=f"{local_block}/to/a.csv") == BOTH
 
 
 async def test_parquet_comes_from_a_saved_folder(local_block: str, tmp_path: Path) -> None:
@@ -88,20 +88,20 @@ async def test_parquet_comes_from_a_saved_folder(local_block: str, tmp_path: Pat
     table = arrow.table({"prompt": ["a fox", "a hen"], "seed": [None, 7]})
     pytest.importorskip("pyarrow.parquet").write_table(table, tmp_path / "a.parquet")
 
-    assert await requests_from(path=f"{local_block}/a.parquet") == BOTH
+    assert await video_requests(path=f"{local_block}/a.parquet") == BOTH
 
 
 @pytest.mark.parametrize("bucket", [RowsBucket, SyncRowsBucket])
 async def test_rows_come_from_a_saved_bucket(bucket: type[RowsBucket]) -> None:
     reference = await saved(bucket(objects={"to/a.csv": CSV}))
 
-    assert await requests_from(path=f"{reference}/to/a.csv") == BOTH
+    assert await video_requests(path=f"{reference}/to/a.csv") == BOTH
 
 
 async def test_rows_come_from_a_file_system_that_can_only_be_read() -> None:
     reference = await saved(RowsShelf(files={"a.jsonl": '{"prompt": "a fox"}'}))
 
-    assert await requests_from(path=f"{reference}/a.jsonl") == [FOX]
+    assert await video_requests(path=f"{reference}/a.jsonl") == [FOX]
 
 
 def test_a_flow_reads_them_on_the_engine(local_block: str, tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_a_flow_reads_them_on_the_engine(local_block: str, tmp_path: Path) -> No
 
     @flow
     def campaign() -> list[VideoRequest]:
-        return call(lambda _: requests_from(path=f"{local_block}/a.csv"))
+        return call(lambda _: video_requests(path=f"{local_block}/a.csv"))
 
     assert campaign() == BOTH
 
@@ -118,23 +118,23 @@ async def test_a_bad_row_is_told_with_the_block(local_block: str, tmp_path: Path
     (tmp_path / "a.csv").write_text("prompt,seed\na fox,x\n")
 
     with pytest.raises(InvalidInputError, match=f"row 1 of {local_block}/a.csv .line 2.: seed 'x'"):
-        await requests_from(path=f"{local_block}/a.csv")
+        await video_requests(path=f"{local_block}/a.csv")
 
 
 async def test_a_file_that_the_block_has_not_is_told(local_block: str) -> None:
     with pytest.raises(InvalidInputError, match=r"rows/no.csv': ValueError: .* does not exist"):
-        await requests_from(path=f"{local_block}/no.csv")
+        await video_requests(path=f"{local_block}/no.csv")
 
 
 async def test_a_block_that_is_not_there_is_told() -> None:
     with pytest.raises(
         ConfigurationError, match=r"local-file-system/nobody/a.csv' can't be loaded"
     ):
-        await requests_from(path="block:local-file-system/nobody/a.csv")
+        await video_requests(path="block:local-file-system/nobody/a.csv")
 
 
 async def test_a_block_that_has_no_files_is_told() -> None:
     reference = await saved(Secret(value="x"))
 
     with pytest.raises(ConfigurationError, match="a Secret is no storage block"):
-        await requests_from(path=f"{reference}/a.csv")
+        await video_requests(path=f"{reference}/a.csv")

@@ -28,7 +28,7 @@ from prefect_replicate import Prediction
 from prefect_replicate.api.clock import Clock
 from prefect_replicate.api.connection import Address, Connection
 from prefect_replicate.api.predictions import _query_of, list_predictions
-from prefect_replicate.batch.requests import requests_from
+from prefect_replicate.batch.requests import video_requests
 from prefect_replicate.cleanup.orphans import Thresholds, why_orphaned
 from prefect_replicate.exceptions import APIError, ReplicateError
 from prefect_replicate.ledger.facts import Claim, Fact, Log, choose
@@ -225,7 +225,7 @@ def test_any_file_is_a_batch_or_refused(tmp_path: Path, suffix: str, content: by
     path.write_bytes(content)
 
     with suppress(ReplicateError):  # whose text is one line whatever is put into it
-        asyncio.run(requests_from(path=path))
+        asyncio.run(video_requests(path=path))
 
 
 @given(st.text(st.characters(max_codepoint=255)) | st.datetimes().map(str))

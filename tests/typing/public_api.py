@@ -13,6 +13,8 @@ from typing_extensions import assert_type
 from prefect_replicate import (
     GeneratedVideo,
     GeneratedVideos,
+    ItemOutcome,
+    ModelOutputs,
     Orphan,
     OutputFile,
     PollPolicy,
@@ -20,7 +22,6 @@ from prefect_replicate import (
     PredictionRun,
     ReplicateCredentials,
     ReplicateModel,
-    VideoOutcome,
     VideoRequest,
     acancel_orphaned_predictions,
     acancel_prediction,
@@ -137,15 +138,15 @@ async def async_render() -> None:
 
 
 @flow
-def render_all(account: ReplicateCredentials) -> GeneratedVideos:
+def render_all(account: ReplicateCredentials) -> ModelOutputs:
     requests = ["a fox", VideoRequest(prompt="an owl", duration=5, image="a.png"), {"prompt": "x"}]
     try:
         videos = generate_videos(requests, credentials=account, concurrency=10, max_failures=3)
     except BatchError as error:
-        assert_type(error.videos, GeneratedVideos)
+        assert_type(error.videos, ModelOutputs)
         return error.videos
     assert_type(videos, GeneratedVideos)
-    assert_type(videos.failed, list[VideoOutcome])
+    assert_type(videos.failed, list[ItemOutcome])
     assert_type([one.files for one in videos.succeeded], list[list[OutputFile]])
     assert_type(videos.outcomes[0].error, str | None)
     assert_type((videos.summary, videos.seconds_billed), tuple[str, float])

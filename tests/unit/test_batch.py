@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from prefect_replicate import PollPolicy, VideoOutcome, VideoRequest
+from prefect_replicate import ItemOutcome, PollPolicy, VideoRequest
 from prefect_replicate.batch.plan import (
     Item,
     ItemOptions,
@@ -22,12 +23,13 @@ from prefect_replicate.batch.plan import (
 from prefect_replicate.batch.portable import PortableCredentials
 from prefect_replicate.exceptions import InvalidInputError
 from prefect_replicate.values.video import counts_of
+from prefect_replicate.video.options import VideoOptions
 
 DEFAULTS = {"duration": 5.0, "seed": None}
 
 
 def items(*requests: VideoRequest, **given: Any) -> list[Item]:
-    return items_of(requests, "a/model", None, {**DEFAULTS, **given})
+    return items_of(requests, partial(VideoOptions.of, model="a/model", **{**DEFAULTS, **given}))
 
 
 def part_of(some: list[Item]) -> Part:
@@ -37,8 +39,8 @@ def part_of(some: list[Item]) -> Part:
     return Part("key", tuple(some), options, 3, None)
 
 
-def outcome(number: int, state: Any = "waiting", **more: Any) -> VideoOutcome:
-    return VideoOutcome(number=number, prompt="fox", model="a/model", state=state, **more)
+def outcome(number: int, state: Any = "waiting", **more: Any) -> ItemOutcome:
+    return ItemOutcome(number=number, prompt="fox", model="a/model", state=state, **more)
 
 
 def test_an_item_has_its_number_and_what_it_leaves_out_from_the_batch() -> None:
@@ -48,7 +50,7 @@ def test_an_item_has_its_number_and_what_it_leaves_out_from_the_batch() -> None:
 
     assert (one.number, one.options.model, one.options.duration) == (1, "a/model", 8)
     assert (other.number, other.options.model, other.options.duration) == (2, "b/model", 5)
-    assert other.outcome == VideoOutcome(number=2, id="o", prompt="owl", model="b/model")
+    assert other.outcome == ItemOutcome(number=2, id="o", prompt="owl", model="b/model")
 
 
 def test_equal_items_are_told_apart() -> None:

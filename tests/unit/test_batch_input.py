@@ -8,7 +8,7 @@ import pytest
 from prefect import flow
 
 from prefect_replicate import VideoRequest
-from prefect_replicate.batch.requests import MAX_ITEMS, duplicates, requests_from
+from prefect_replicate.batch.requests import MAX_ITEMS, duplicates, video_requests
 from prefect_replicate.exceptions import InvalidInputError
 from prefect_replicate.video.options import VideoOptions
 
@@ -38,7 +38,7 @@ NAN = float("nan")
     ],
 )
 async def test_a_request_is_a_value_a_dict_or_a_prompt(given: Any, read: VideoRequest) -> None:
-    assert await requests_from(requests=[given]) == [read]
+    assert await video_requests(requests=[given]) == [read]
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ async def test_a_bad_item_is_told_with_its_number_before_anything_is_paid(
     given: Any, problem: str
 ) -> None:
     with pytest.raises(InvalidInputError) as told:
-        await requests_from(requests=["a fox", given])
+        await video_requests(requests=["a fox", given])
 
     assert str(told.value).startswith("1 of 2 items can't be used: item 2: ")
     assert str(told.value).endswith(". Correct them first. Nothing was paid.")
@@ -74,20 +74,20 @@ async def test_a_bad_item_is_told_with_its_number_before_anything_is_paid(
 
 async def test_three_bad_items_are_told_and_the_rest_counted() -> None:
     with pytest.raises(InvalidInputError, match=r"5 of 6 items .* item 4: .*; and 2 more"):
-        await requests_from(requests=["a fox", "", "", "", "", ""])
+        await video_requests(requests=["a fox", "", "", "", "", ""])
 
 
 async def test_variations_share_a_prompt_unless_they_have_their_own() -> None:
     variations: list[dict[str, Any]] = [{}, {"seed": 7, "prompt": None}, {"prompt": "a hen"}]
 
-    read = await requests_from(prompt="a fox", variations=variations)
+    read = await video_requests(prompt="a fox", variations=variations)
 
     assert read == [FOX, VideoRequest(prompt="a fox", seed=7), VideoRequest(prompt="a hen")]
 
 
 async def test_a_variation_that_is_no_dict_is_refused() -> None:
     with pytest.raises(InvalidInputError, match=r"item 1: a variation is a dict .* not 'a hen'"):
-        await requests_from(prompt="a fox", variations=["a hen"])  # pyright: ignore[reportArgumentType]
+        await video_requests(prompt="a fox", variations=["a hen"])  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize(
@@ -106,13 +106,13 @@ async def test_a_variation_that_is_no_dict_is_refused() -> None:
 )
 async def test_no_batch_none_of_it_or_too_much_is_refused(given: Any, reason: str) -> None:
     with pytest.raises(InvalidInputError, match=reason):
-        await requests_from(**given)
+        await video_requests(**given)
 
 
 async def test_the_largest_batch_is_read(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("prompt\n" + "a fox\n" * MAX_ITEMS)
 
-    assert await requests_from(path=tmp_path / "a.csv") == [FOX] * MAX_ITEMS
+    assert await video_requests(path=tmp_path / "a.csv") == [FOX] * MAX_ITEMS
 
 
 async def test_a_file_of_too_many_rows_is_refused_without_reading_it_all(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ async def test_a_file_of_too_many_rows_is_refused_without_reading_it_all(tmp_pat
     (tmp_path / "a.csv").write_bytes(rows.encode() + b"\xff not read\n")
 
     with pytest.raises(InvalidInputError, match="has more than 10,000 items"):
-        await requests_from(path=str(tmp_path / "a.csv"))
+        await video_requests(path=str(tmp_path / "a.csv"))
 
 
 async def test_a_bad_row_is_told_with_its_number_and_line(
@@ -130,7 +130,7 @@ async def test_a_bad_row_is_told_with_its_number_and_line(
     (tmp_path / "a.csv").write_text('prompt,seed\n"a\nfox",1\na hen,x\na cat,2,3\n')
 
     with pytest.raises(InvalidInputError) as told:
-        await requests_from(path="a.csv")
+        await video_requests(path="a.csv")
 
     assert str(told.value) == (
         "2 of 3 items can't be used: row 2 of a.csv (line 4): seed 'x' should be a valid integer,"
@@ -162,14 +162,14 @@ async def test_a_file_that_is_none_is_refused(
     (tmp_path / "header.csv").write_text("prompt\n")
 
     with pytest.raises(InvalidInputError, match=reason):
-        await requests_from(path=path)
+        await video_requests(path=path)
 
 
 async def test_a_home_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "a.jsonl").write_text('{"prompt": "a fox"}')
 
-    assert await requests_from(path="~/a.jsonl") == [FOX]
+    assert await video_requests(path="~/a.jsonl") == [FOX]
 
 
 async def test_parquet_that_pyarrow_wrote_is_read(tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ async def test_parquet_that_pyarrow_wrote_is_read(tmp_path: Path) -> None:
     columns = {"prompt": ["a fox", "a hen"], "seed": [None, 7.0], "input": [None, {"fps": 24}]}
     pytest.importorskip("pyarrow.parquet").write_table(arrow.table(columns), tmp_path / "a.parquet")
 
-    read = await requests_from(path=tmp_path / "a.parquet")
+    read = await video_requests(path=tmp_path / "a.parquet")
 
     assert read == [FOX, VideoRequest(prompt="a hen", seed=7, input={"fps": 24})]
 

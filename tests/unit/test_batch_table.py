@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from prefect_replicate import OutputFile, VideoOutcome
+from prefect_replicate import ItemOutcome, OutputFile
 from prefect_replicate.batch.view import percent_over, rows
 
 
-def outcome(**given: Any) -> VideoOutcome:
-    return VideoOutcome(**{"number": 1, "prompt": "a fox", "model": "a/model", **given})
+def outcome(**given: Any) -> ItemOutcome:
+    return ItemOutcome(**{"number": 1, "prompt": "a fox", "model": "a/model", **given})
 
 
 def row(**given: Any) -> dict[str, Any]:
