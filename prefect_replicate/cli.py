@@ -91,8 +91,8 @@ def generate(
     Args:
         model: `owner/name`, `owner/name:version`, a 64-hex version, or `deployment:owner/name`.
         prompt: What the video is to show; none for a model that takes no text.
-        input: An input by the model's own name, as `key=value`. The value is JSON where it reads
-            as JSON, a local file after `@`, else text; it wins over the options below.
+        input: An input by the model's own name, as `key=value`: a text where the model takes one,
+            else JSON, or a local file after `@`. It wins over the options below.
         image: First frame: a URL or a local file.
         duration: Length in seconds.
         aspect_ratio: Such as `16:9`.
@@ -114,8 +114,7 @@ def generate(
         "timeout": timeout,
     }
     options = {name: value for name, value in wishes.items() if value is not None}
-    options |= {"prompt": prompt, "input": input_from(input or [])}
-    return _run("generate_video", model, block, options)
+    return _run("generate_video", model, block, input, options | {"prompt": prompt})
 
 
 @app.command
@@ -135,19 +134,19 @@ def run(
 
     Args:
         model: `owner/name`, `owner/name:version`, a 64-hex version, or `deployment:owner/name`.
-        input: An input by the model's own name, as `key=value`. The value is JSON where it reads
-            as JSON, a local file after `@`, else text.
+        input: An input by the model's own name, as `key=value`: a text where the model takes one,
+            else JSON, or a local file after `@`.
         secret: A secret input, as `key=secret-block`: the name of the saved Secret block with it.
         destination: For files: a directory, or `block:type-slug/name` for a storage block.
         timeout: Seconds after which the prediction is canceled; an hour if not given.
         block: Name of a saved `ReplicateCredentials` block; else `REPLICATE_API_TOKEN` is used.
     """
-    options: dict[str, Any] = {"destination": destination, "input": input_from(input or [])}
+    options: dict[str, Any] = {"destination": destination}
     if secret:
         options["secrets"] = _texts_from(secret, "--secret")
     if timeout is not None:
         options["timeout"] = timeout
-    return _run("run_model", model, block, options)
+    return _run("run_model", model, block, input, options)
 
 
 @app.command
@@ -202,7 +201,7 @@ def deploy(
         "name": name,
         "work_pool_name": pool,
         "cron": cron,
-        "input": input_from(input or []) or None,
+        "input": terminal.typed(model, block, input_from(input or [])) or None,
         "secrets": _texts_from(secret, "--secret") if secret else None,
         "destination": destination,
     }
@@ -211,13 +210,17 @@ def deploy(
     return 0
 
 
-def _run(flow: str, model: str, block: str | None, options: dict[str, Any]) -> int:
+def _run(
+    flow: str, model: str, block: str | None, input: list[str] | None, options: dict[str, Any]
+) -> int:
     import prefect_replicate
     from prefect_replicate import terminal
 
+    given = input_from(input or [])
     terminal.check(model, block)
     if not terminal.has_prefect():
         return terminal.again_with_prefect(sys.argv[1:])
+    options["input"] = terminal.typed(model, block, given)
     made = terminal.run(getattr(prefect_replicate, flow), model, block, options)
     if made.text is not None:
         print(printable(made.text))
@@ -272,27 +275,27 @@ def limits(
 
 
 def input_from(pairs: list[str]) -> dict[str, Any]:
-    """Read a model's input from `key=value` pairs.
+    """Read a model's input from `key=value` pairs: texts, and files after `@`.
 
     Raises:
-        UsageError: A pair has no `=`, or names a file that is not there.
+        UsageError: A pair has no `=`, comes again, or names a file that is not there.
     """
-    return dict(map(_name_and_value, pairs))
+    given = dict[str, Any]()
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not name or not equals:
+            raise UsageError(f"-i takes key=value, not {pair!r}")
+        if name in given:
+            raise UsageError(f"-i {name} is given twice; a list is written as {name}='[…]'")
+        given[name] = _file(name, text[1:]) if text.startswith("@") else text
+    return given
 
 
-def _name_and_value(pair: str) -> tuple[str, Any]:
-    name, equals, text = pair.partition("=")
-    if not name or not equals:
-        raise UsageError(f"-i takes key=value, not {pair!r}")
-    if text.startswith("@"):
-        file = Path(text[1:]).expanduser()
-        if not file.is_file():
-            raise UsageError(f"-i {name}: there is no file {text[1:]!r}")
-        return name, file
-    try:
-        return name, json.loads(text)
-    except json.JSONDecodeError:
-        return name, text
+def _file(name: str, text: str) -> Path:
+    file = Path(text).expanduser()
+    if not file.is_file():
+        raise UsageError(f"-i {name}: there is no file {text!r}")
+    return file
 
 
 def _texts_from(pairs: list[str], option: str) -> dict[str, str]:

@@ -5,12 +5,12 @@
 
 import json
 import logging
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
-from uuid import UUID
 
 from prefect.blocks.abstract import ObjectStorageBlock
 from prefect.client.schemas.responses import DeploymentResponse
@@ -47,7 +47,8 @@ TAG = "replicate-model"
 """Of the deployments that have the form of one model."""
 
 _DEFAULT_POLICY = PollPolicy()
-_REMOTE = ("http://", "https://", "data:")
+_ELSEWHERE = re.compile(r"(?!file:)[a-z][a-z0-9+.-]+://|data:", re.IGNORECASE)
+"""A URL of any kind but of a file of this machine."""
 
 
 def attempts(retries: int) -> dict[str, Any]:
@@ -100,7 +101,7 @@ class ModelGeneration(GenerationSettings):
             ConfigurationError: Its files can't be stored, or a secret can't be read.
         """
         schema = (await resolve_model(run.connection, self.model)).schema
-        changes = await _changes_since(run.scope.deployment_id, schema)
+        changes = await self._changes_since_deployed(run, schema)
         if schema.output.makes_files is not False:
             check_destination_folder(self.destination, is_deployed=run.scope.is_deployed)
             await check_destination(self.destination)
@@ -117,30 +118,48 @@ class ModelGeneration(GenerationSettings):
             )  # fmt: skip
         return input
 
+    async def _changes_since_deployed(self, run: Run, schema: ModelSchema) -> str:
+        """In what the form of this run's deployment differs from what its model takes now.
+
+        Raises:
+            ConfigurationError: Whoever has started it names secrets, or a model for them, that its
+                deployment does not.
+        """
+        found = await _deployment_of(run)
+        fixed = found.parameters if found is not None else {}
+        own = {"model": self.model, "secrets": self.secrets}
+        if (
+            run.scope.is_deployed
+            and self.secrets
+            and own != {name: fixed.get(name) for name in own}
+        ):
+            raise ConfigurationError(
+                "`secrets`, and the model that gets them, are for whoever deploys to say, not for"
+                " whoever starts a run. Nothing was paid."
+            )
+        if found is None or TAG not in found.tags:
+            return ""
+        return "; ".join(changes_in(found.parameter_openapi_schema, fixed, schema))
+
     async def whole_input(self, run: Run, schema: ModelSchema) -> dict[str, Any]:
         """What is sent to the model."""
         given = with_files(self.input or {}, schema, is_deployed=run.scope.is_deployed)
-        given |= await read_secrets(self.secrets or {})
+        given |= await read_secrets(self.secrets or {}, schema)
         if self.check_input:
             validate_input(schema, self.model, as_given(given))
         return given
 
 
-async def _changes_since(deployment_id: UUID | None, schema: ModelSchema) -> str:
-    """In what the form of a run's deployment differs from what its model takes now.
-
-    Never raises: where that can't be read, nothing is said.
-    """
-    if deployment_id is None:
-        return ""
+async def _deployment_of(run: Run) -> DeploymentResponse | None:
+    """The deployment that a run is one of. Never raises: `None` where that can't be read."""
+    if run.scope.deployment_id is None:
+        return None
     with suppress(LedgerError):
         action = "read the deployment of this run"
-        reply = await request(action, "GET", f"/deployments/{deployment_id}")
+        reply = await request(action, "GET", f"/deployments/{run.scope.deployment_id}")
         with as_ledger_error(action):
-            found = DeploymentResponse.model_validate(reply.json())
-        if TAG in found.tags:
-            return "; ".join(changes_in(found.parameter_openapi_schema, found.parameters, schema))
-    return ""
+            return DeploymentResponse.model_validate(reply.json())
+    return None
 
 
 @dataclass(frozen=True)
@@ -164,21 +183,29 @@ class ModelOptions:
         """
         schema = (await resolve_model(run.connection, self.model)).schema
         asked = self.input.items()
-        typed = {name: _as_typed(value, schema.property(name)) for name, value in asked}
+        typed = {
+            name: from_text(value, known)
+            if isinstance(value, str) and (known := schema.property(name))
+            else value
+            for name, value in asked
+        }
         given = with_files(typed, schema, is_deployed=run.scope.is_deployed)
         if check:
             validate_input(schema, self.model, as_given(given))
         return given
 
 
-def _as_typed(value: Any, known: InputProperty | None) -> Any:
-    """A text from a file's cell, as what the model takes it for."""
-    if not isinstance(value, str) or known is None or known.type in (None, "string"):
-        return value
+def from_text(text: str, known: InputProperty | None) -> Any:
+    """A cell of a file, or a word of a command, as what the model takes it for.
+
+    That is a text where it takes one, else JSON where the text reads as that.
+    """
+    if known is not None and known.type == "string":
+        return text
     try:
-        return json.loads(value)
-    except ValueError:
-        return value
+        return json.loads(text, parse_constant=lambda _: text)
+    except (ValueError, RecursionError):
+        return text
 
 
 def with_files(
@@ -194,7 +221,8 @@ def with_files(
         known = schema.property(name)
         if known is not None and known.is_file_list and isinstance(value, list):
             each = cast("list[Any]", value)
-            return [local_file(one, name, is_deployed=is_deployed) for one in each]
+            read = [local_file(one, name, is_deployed=is_deployed) for one in each]
+            return [one for one in read if one is not None]
         if known is not None and known.is_file:
             return local_file(value, name, is_deployed=is_deployed)
         return value
@@ -208,7 +236,7 @@ def local_file(value: Any, name: str, *, is_deployed: bool) -> Any:
     Raises:
         InvalidInputError: A run of a deployment may not read it.
     """
-    if not isinstance(value, str) or value.lower().startswith(_REMOTE):
+    if not isinstance(value, str) or _ELSEWHERE.match(value):
         return value
     if not value.strip():  # a field of a form that was emptied again
         return None
@@ -221,12 +249,18 @@ def _secret_in(block: Any) -> Any:
     return value.get_secret_value() if isinstance(value, SecretStr) else value
 
 
-async def read_secrets(blocks: Mapping[str, str]) -> dict[str, str]:
+async def read_secrets(blocks: Mapping[str, str], schema: ModelSchema) -> dict[str, str]:
     """The values in saved Secret blocks, by the input that each is for; they are shown nowhere.
 
     Raises:
+        InvalidInputError: The model would show one, as its input is not secret.
         ConfigurationError: One is missing, or holds no text.
     """
+    if shown := [name for name in blocks if name not in schema.secrets and schema.is_known]:
+        raise InvalidInputError(
+            f"The input {shown[0]!r} is not secret, and Replicate would show the value of the"
+            f" secret block {blocks[shown[0]]!r}. Nothing was paid."
+        )
     found = dict[str, str]()
     for name, block_name in blocks.items():
         what = f"The secret block {block_name!r} for the input {name!r}"

@@ -20,7 +20,7 @@ import httpx
 from prefect import get_client
 from prefect import serve as serve_deployments
 from prefect.deployments.runner import DeploymentApplyError
-from prefect.exceptions import PrefectException
+from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.logging.handlers import PrefectConsoleHandler
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, PREFECT_UI_URL
 from prefect.utilities.urls import url_for
@@ -38,6 +38,7 @@ from prefect_replicate.engine import call
 from prefect_replicate.exceptions import ConfigurationError, ReplicateError
 from prefect_replicate.flows.cancel_orphaned_predictions import sweep
 from prefect_replicate.flows.deploy import drifts, model_deployment
+from prefect_replicate.generation import from_text
 from prefect_replicate.ledger.limits import (
     NAME,
     GlobalLimit,
@@ -82,17 +83,33 @@ def run(
             raise ReplicateError(f"Prefect: {exc}") from exc
 
 
+def _schema_of(model: str, block: str | None) -> ModelSchema:
+    async def read(run: Run) -> ModelSchema:
+        return (await resolve_model(run.connection, model)).schema
+
+    return call_as(_load(block) if block else None, read)
+
+
+def typed(model: str, block: str | None, given: dict[str, Any]) -> dict[str, Any]:
+    """Take texts for what the model takes them for: JSON, where it takes no text.
+
+    Raises:
+        ReplicateError: There is no such model, or no usable token.
+    """
+    schema = _schema_of(model, block) if given else ModelSchema()
+    return {
+        name: from_text(value, schema.property(name)) if isinstance(value, str) else value
+        for name, value in given.items()
+    }
+
+
 def inputs(model: str, block: str | None) -> None:
     """Show what a model takes, as a table in Replicate's order, and what it makes.
 
     Raises:
         ReplicateError: There is no such model, or no usable token.
     """
-
-    async def read(run: Run) -> ModelSchema:
-        return (await resolve_model(run.connection, model)).schema
-
-    schema = call_as(_load(block) if block else None, read)
+    schema = _schema_of(model, block)
     console = _console()
     if not schema.is_known:
         console.print(Text(f"{model} has no schema that can be read: it takes any input."))
@@ -117,8 +134,9 @@ def deploy(model: str, block: str | None, *, serve: bool, options: dict[str, Any
         ReplicateError: The model or an option makes no sense, or Prefect could not be asked.
     """
     _require_prefect("to deploy to")
-    _check_prefect()
     try:
+        _check_prefect()
+        _check_pool(options.get("work_pool_name"))
         deployment = model_deployment(model, credentials=_load(block) if block else None, **options)
         if serve:
             serve_deployments(deployment)
@@ -134,6 +152,19 @@ def deploy(model: str, block: str | None, *, serve: bool, options: dict[str, Any
         console.print(Text(f"Its form: {ui}/deployments/deployment/{deployment_id}/run"))
     if deployment.work_pool_name is None:
         console.print(Text("Nothing runs it yet: give --pool, or --serve."))
+
+
+def _check_pool(name: str | None) -> None:
+    if name is None:
+        return
+    with get_client(sync_client=True) as client:
+        try:
+            client.read_work_pool(name)
+        except ObjectNotFound as exc:
+            raise ConfigurationError(
+                f"There is no work pool {name!r}: make it with `prefect work-pool create {name}"
+                " --type process`."
+            ) from exc
 
 
 def check_deployments() -> bool:

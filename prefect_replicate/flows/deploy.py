@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from uuid import UUID
 
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
@@ -26,10 +26,12 @@ from prefect_replicate.generation import TAG
 from prefect_replicate.ledger.prefect_api import as_ledger_error, prefect_client
 from prefect_replicate.lifecycle.creation import DEFAULT_TIMEOUT
 from prefect_replicate.lifecycle.run import Run
+from prefect_replicate.outputs.destination import load_block
 from prefect_replicate.settings import DEFAULT_DESTINATION
 from prefect_replicate.values import ModelReference
 from prefect_replicate.values.form import changes_in, form_of, with_defaults
-from prefect_replicate.values.model_schema import ModelSchema, validate_input
+from prefect_replicate.values.given import as_given, is_file
+from prefect_replicate.values.model_schema import ModelSchema
 
 __all__ = ["model_deployment"]
 
@@ -89,10 +91,9 @@ def model_deployment(
             f"{model} has no schema that can be read, and so no form. Deploy `run_model` itself,"
             " whose form takes any input as JSON."
         )
-    given, blocks = dict(input or {}), dict(secrets or {})
+    given, blocks = as_given(input or {}), dict(secrets or {})
     _check_secrets(schema, model, blocks)
-    told = {one.name: "" for one in schema.inputs.values() if one.is_required} | blocks
-    _check_input(schema, model, given, told)
+    _check_input(schema, model, given)
     form = _parameters(schema, given, blocks, destination)
     asked: dict[str, Any] = {
         "name": name or "-".join(filter(None, [reference.owner, reference.name])) or "model",
@@ -109,8 +110,10 @@ def model_deployment(
 
 
 def _check_secrets(schema: ModelSchema, model: str, blocks: Mapping[str, str]) -> None:
-    if unknown := [name for name in blocks if name not in schema.inputs]:
-        raise InvalidInputError(f"{model} has no input {unknown[0]!r} to be filled by a secret.")
+    if unknown := [name for name in blocks if name not in schema.secrets]:
+        raise InvalidInputError(f"{model} has no secret input {unknown[0]!r}.")
+    for name, block in blocks.items():
+        call(lambda _, name=name, block=block: _check_block(name, block))
     missing = [
         one.name
         for one in schema.inputs.values()
@@ -123,18 +126,35 @@ def _check_secrets(schema: ModelSchema, model: str, blocks: Mapping[str, str]) -
         )
 
 
-def _check_input(
-    schema: ModelSchema, model: str, given: Mapping[str, Any], told: Mapping[str, str]
-) -> None:
+async def _check_block(name: str, block: str) -> None:
+    await load_block(f"secret/{block}", f"The secret block {block!r} for the input {name!r}")
+
+
+def _check_input(schema: ModelSchema, model: str, given: Mapping[str, Any]) -> None:
+    """Refuse what no run could start from; what is required may still be filled in."""
     if secret := next((name for name in given if name in schema.secrets), None):
         raise ConfigurationError(
             f"The input {secret!r} of {model} is secret, and would stand in the parameters of each"
             f" run: save it in a Secret block, and name that in `secrets`."
         )
-    complete = {name: value for name, value in given.items() if name not in told}
-    problems = schema.problems(complete, told)
+    if file := next((name for name, value in given.items() if _has_file(value)), None):
+        raise InvalidInputError(
+            f"The input {file!r} is a file of this machine, and the runs are elsewhere: give a URL."
+        )
+    problems = schema.problems(given, [name for name in schema.names if name not in given])
     if problems:
-        validate_input(schema, model, given, problems=dict.fromkeys(problems, problems[0]))
+        raise InvalidInputError(
+            f"{model} cannot take this input: {'; '.join(problems)}. Its inputs are:"
+            f" {schema.listing}. Nothing was deployed."
+        )
+
+
+def _has_file(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_has_file, cast("dict[str, Any]", value).values()))
+    if isinstance(value, list):
+        return any(map(_has_file, cast("list[Any]", value)))
+    return is_file(value)
 
 
 def _parameters(

@@ -88,7 +88,7 @@ async def output_of(
     if destination is not None:
         files = await deliver(run, prediction, destination, allowed_hosts)
     if prediction.data_removed and not files:
-        raise expired_error(prediction)
+        raise expired_error(prediction, "output")
     output = schema.joined(prediction.output)
     has_files = files or collect_files(prediction, schema, _rules(run).has_files_alone)
     text = output if isinstance(output, str) and not has_files else None

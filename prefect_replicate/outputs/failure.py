@@ -65,14 +65,15 @@ def output_error(exc: Exception, prediction: Prediction, what: str, folder: Path
     )
 
 
-def expired_error(prediction: Prediction) -> OutputExpiredError:
-    """Say that the files are gone, and what can still be done."""
+def expired_error(prediction: Prediction, what: str = "files") -> OutputExpiredError:
+    """Say that the files, or the output, are gone, and what can still be done."""
     completed = prediction.completed_at
     when = f"on {completed:%Y-%m-%d at %H:%M:%S} UTC" if completed else "at an unknown time"
+    are, them = ("are", "them") if what == "files" else ("is", "it")
     return OutputExpiredError(
-        f"The files of prediction {prediction.id} are gone: it completed {when}, and Replicate"
-        " deletes files one hour after that. Only a new prediction can make them again, and is paid"
-        " again: a retry makes one if `regenerate_expired` says so."
+        f"The {what} of prediction {prediction.id} {are} gone: it completed {when}, and Replicate"
+        f" deletes {what} one hour after that. Only a new prediction can make {them} again, and is"
+        " paid again: a retry makes one if `regenerate_expired` says so."
     )
 
 

@@ -52,7 +52,10 @@ class AccessRules:
             return "it is none of the API's files, and nothing else there is an output"
         if not self._is_allowed(url):
             host = _host_and_port(url)
-            return f"its host {host} is not allowed; to trust it, add {host!r} to `allowed_hosts`"
+            return (
+                f"its host {host} is not allowed; to trust it, add {host!r} to `allowed_hosts`, of"
+                " the call or of its ReplicateCredentials"
+            )
         return None
 
     def has_files_alone(self, text: str) -> bool:

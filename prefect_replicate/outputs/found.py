@@ -12,12 +12,12 @@ from urllib.parse import unquote_to_bytes
 
 from prefect_replicate.outputs.failure import Refused
 from prefect_replicate.values import Prediction
-from prefect_replicate.values.media_types import media_type_of_suffix
 from prefect_replicate.values.output import OutputSchema, Place
 
 # A URL is a file only where it is the whole string: models that write text write links too.
 _REMOTE = re.compile(r"https?://\S+", re.IGNORECASE)
 _INLINE = re.compile(r"data:(?:[\w.+-]+/[\w.+-]+)?[;,]", re.IGNORECASE)
+_SOLID_INLINE = re.compile(r"data:(?:[\w.+-]+/[\w.+-]+)?[;,]\S*", re.IGNORECASE)
 _PLAIN_KEY = re.compile(r"[\w-]+")
 
 
@@ -47,17 +47,12 @@ def collect_files(
         for place, text, is_file in (schema or OutputSchema()).texts(prediction.output)
         if _is_url(text)
         and text not in given
-        and (is_trusted(text) or (is_file is None and _looks_like_file(text)) or is_file)
+        and (is_file or is_trusted(text) or (is_file is None and _SOLID_INLINE.fullmatch(text)))
     ]
 
 
 def _is_url(text: str) -> bool:
     return _REMOTE.fullmatch(text) is not None or _INLINE.match(text) is not None
-
-
-def _looks_like_file(url: str) -> bool:
-    """Whether a URL of which nobody says what it is may be one of a file, and not of a page."""
-    return is_inline(url) or media_type_of_suffix(url) not in (None, "text/html")
 
 
 def _path(place: Place) -> str:

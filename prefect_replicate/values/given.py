@@ -23,6 +23,7 @@ from prefect_replicate.values.output import KEPT, ModelOutput, OutputFile, Outpu
 from prefect_replicate.values.prediction import Prediction
 
 _DEEPEST = 90
+_LARGEST = 10**300
 
 File: TypeAlias = Path | BinaryIO | bytes
 """What is sent as a file."""
@@ -59,7 +60,8 @@ def as_given(input: Mapping[str, Any]) -> dict[str, Any]:
 def _plain(value: Any, depth: int) -> Any:
     if depth > _DEEPEST:
         raise _Unusable("nested too deeply")
-    value = _meant(value)
+    while (meant := _meant(value)) is not value:
+        value = meant
     if isinstance(value, Mapping):
         fields = cast("Mapping[Any, Any]", value).items()
         return {_name(name): _plain(one, depth + 1) for name, one in fields}
@@ -69,6 +71,8 @@ def _plain(value: Any, depth: int) -> Any:
         return _text(value)
     if isinstance(value, float) and not math.isfinite(value):
         raise _Unusable(f"{value}, which JSON has no number for")
+    if isinstance(value, int) and abs(value) > _LARGEST:
+        raise _Unusable("a number of hundreds of digits")
     if value is None or isinstance(value, bool | int | float) or is_file(value):
         return value
     if isinstance(value, TextIOBase):
@@ -88,7 +92,10 @@ def _meant(value: Any) -> Any:
         case bytearray() | memoryview():
             return bytes(cast("bytearray", value))
         case Decimal():
-            return int(value) if value == value.to_integral_value() else float(value)
+            if value.is_nan():
+                return math.nan
+            is_whole = value.adjusted() < 300 and value == value.to_integral_value()
+            return int(value) if value.is_finite() and is_whole else float(value)
         case datetime() | date() | time():
             return value.isoformat()
         case UUID() | AnyUrl():

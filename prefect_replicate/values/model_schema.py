@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from jsonschema import Draft202012Validator, FormatChecker
 from jsonschema.exceptions import SchemaError, ValidationError
+from jsonschema.validators import extend  # pyright: ignore[reportUnknownVariableType]
 from pydantic import BaseModel, ConfigDict, Field
 
 from prefect_replicate.exceptions import InvalidInputError
@@ -18,6 +19,9 @@ from prefect_replicate.values.given import is_file
 from prefect_replicate.values.output import OutputSchema
 
 _MOST_LISTED = 30
+_MOST_PARTS = 20_000
+"""Of a schema that is written out; the largest on record have a few hundred."""
+
 _KINDS = {
     "string": "a string",
     "integer": "an integer",
@@ -128,8 +132,7 @@ class InputProperty(BaseModel):
         """Say what is wrong with a value, one short phrase for each place in it."""
         if value is None and self.is_nullable:
             return []
-        # The stubs leave the type of what is checked half unknown.
-        validator = cast("Any", Draft202012Validator(self.rules, format_checker=_formats))
+        validator = _Validator(self.rules, format_checker=_formats)
         worst: dict[str, ValidationError] = {}
         for error in validator.iter_errors(_as_json(value, self.rules)):
             place = self.name + "".join(f"[{step!r}]" for step in error.absolute_path)
@@ -164,11 +167,14 @@ class ModelSchema(BaseModel):
             document: The whole document; `None`, or anything unreadable, is an unknown schema.
         """
         schemas = _mapping(_mapping(_mapping(document).get("components")).get("schemas"))
-        output = OutputSchema(rules=_sound(_written_out(schemas.get("Output"), schemas)))
-        root = _mapping(_written_out(schemas.get("Input"), schemas))
+        try:
+            output = OutputSchema(rules=_sound(_Expansion(schemas).of(schemas.get("Output"))))
+            root = _mapping(_Expansion(schemas).of(schemas.get("Input")))
+        except RecursionError:
+            return cls()
         if not isinstance(root.get("properties"), dict):
             return cls(output=output)
-        required = root.get("required") or ()
+        required = root["required"] if isinstance(root.get("required"), list) else ()
         inputs = {
             name: InputProperty(name=name, rules=_sound(rules), is_required=name in required)
             for name, rules in sorted(_mapping(root["properties"]).items(), key=_order)
@@ -290,23 +296,34 @@ def _sound(rules: Any) -> dict[str, Any]:
     return _mapping(rules)
 
 
-def _written_out(node: Any, schemas: Mapping[str, Any], above: tuple[str, ...] = ()) -> Any:
-    """Write every `$ref` out, and every lone `allOf` or `anyOf` branch into its parent.
+class _Expansion:
+    """Writes every `$ref` out, and every lone `allOf` or `anyOf` branch into its parent.
 
     Cog puts an enum into `allOf: [{"$ref": …}]` with the default beside it, and OpenAPI 3.1 an
-    optional input into `anyOf` with `null`.
+    optional input into `anyOf` with `null`. Those that refer to each other would have no end: what
+    repeats itself, or comes after thousands of others, may be anything.
     """
-    if isinstance(node, list):
-        return [_written_out(item, schemas, above) for item in cast("list[Any]", node)]
-    if not isinstance(node, dict):
-        return node
-    own = cast("dict[str, Any]", node)
-    if isinstance(own.get("$ref"), str):
-        name = own["$ref"].rpartition("/")[2]
-        target = {} if name in above else _mapping(schemas.get(name))
-        beside = {key: value for key, value in own.items() if key != "$ref"}
-        return _written_out({**target, **beside}, schemas, (*above, name))
-    return _lone({key: _written_out(value, schemas, above) for key, value in own.items()})
+
+    def __init__(self, schemas: Mapping[str, Any]) -> None:
+        self._schemas = schemas
+        self._left = _MOST_PARTS
+
+    def of(self, node: Any, above: tuple[str, ...] = ()) -> Any:
+        self._left -= 1
+        if isinstance(node, list):
+            return [self.of(item, above) for item in cast("list[Any]", node)]
+        if not isinstance(node, dict):
+            return node
+        own = cast("dict[str, Any]", node)
+        if isinstance(own.get("$ref"), str):
+            name = own["$ref"].rpartition("/")[2]
+            is_over = name in above or self._left < 0
+            target = {} if is_over else _mapping(self._schemas.get(name))
+            beside = {key: value for key, value in own.items() if key != "$ref"}
+            return self.of({**target, **beside}, (*above, name))
+        # What is left of JSON Schema's own references leads nowhere here.
+        kept = {key: value for key, value in own.items() if not key.startswith("$")}
+        return _lone({key: self.of(value, above) for key, value in kept.items()})
 
 
 def _lone(rules: dict[str, Any]) -> dict[str, Any]:
@@ -329,7 +346,7 @@ def _lone(rules: dict[str, Any]) -> dict[str, Any]:
 
 def _branches(rules: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     yield dict(rules)
-    for key in ("anyOf", "oneOf"):
+    for key in ("anyOf", "oneOf", "allOf"):
         yield from (_mapping(branch) for branch in rules.get(key, ()))
 
 
@@ -349,7 +366,40 @@ def _as_json(value: Any, rules: Mapping[str, Any]) -> Any:
     if isinstance(value, list | tuple):
         inner = _items(rules)
         return [_as_json(item, inner) for item in cast("Sequence[Any]", value)]
+    if isinstance(value, Mapping):
+        fields = cast("Mapping[str, Any]", value).items()
+        return {name: _as_json(one, _member(rules, name)) for name, one in fields}
     return value
+
+
+def _member(rules: Mapping[str, Any], name: str) -> dict[str, Any]:
+    named = [_mapping(_mapping(one.get("properties")).get(name)) for one in _branches(rules)]
+    return next(filter(None, named), named[0])
+
+
+def _or_null(keyword: str) -> Any:
+    """JSON Schema's keyword, which OpenAPI 3.0's `nullable` beside it lets a null pass."""
+    check = cast("Any", Draft202012Validator.VALIDATORS)[keyword]
+
+    def checked(validator: Any, value: Any, instance: Any, rules: Any) -> Any:
+        if instance is None and rules.get("nullable") is True:
+            return ()
+        return check(validator, value, instance, rules)
+
+    return checked
+
+
+def _never_wrong(*_: Any) -> tuple[Any, ...]:
+    return ()
+
+
+# A pattern may take longer than a prediction; Replicate checks it, before it is paid.
+_CHANGED = ("type", "enum", "anyOf", "oneOf", "allOf")
+_VALIDATORS: dict[str, Any] = {
+    **{one: _or_null(one) for one in _CHANGED},
+    **dict.fromkeys(("pattern", "patternProperties"), _never_wrong),
+}
+_Validator = cast("Any", extend(Draft202012Validator, _VALIDATORS))
 
 
 @_formats.checks("uri")

@@ -65,7 +65,7 @@ class VideoGeneration(VideoSettings, ModelGeneration, _Prompt):
                 f"{self.model} makes no files, and so no video: run it with `run_model`. Nothing"
                 " was paid."
             )
-        own = {**(self.input or {}), **await read_secrets(self.secrets or {})}
+        own = {**(self.input or {}), **await read_secrets(self.secrets or {}, schema)}
         options = VideoOptions(self.prompt, self.model, own, **self.common)
         return await options.whole_input(run, check=self.check_input)
 

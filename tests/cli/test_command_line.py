@@ -2,12 +2,15 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 from signal import SIGHUP, SIGINT, SIGTERM
+from typing import Any
 
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from prefect_replicate.cli import UsageError, input_from
 from prefect_replicate.emulator import Emulator
+from prefect_replicate.generation import from_text
+from prefect_replicate.values.model_schema import InputProperty
 
 Command = Callable[[str], tuple[object, str, str]]
 
@@ -16,7 +19,7 @@ Command = Callable[[str], tuple[object, str, str]]
     ("line", "complaint"),
     [
         ("film", 'Unknown command "film"'),
-        ("generate a/b", "--prompt requires an argument"),
+        ("run a/b -i x=1 -i x=2", "-i x is given twice; a list is written as x='[…]'"),
         ("generate --prompt p", "MODEL requires an argument"),
         ("generate a/b --prompt p --duration long", "Invalid value for --duration"),
         ("generate a/b --prompt p -i seconds", "-i takes key=value, not 'seconds'"),
@@ -119,25 +122,30 @@ def test_no_command_shows_what_there_is(command: Command) -> None:
     assert all(name in out for name in ("demo", "emulator", "generate", "limits", "orphans"))
 
 
+TYPES: dict[str, Any] = {"text": "string", "number": "number", "list": "array", "any": None}
+
+
 @pytest.mark.parametrize(
-    ("text", "value"),
+    ("kind", "text", "value"),
     [
-        ("5", 5),
-        ("0.5", 0.5),
-        ("true", True),
-        ("null", None),
-        ('["a", "b"]', ["a", "b"]),
-        ('"5"', "5"),
-        ("16:9", "16:9"),
-        ("a red fox", "a red fox"),
-        ("a=b", "a=b"),
-        ("", ""),
+        ("number", "5", 5),
+        ("number", "soon", "soon"),
+        ("text", "5", "5"),
+        ("text", "null", "null"),
+        ("text", '"5"', '"5"'),
+        ("list", '["a", "b"]', ["a", "b"]),
+        ("any", "true", True),
+        ("any", "a red fox", "a red fox"),
+        ("any", "NaN", "NaN"),
+        (None, "0.5", 0.5),
+        (None, "16:9", "16:9"),
+        (None, "", ""),
     ],
 )
-def test_a_value_is_json_where_it_reads_as_json_and_text_elsewhere(
-    text: str, value: object
-) -> None:
-    assert input_from([f"key={text}"]) == {"key": value}
+def test_a_word_is_what_the_model_takes_it_for(kind: str | None, text: str, value: Any) -> None:
+    rules = {"type": TYPES[kind]} if kind and TYPES[kind] else {}
+
+    assert from_text(text, InputProperty(name="x", rules=rules) if kind else None) == value
 
 
 def test_a_value_after_an_at_sign_is_a_local_file(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -116,10 +117,41 @@ def test_a_secret_comes_from_its_block_and_stands_nowhere(
     assert state.result().text == "x"
 
 
+def _delete_secret(name: str) -> None:
+    with get_client(sync_client=True) as client:
+        client.delete_block_document(client.read_block_document_by_name(name, "secret").id)
+
+
+def test_a_secret_is_not_for_whoever_starts_a_run_to_choose(replicate_emulator: Emulator) -> None:
+    Secret(value="sk-of-the-house").save("timer-key", overwrite=True)  # pyright: ignore[reportUnusedCoroutine]
+    Secret(value="sk-of-another").save("other-key", overwrite=True)  # pyright: ignore[reportUnusedCoroutine]
+    bare = model_deployment(TIMER, "bare").apply()
+    fixed = model_deployment(TIMER, "fixed", secrets={"key": "timer-key"}).apply()
+
+    states = [
+        run_of(bare, secrets={"key": "other-key"}),
+        run_of(fixed, secrets={"key": "other-key"}),
+        run_of(fixed, model="emulator/community-timer"),
+    ]
+
+    assert all("are for whoever deploys to say" in one.message for one in states)
+    assert replicate_emulator.predictions.create_requests == 0
+
+
+def test_a_secret_is_not_for_an_input_that_is_shown(replicate_emulator: Emulator) -> None:
+    with pytest.raises(InvalidInputError, match="The input 'prompt' is not secret, and Replicate"):
+        run_model(TIMER, {"seconds": 0}, secrets={"prompt": "timer-key"})
+    with pytest.raises(ConfigurationError, match="block 'nobodys-key' for the input 'key' can't"):
+        model_deployment(TIMER, secrets={"key": "nobodys-key"})
+    assert replicate_emulator.predictions.create_requests == 0
+
+
 def test_a_secret_whose_block_is_missing_is_said_before_anything_is_paid(
     replicate_emulator: Emulator,
 ) -> None:
+    Secret(value="sk-of-the-house").save("nobodys-key", overwrite=True)  # pyright: ignore[reportUnusedCoroutine]
     deployment_id = model_deployment(TIMER, secrets={"key": "nobodys-key"}).apply()
+    _delete_secret("nobodys-key")
 
     state = run_of(deployment_id)
 
@@ -153,7 +185,10 @@ def test_credentials_are_handed_over_as_a_saved_block(
         (TIMER, {"input": {"seconds": "x"}}, InvalidInputError, "seconds takes a number"),
         (TIMER, {"input": {"secnods": 1}}, InvalidInputError, "did you mean 'seconds'"),
         (TIMER, {"input": {"key": "x"}}, ConfigurationError, "is secret, and would stand in"),
-        (TIMER, {"secrets": {"kye": "x"}}, InvalidInputError, "no input 'kye' to be filled"),
+        (TIMER, {"input": {"image": b"x"}}, InvalidInputError, "'image' is a file of this mach"),
+        (TIMER, {"input": {"image": Path("x.png")}}, InvalidInputError, "give a URL"),
+        ("emulator/language", {"input": {"prompt": 5}}, InvalidInputError, "takes a string, not 5"),
+        (TIMER, {"secrets": {"kye": "x"}}, InvalidInputError, "has no secret input 'kye'"),
     ],
 )
 def test_what_makes_no_sense_is_refused(
@@ -236,6 +271,7 @@ def test_a_model_that_is_gone_is_listed_as_such(replicate_emulator: Emulator) ->
 def test_the_command_deploys(
     replicate_emulator: Emulator, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    Secret(value="sk-of-the-house").save("timer-key", overwrite=True)  # pyright: ignore[reportUnusedCoroutine]
     assert cli.deploy(TIMER, name="mine", input=["seconds=0.1"], secret=["key=timer-key"]) == 0
 
     out = capsys.readouterr().out
@@ -252,5 +288,5 @@ def test_a_wrong_command_is_one_line(replicate_emulator: Emulator) -> None:
         cli.deploy()
     with pytest.raises(cli.UsageError, match="--secret takes key=value, not 'key'"):
         cli.deploy(TIMER, secret=["key"])
-    with pytest.raises(ReplicateError, match="Prefect: "):
+    with pytest.raises(ReplicateError, match="There is no work pool 'no-such-pool': make it with"):
         cli.deploy(TIMER, pool="no-such-pool")

@@ -60,7 +60,6 @@ def picture(tmp_path: Path) -> Path:
         "/dev/zero",
         "~nobody-at-all/x",
         "nul\x00byte",
-        "",
         " http://x",
     ],
 )

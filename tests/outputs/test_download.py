@@ -16,9 +16,11 @@ import pytest
 from prefect_replicate.exceptions import OutputError
 from prefect_replicate.outputs import TransferPolicy
 from prefect_replicate.outputs.part import PartFile
+from prefect_replicate.values.output import OutputSchema
 
 from .conftest import content_of, names
 
+URLS = OutputSchema(rules={"type": "array", "items": {"type": "string", "format": "uri"}})
 CONTENT = random.Random(1).randbytes(3_000_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
@@ -188,7 +190,7 @@ async def test_one_failing_file_does_not_lose_the_others(host, store, prediction
     with pytest.raises(
         OutputError, match=r"output \[0\]\) was not stored: its host elsew"
     ) as failed:
-        await store(prediction(["http://elsewhere/a.mp4", url]), tmp_path)
+        await store(prediction(["http://elsewhere/a.mp4", url]), tmp_path, schema=URLS)
 
     assert str(failed.value).endswith(" 1 of 2 files are stored.")
     assert [Path(one.location).name for one in failed.value.files] == ["abc123-2.mp4"]

@@ -9,9 +9,11 @@ import pytest
 from certificates import certificate
 
 from prefect_replicate.exceptions import OutputError
+from prefect_replicate.values.output import OutputSchema
 
 from .conftest import TOKEN, content_of
 
+URL = OutputSchema(rules={"type": "string", "format": "uri"})
 API_FILE = "/v1/files/abc/download?signature=x"
 
 
@@ -108,7 +110,7 @@ async def test_an_unreachable_host_is_one_clear_line(host, store, prediction, tm
 
 async def test_an_invalid_url_is_one_clear_line(store, prediction, tmp_path):
     with pytest.raises(OutputError, match=r"was not stored: its URL is not valid\.$"):
-        await store(prediction("http://h:port/a.png"), tmp_path)
+        await store(prediction("http://h:port/a.png"), tmp_path, schema=URL)
 
 
 @pytest.mark.parametrize("proxied", [True, False])

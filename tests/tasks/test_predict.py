@@ -157,7 +157,7 @@ def test_a_text_that_replicate_has_deleted_is_not_handed_out_as_none(
     done = {"id": id, "status": "succeeded", "output": None, "data_removed": True}
     scripted.says(page, done)
 
-    with pytest.raises(OutputExpiredError, match=f"of prediction {id} are gone"):
+    with pytest.raises(OutputExpiredError, match=f"The output of prediction {id} is gone"):
         predict.fn("owner/name", {}, scripted.credentials)
 
 

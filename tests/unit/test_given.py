@@ -58,6 +58,8 @@ def given(value: Any) -> Any:
         (Size.LARGE, "large"),
         (SecretStr("hidden"), "hidden"),
         (Numpy(0.5), 0.5),
+        (Numpy(date(2026, 1, 2)), "2026-01-02"),
+        (Decimal("1e200"), 10**200),
         (Numpy([[1, 2]]), [[1, 2]]),
         ([Numpy(1), Decimal(3)], [1, 3]),
         (b"bytes", b"bytes"),
@@ -89,10 +91,13 @@ def test_what_is_none_was_not_given() -> None:
         ("\ud83d", "is a text with half a character in it"),
         ({"\ud83d": 1}, "is a text with half a character in it"),
         (Decimal("NaN"), "is nan"),
+        (Decimal("sNaN"), "is nan"),
+        (Decimal("-Infinity"), "is -inf"),
+        (10**5000, "is a number of hundreds of digits"),
         (lambda: 5, "is a function"),
         ([5, {"a": (1, object())}], "is a object"),
     ],
-    ids=["object", "text file", "nan", "inf", "key", "half", "half key", "decimal", "f", "deep"],
+    ids=lambda one: type(one).__name__,
 )
 def test_what_has_none_is_refused_by_its_name(value: Any, told: str) -> None:
     with pytest.raises(InvalidInputError, match=rf"^input 'x' {told}[^\n]*Nothing was sent\.$"):
