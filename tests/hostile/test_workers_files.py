@@ -12,7 +12,13 @@ from prefect import flow, get_client
 from prefect.filesystems import LocalFileSystem
 from prefect.flow_engine import run_flow
 
-from prefect_replicate import create_prediction, generate_video, generate_videos
+from prefect_replicate import (
+    create_prediction,
+    generate_video,
+    generate_videos,
+    run_model,
+    run_models,
+)
 from prefect_replicate.emulator import Emulator
 from prefect_replicate.exceptions import ConfigurationError, InvalidInputError
 from prefect_replicate.settings import DESTINATION_FOLDERS, INPUT_FOLDERS
@@ -63,16 +69,21 @@ def picture(tmp_path: Path) -> Path:
         " http://x",
     ],
 )
-@pytest.mark.parametrize("form", ["one", "batch"])
+@pytest.mark.parametrize("form", ["one", "model", "batch", "models"])
 def test_a_path_in_a_parameter_is_not_read(
     run: Callable[..., Any], replicate_emulator: Emulator, path: str, form: str
 ) -> None:
     if form == "one":
         with pytest.raises(InvalidInputError, match="INPUT_FOLDERS: there is none"):
             run(generate_video, prompt="a fox", image=path)
+    elif form == "model":
+        with pytest.raises(InvalidInputError, match="INPUT_FOLDERS: there is none"):
+            run(run_model, model="emulator/timer", input={"image": path})
     else:
+        flow = generate_videos if form == "batch" else run_models
         rows = [{"prompt": "a fox", "image": path}]
-        videos = run(generate_videos, requests=rows, raise_on_failure=False)
+        model = {} if form == "batch" else {"model": "emulator/timer"}
+        videos = run(flow, requests=rows, raise_on_failure=False, **model)
         assert "INPUT_FOLDERS: there is none" in (videos.failed[0].error or "")
 
     assert replicate_emulator.predictions.create_requests == 0
