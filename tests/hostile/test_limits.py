@@ -65,7 +65,8 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:  # pyright: ignore[repo
 
 
 def body(content: bytes, *headers: bytes) -> Raw:
-    length = b"content-length: %d\r\n" % len(content)
+    # Said, or the client would use the connection again while it is being closed.
+    length = b"connection: close\r\ncontent-length: %d\r\n" % len(content)
     return Raw(OK + length + b"".join(one + b"\r\n" for one in headers) + b"\r\n", content)
 
 
