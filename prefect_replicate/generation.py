@@ -51,6 +51,15 @@ _ELSEWHERE = re.compile(r"(?!file:)[a-z][a-z0-9+.-]+://|data:", re.IGNORECASE)
 """A URL of any kind but of a file of this machine."""
 
 
+async def schema_of(run: Run, model: str) -> ModelSchema:
+    """What a model takes and makes; read once a process, for five minutes.
+
+    Raises:
+        InvalidInputError: The reference has no accepted form, or there is no such model.
+    """
+    return (await resolve_model(run.connection, model)).schema
+
+
 def attempts(retries: int) -> dict[str, Any]:
     """Options for tenacity: try anew where the platform has failed, not the input."""
     return {
@@ -100,7 +109,7 @@ class ModelGeneration(GenerationSettings):
             InvalidInputError: The model can't take it.
             ConfigurationError: Its files can't be stored, or a secret can't be read.
         """
-        schema = (await resolve_model(run.connection, self.model)).schema
+        schema = await schema_of(run, self.model)
         changes = await self._changes_since_deployed(run, schema)
         if schema.output.makes_files is not False:
             check_destination_folder(self.destination, is_deployed=run.scope.is_deployed)
@@ -181,7 +190,7 @@ class ModelOptions:
         Raises:
             InvalidInputError: The model can't take it.
         """
-        schema = (await resolve_model(run.connection, self.model)).schema
+        schema = await schema_of(run, self.model)
         asked = self.input.items()
         typed = {
             name: from_text(value, known)

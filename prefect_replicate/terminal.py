@@ -29,7 +29,6 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from prefect_replicate.api.models import resolve_model
 from prefect_replicate.blocks import ReplicateCredentials
 from prefect_replicate.blocks.credentials import call_as
 from prefect_replicate.cleanup.table import done, seconds, summary
@@ -38,7 +37,7 @@ from prefect_replicate.engine import call
 from prefect_replicate.exceptions import ConfigurationError, ReplicateError
 from prefect_replicate.flows.cancel_orphaned_predictions import sweep
 from prefect_replicate.flows.deploy import drifts, model_deployment
-from prefect_replicate.generation import from_text
+from prefect_replicate.generation import from_text, schema_of
 from prefect_replicate.ledger.limits import (
     NAME,
     GlobalLimit,
@@ -47,7 +46,6 @@ from prefect_replicate.ledger.limits import (
     set_limit,
 )
 from prefect_replicate.lifecycle.model_logs import percent_done
-from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.text import in_line
 from prefect_replicate.values import ModelOutput, ModelReference, Orphan
 from prefect_replicate.values.model_schema import ModelSchema
@@ -84,10 +82,7 @@ def run(
 
 
 def _schema_of(model: str, block: str | None) -> ModelSchema:
-    async def read(run: Run) -> ModelSchema:
-        return (await resolve_model(run.connection, model)).schema
-
-    return call_as(_load(block) if block else None, read)
+    return call_as(_load(block) if block else None, schema_of, model)
 
 
 def typed(model: str, block: str | None, given: dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from prefect_replicate.ledger.prefect_api import create_artifact, update_artifac
 from prefect_replicate.ledger.scope import RunScope
 from prefect_replicate.outputs import is_there
 from prefect_replicate.values import ItemOutcome
-from prefect_replicate.values.video import counts_of
+from prefect_replicate.values.batch import counts_of
 
 _PROMPT_LENGTH = 60
 _ERROR_LENGTH = 120

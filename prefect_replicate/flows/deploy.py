@@ -12,7 +12,6 @@ from prefect.deployments.runner import RunnerDeployment
 from prefect.types.entrypoint import EntrypointType
 from prefect.utilities.callables import ParameterSchema
 
-from prefect_replicate.api.models import resolve_model
 from prefect_replicate.blocks import ReplicateCredentials
 from prefect_replicate.blocks.credentials import call_as
 from prefect_replicate.engine import call
@@ -22,10 +21,9 @@ from prefect_replicate.exceptions import (
     ReplicateError,
 )
 from prefect_replicate.flows.run_model import run_model
-from prefect_replicate.generation import TAG
+from prefect_replicate.generation import TAG, schema_of
 from prefect_replicate.ledger.prefect_api import as_ledger_error, prefect_client
 from prefect_replicate.lifecycle.creation import DEFAULT_TIMEOUT
-from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.outputs.destination import load_block
 from prefect_replicate.settings import DEFAULT_DESTINATION
 from prefect_replicate.values import ModelReference
@@ -36,10 +34,6 @@ from prefect_replicate.values.model_schema import ModelSchema
 __all__ = ["model_deployment"]
 
 _READ = "read the deployments"
-
-
-async def _schema_of(run: Run, model: str) -> ModelSchema:
-    return (await resolve_model(run.connection, model)).schema
 
 
 def model_deployment(
@@ -85,7 +79,7 @@ def model_deployment(
         ```
     """
     reference = ModelReference.parse(model)
-    schema = call_as(credentials, _schema_of, model)
+    schema = call_as(credentials, schema_of, model)
     if not schema.is_known:
         raise InvalidInputError(
             f"{model} has no schema that can be read, and so no form. Deploy `run_model` itself,"
@@ -249,7 +243,7 @@ def _drift_of(deployment: DeploymentResponse) -> Drift:
     model = str(fixed.get("model", ""))
     name = f"run-model/{deployment.name}"
     try:
-        schema = call_as(_credentials_in(fixed), _schema_of, model)
+        schema = call_as(_credentials_in(fixed), schema_of, model)
     except ReplicateError as exc:
         return Drift(name, model, [], str(exc))
     return Drift(name, model, changes_in(deployment.parameter_openapi_schema, fixed, schema))

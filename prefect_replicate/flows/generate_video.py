@@ -9,10 +9,10 @@ from prefect import flow
 
 from prefect_replicate.blocks.credentials import acall_as, call_as
 from prefect_replicate.flows.run_model import HOOKS, agenerated, generated
+from prefect_replicate.presentation import Presentation
 from prefect_replicate.tasks.arguments import parameters_of
 from prefect_replicate.values import GeneratedVideo, ModelOutput
 from prefect_replicate.video.options import VideoGeneration
-from prefect_replicate.video.page import Presentation
 
 
 def _as_video(output: ModelOutput) -> GeneratedVideo:

@@ -13,6 +13,7 @@ from prefect_replicate.cleanup.hook import cancel_predictions
 from prefect_replicate.generation import ModelGeneration, attempts
 from prefect_replicate.ledger.scope import keep_no_result_of_subflow
 from prefect_replicate.lifecycle.creation import deadline_for
+from prefect_replicate.presentation import Presentation
 from prefect_replicate.tasks import (
     acreate_prediction,
     astore_output,
@@ -23,7 +24,6 @@ from prefect_replicate.tasks import (
 )
 from prefect_replicate.tasks.arguments import parameters_of
 from prefect_replicate.values import ModelOutput, Prediction
-from prefect_replicate.video.page import Presentation
 
 HOOKS: dict[str, Any] = {
     "on_cancellation": [cancel_predictions],

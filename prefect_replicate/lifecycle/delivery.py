@@ -86,7 +86,7 @@ async def output_of(
     schema = await output_schema_of(run.connection, prediction) or OutputSchema()
     files = list[OutputFile]()
     if destination is not None:
-        files = await deliver(run, prediction, destination, allowed_hosts)
+        files = await deliver(run, prediction, destination, allowed_hosts, schema)
     if prediction.data_removed and not files:
         raise expired_error(prediction, "output")
     output = schema.joined(prediction.output)

@@ -7,18 +7,18 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from prefect_replicate.api.models import resolve_model
 from prefect_replicate.exceptions import InvalidInputError
 from prefect_replicate.generation import (
     GenerationSettings,
     ModelGeneration,
     local_file,
     read_secrets,
+    schema_of,
     with_files,
 )
 from prefect_replicate.lifecycle.run import Run
+from prefect_replicate.values.batch import VideoRequest
 from prefect_replicate.values.model_schema import ModelSchema
-from prefect_replicate.values.video import VideoRequest
 from prefect_replicate.video.input import video_input
 
 DEFAULT_MODEL = "bytedance/seedance-1-lite"
@@ -96,7 +96,7 @@ class VideoOptions(CommonParameters):
 
     async def whole_input(self, run: Run, *, check: bool = True) -> dict[str, Any]:
         """The model's input, checked against its schema."""
-        schema = (await resolve_model(run.connection, self.model)).schema
+        schema = await schema_of(run, self.model)
         is_deployed = run.scope.is_deployed
         image = local_file(self.image, "image", is_deployed=is_deployed)
         common: dict[str, Any] = self.common | {"image": image}

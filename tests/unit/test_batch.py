@@ -22,7 +22,7 @@ from prefect_replicate.batch.plan import (
 )
 from prefect_replicate.batch.portable import PortableCredentials
 from prefect_replicate.exceptions import InvalidInputError
-from prefect_replicate.values.video import counts_of
+from prefect_replicate.values.batch import counts_of
 from prefect_replicate.video.options import VideoOptions
 
 DEFAULTS = {"duration": 5.0, "seed": None}

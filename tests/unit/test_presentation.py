@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from prefect_replicate import GeneratedVideo, OutputFile, Prediction
-from prefect_replicate.values.expectation import Expectation
-from prefect_replicate.video.page import (
+from prefect_replicate.presentation import (
     EMBEDDED_BYTES,
     Ages,
     output_page,
     progress_of,
     progress_text,
 )
+from prefect_replicate.values.expectation import Expectation
 
 EXPECTED = Expectation(p50=48, p90=96)
 
