@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import html
 import json
 import logging
 import math
 import re
 import time
-from collections.abc import Coroutine
-from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Coroutine, Iterator, Sequence
+from pathlib import PurePath
+from typing import Any, NamedTuple, TypeVar, cast
 from uuid import UUID
 
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
+from prefect.context import FlowRunContext
 
-from prefect_replicate.engine import begin, in_thread
+from prefect_replicate.engine import begin
 from prefect_replicate.exceptions import LedgerError
 from prefect_replicate.ledger.prefect_api import create_artifact, update_artifact
 from prefect_replicate.lifecycle.bookkeeping import expectation_of
+from prefect_replicate.lifecycle.delivery import previews_of
 from prefect_replicate.lifecycle.model_logs import percent_done
 from prefect_replicate.lifecycle.run import Run
+from prefect_replicate.previews import Preview
+from prefect_replicate.text import in_line
 from prefect_replicate.values import GeneratedVideo, ModelOutput, OutputFile, Prediction
 from prefect_replicate.values.expectation import Expectation
 
@@ -30,12 +33,16 @@ T = TypeVar("T")
 
 _ACTION = "show a generation"
 
-EMBEDDED_BYTES = 1_000_000
-"""Up to this size a video is part of its artifact and plays for ever; larger ones play from
-Replicate until it deletes them."""
+MOST_BYTES = 300_000
+"""Of an artifact, which each reader of it loads as a whole."""
 
-_SHOWN_CHARACTERS = 20_000
+_SHOWN_ROWS = 50
+_LONGEST_LOCATION = 500
+_SHOWN_CHARACTERS = 15_000
 """Of a text or JSON; the whole is in the result."""
+
+_MADE_UP_NAME = re.compile("[a-z]+-[a-z]+")
+"""Prefect's own, of two words."""
 
 _UPDATE_SECONDS = 1.0
 _TYPICAL_SECONDS = 60.0
@@ -60,27 +67,96 @@ def progress_of(prediction: Prediction, ages: Ages, expected: Expectation | None
     return 95.0 * (1 - math.exp(-ages.running / _TYPICAL_SECONDS))
 
 
+def flow_run_name() -> str:
+    """Name the flow run that we are in by model and prompt; for `flow_run_name` of a flow.
+
+    One that has been given a name keeps it.
+    """
+    context = FlowRunContext.get()
+    assert context is not None
+    assert context.flow_run is not None
+    if not _MADE_UP_NAME.fullmatch(context.flow_run.name):
+        return context.flow_run.name
+    asked: dict[str, Any] = context.parameters or {}
+    items: Any = asked.get("requests") or asked.get("prompts") or asked.get("variations")
+    about = asked.get("prompt") or dict[str, Any](asked.get("input") or {}).get("prompt")
+    if isinstance(items, list):
+        about = f"{len(cast('list[Any]', items))} items"
+    elif asked.get("path"):
+        about = PurePath(str(asked["path"])).name
+    model = str(asked.get("model") or "").rpartition("/")[2].partition(":")[0]
+    return in_line(": ".join(filter(None, [model, str(about or "")])) or context.flow_run.name, 80)
+
+
+def task_run_name(verb: str) -> Any:  # Prefect types it as no function can be
+    """Name task runs after the model and the id of the prediction that they get."""
+
+    def name(parameters: dict[str, Any]) -> str:
+        prediction = parameters.get("prediction")
+        model = prediction.model if isinstance(prediction, Prediction) else None
+        id = str(prediction.id if isinstance(prediction, Prediction) else prediction)
+        return in_line(" ".join(filter(None, [verb, model, f"{id[:5]}…"])), 80)
+
+    return name
+
+
 def progress_text(prediction: Prediction, age: float, expected: Expectation | None = None) -> str:
-    """What a progress bar is of, and what to expect of it."""
-    about = f"Progress of prediction {prediction.id}"
-    if expected is None or prediction.is_terminal:
-        return about
-    return f"{about}: {expected.excuse if expected.is_overdue(age) else expected.estimate}"
+    """What to expect of a prediction, first, as the UI's cards show some 30 characters."""
+    about = f"prediction {prediction.id} of {prediction.model}"
+    if prediction.is_terminal:
+        seconds = prediction.predict_time
+        return f"{prediction.status}{'' if seconds is None else f', {seconds:.1f} s'}: {about}"
+    if expected is None:
+        return f"{prediction.status}: {about}"
+    return f"{expected.excuse if expected.is_overdue(age) else expected.estimate}: {about}"
 
 
-def output_page(output: ModelOutput) -> str:
-    """What a model has made, with its parameters and metrics, as Markdown."""
+def title_of(prediction: Prediction) -> str:
+    """What people know a prediction by: its prompt, else its model."""
+    prompt = prediction.input.get("prompt")
+    return in_line(prompt if isinstance(prompt, str) and prompt.strip() else prediction.model or "")
+
+
+def output_page(output: ModelOutput, previews: Sequence[Preview] = ()) -> str:
+    """What a model has made, as Markdown that fits an artifact and in which nothing expires.
+
+    Args:
+        output: Of the model.
+        previews: Of its first files.
+    """
+    stills = [one._replace(moving=None) for one in previews]
+    texts = [one._replace(moving=None, still=None) for one in previews]
+    pages = (_page(output, shown) for shown in (previews, stills, texts))
+    return next((one for one in pages if len(one.encode()) <= MOST_BYTES), _page(output, ()))
+
+
+def _page(output: ModelOutput, previews: Sequence[Preview]) -> str:
     prediction = output.prediction
-    title = str(prediction.input.get("prompt") or prediction.model or "Output")
+    known = [
+        f"**{cell(prediction.model or '')}**",
+        *(one.facts for one in previews[:1] if one.facts),
+        *([f"{prediction.predict_time:.1f} s of model time"] if prediction.predict_time else []),
+        f"[prediction {prediction.id}]({prediction.web_url})",
+    ]
     sections = [
-        f"# {_one_line(title)}",
-        *map(_player, output.files),
-        *([] if output.files else [_content(output)]),
-        f"[Prediction {prediction.id}]({prediction.web_url}) of **{prediction.model}**",
+        " ".join(_images(previews)),
+        f"# {cell(title_of(prediction) or 'Output')}",
+        " · ".join(known),
+        "" if output.files else _content(output),
+        "\n".join(_stored(output.files, previews)),
         _table("Parameter", prediction.input),
         _table("Metric", prediction.metrics),
     ]
-    return "\n\n".join([*sections, *([_files(output.files)] if output.files else [])])
+    return "\n\n".join(filter(None, sections))
+
+
+def _images(previews: Sequence[Preview]) -> Iterator[str]:
+    for one in previews:
+        if one.moving:
+            yield f'<img src="{one.moving}" alt="moving preview" width="480">'
+        if one.still:
+            width = 240 if one.moving else 480
+            yield f'<img src="{one.still}" alt="still" width="{width}">'
 
 
 def _content(output: ModelOutput) -> str:
@@ -98,40 +174,33 @@ def _cut(text: str) -> str:
     return text if left <= 0 else f"{text[:_SHOWN_CHARACTERS]}\n… {left:,} more characters"
 
 
-def _player(file: OutputFile) -> str:
-    source = html.escape(_playable(file), quote=True)
-    kind = file.media_type.partition("/")[0]
-    if kind == "image":
-        return f'<img src="{source}" width="640">'
-    if kind in ("audio", "video"):
-        return f'<{kind} controls width="640" src="{source}"></{kind}>'
-    return f"[{_one_line(file.location)}]({source})"
-
-
-def _playable(file: OutputFile) -> str:
-    if file.size <= EMBEDDED_BYTES and Path(file.location).is_file():
-        content = base64.b64encode(Path(file.location).read_bytes()).decode()
-        return f"data:{file.media_type};base64,{content}"
-    return file.source
+def _stored(files: Sequence[OutputFile], previews: Sequence[Preview]) -> Iterator[str]:
+    """Where the files are: no table, which runs over the edge with their hashes."""
+    for number, file in enumerate(files[:_SHOWN_ROWS]):
+        place = cell(file.location, _LONGEST_LOCATION)
+        shown = f"[{place}]({file.web_url})" if file.web_url else place
+        block = f" in {cell(file.block)}" if file.block else ""
+        yield f"* {shown}{block}, {file.size:,} bytes, SHA-256 {file.sha256}"
+        if number < len(previews) and (problem := previews[number].problem):
+            yield f"  (no preview: {cell(problem)})"
+    if len(files) > _SHOWN_ROWS:
+        yield f"* … {len(files) - _SHOWN_ROWS:,} more files"
 
 
 def _table(title: str, values: dict[str, Any]) -> str:
-    rows = [f"| {_one_line(name)} | {_one_line(_text(value))} |" for name, value in values.items()]
-    return "\n".join([f"| {title} | Value |", "| --- | --- |", *rows])
-
-
-def _files(files: list[OutputFile]) -> str:
-    rows = [f"| {_one_line(file.location)} | {file.size:,} | `{file.sha256}` |" for file in files]
-    return "\n".join(["| File | Bytes | SHA-256 |", "| --- | --- | --- |", *rows])
+    rows = [f"| {cell(name)} | {cell(_text(value))} |" for name, value in values.items()]
+    if len(rows) > _SHOWN_ROWS:
+        rows[_SHOWN_ROWS:] = [f"| … {len(rows) - _SHOWN_ROWS} more | |"]
+    return "\n".join([f"| {title} | Value |", "| --- | --- |", *rows]) if rows else ""
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _one_line(text: str) -> str:
-    shortened = text if len(text) <= 200 else text[:199] + "…"
-    return html.escape(" ".join(shortened.split()), quote=False).replace("|", "\\|")
+def cell(text: str, most: int = 200) -> str:
+    """A text as it may stand in a line or a table of Markdown."""
+    return html.escape(in_line(text, most), quote=False).replace("|", "\\|")
 
 
 class _Progress(NamedTuple):
@@ -165,7 +234,7 @@ class Presentation:
             prediction.created_at
         )
         link = f"[{prediction.web_url}]({prediction.web_url})"
-        about = f"Prediction `{prediction.id}` of {prediction.model}"
+        about = f"Prediction {prediction.id} of {prediction.model}"
         await self._create("markdown", link, about)
         progress = self._progress(prediction)
         self._shown = self._written = progress
@@ -203,10 +272,10 @@ class Presentation:
     async def finished(self, run: Run, output: ModelOutput) -> None:
         """Show what was made."""
         await self._move()
-        page = await in_thread(output_page, output)
+        page = output_page(output, await previews_of(output.files, "page"))
         is_video = isinstance(output, GeneratedVideo)
-        what, key = ("video", "generated-video") if is_video else ("output", "model-output")
-        await self._create("markdown", page, f"The {what}, with its parameters and metrics", key)
+        what, key = ("Video", "generated-video") if is_video else ("Output", "model-output")
+        await self._create("markdown", page, f"{what}: {cell(title_of(output.prediction))}", key)
 
     async def _create(
         self, type: str, data: Any, about: str, key: str | None = None

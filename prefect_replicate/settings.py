@@ -44,6 +44,10 @@ class ReplicateSettings(PrefectBaseSettings):
             f" {DEFAULT_DESTINATION}, with {os.pathsep!r} between them."
         ),
     )
+    previews: bool = Field(
+        default=True,
+        description="Whether pages and galleries show small images of the files.",
+    )
     max_file_size: ByteSize = Field(
         default=ByteSize(10_000_000_000),
         gt=0,

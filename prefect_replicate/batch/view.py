@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,37 +18,81 @@ from prefect_replicate.ledger.ledger import Ledger
 from prefect_replicate.ledger.log import BatchLog, Standing
 from prefect_replicate.ledger.prefect_api import create_artifact, update_artifact
 from prefect_replicate.ledger.scope import RunScope
+from prefect_replicate.lifecycle.delivery import previews_of
 from prefect_replicate.outputs import is_there
+from prefect_replicate.presentation import cell
+from prefect_replicate.previews import Preview
+from prefect_replicate.text import in_line
 from prefect_replicate.values import ItemOutcome
 from prefect_replicate.values.batch import counts_of
 
 _PROMPT_LENGTH = 60
-_ERROR_LENGTH = 120
+_RESULT_LENGTH = 300
+_TABLE_BYTES = 280_000
+_GALLERY_COLUMNS = 4
+
+IN_GALLERY = 40
+"""Of a batch's items, so many are drawn: the first."""
 
 
 def rows(outcomes: Sequence[ItemOutcome]) -> list[dict[str, Any]]:
-    """The rows of the table, which the UI cuts off on the right where it is too wide.
+    """The rows of the table, as plain text, with what matters first: it may be wider than a screen.
 
-    So a file and the reason why there is none share a column.
+    Where there are more than fit an artifact, those that have succeeded are left out first.
     """
-    return [_row(one) for one in outcomes]
+    shown = [_row(one) for one in outcomes]
+    sizes = [len(json.dumps(row)) + 2 for row in shown]
+    if sum(sizes) <= _TABLE_BYTES:
+        return shown
+    order = sorted(range(len(shown)), key=lambda index: outcomes[index].state == "succeeded")
+    size, kept = 0, set[int]()
+    for index in order:
+        size += sizes[index]
+        if size > _TABLE_BYTES:
+            break
+        kept.add(index)
+    more = {**dict.fromkeys(shown[0], ""), "item": "…", "result": f"{len(shown) - len(kept)} more"}
+    return [*(row for index, row in enumerate(shown) if index in kept), more]
 
 
 def _row(one: ItemOutcome) -> dict[str, Any]:
     return {
         "item": one.number if one.id is None else f"{one.number} ({one.id})",
         "state": one.state,
+        "prompt": in_line(one.prompt or "", _PROMPT_LENGTH),
+        "result": in_line(_result(one), _RESULT_LENGTH),
         "seconds": None if one.seconds is None else round(one.seconds, 1),
-        "file": ", ".join(file.location for file in one.files)
-        or _short(one.error or "", _ERROR_LENGTH),
-        "prediction": f"[{one.prediction_id}]({one.web_url})" if one.prediction_id else "",
-        "prompt": _short(one.prompt or "", _PROMPT_LENGTH),
+        "prediction": one.prediction_id or "",
     }
 
 
-def _short(text: str, length: int) -> str:
-    line = html.escape(" ".join(text.split()), quote=False)
-    return line if len(line) <= length else line[: length - 1] + "…"
+def _result(one: ItemOutcome) -> str:
+    """A text, where the files are, or why there is nothing."""
+    if one.error is not None:
+        return one.error
+    if one.output is not None:
+        return one.output if isinstance(one.output, str) else json.dumps(one.output)
+    return ", ".join(file.location for file in one.files)
+
+
+def gallery(outcomes: Sequence[ItemOutcome], previews: Mapping[int, Preview]) -> str:
+    """Pictures of what has been made, as a Markdown table of them.
+
+    Args:
+        outcomes: All, in order.
+        previews: By number of the item.
+    """
+    shown = [one for one in outcomes if previews.get(one.number, Preview()).still]
+    if not shown:
+        return ""
+    lines = ["|" + " |" * _GALLERY_COLUMNS, "|" + " --- |" * _GALLERY_COLUMNS]
+    for start in range(0, len(shown), _GALLERY_COLUMNS):
+        row = shown[start : start + _GALLERY_COLUMNS]
+        images = [f'<img src="{previews[one.number].still}" width="160">' for one in row]
+        titles = [f"{one.number}: {cell(one.prompt or one.id or '', 40)}" for one in row]
+        lines += [f"| {' | '.join(images)} |", f"| {' | '.join(titles)} |"]
+    left = sum(one.state == "succeeded" for one in outcomes) - len(shown)
+    return "\n".join(lines) + (f"\n\nand {left:,} more, without a picture" if left else "")
 
 
 def percent_over(outcomes: Sequence[ItemOutcome]) -> float:
@@ -66,6 +109,7 @@ def _outcome(item: Item, changes: Mapping[str, Any]) -> ItemOutcome:
 
 
 TABLE_KEY = "generated-videos"
+GALLERY_KEY = "generated-videos-gallery"
 _ACTION = "show how a batch stands"
 LOOK_SECONDS = 2.0
 """Shortest time between two looks at how a batch stands."""
@@ -213,6 +257,7 @@ class BatchView:
             if self._lost:
                 await self.read()
             await self._show()
+            await self._show_gallery()
         except LedgerError as exc:
             self._warn(caller, exc)
         return self.outcomes
@@ -239,6 +284,17 @@ class BatchView:
         await self._write("table", TABLE_KEY, data=json.dumps(rows(outcomes)), description=words)
         await self._write("progress", None, data=percent_over(outcomes), description=words)
         self._shown = outcomes
+
+    async def _show_gallery(self) -> None:
+        outcomes = self.outcomes
+        first = [one for one in outcomes[:IN_GALLERY] if one.state == "succeeded" and one.files]
+        drawn = await previews_of([one.files[0] for one in first], "gallery")
+        page = gallery(
+            outcomes, {one.number: shown for one, shown in zip(first, drawn, strict=True)}
+        )
+        if page:
+            words = counts_of(outcomes)
+            await self._write("markdown", GALLERY_KEY, data=page, description=words)
 
     async def _write(self, type: str, key: str | None, **content: Any) -> None:
         if type in self._artifacts:

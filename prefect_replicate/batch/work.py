@@ -13,6 +13,7 @@ from weakref import WeakValueDictionary
 from tenacity import AsyncRetrying
 
 from prefect_replicate.batch.plan import Item, Part
+from prefect_replicate.batch.view import IN_GALLERY
 from prefect_replicate.engine import process_state
 from prefect_replicate.exceptions import (
     APIError,
@@ -183,7 +184,8 @@ class _Work:
                 prediction = await wait(run, prediction, options.timeout, options.policy, None)
         assert prediction is not None
         async with self._shared.deliveries:
-            files, output = await store_whole(run, prediction, options.destination)
+            shown = "gallery" if item.number <= IN_GALLERY else None
+            files, output = await store_whole(run, prediction, options.destination, shown)
         seconds = _seconds_of(prediction, time.monotonic() - began)
         self._note(
             item, state="succeeded", prediction_id=prediction.id, web_url=prediction.web_url,

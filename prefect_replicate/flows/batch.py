@@ -21,7 +21,7 @@ from prefect_replicate.batch.work import work_on
 from prefect_replicate.blocks.credentials import call_as
 from prefect_replicate.engine import Caller, acall, call
 from prefect_replicate.exceptions import ConfigurationError, RunEndedError
-from prefect_replicate.ledger.scope import RunScope, keep_no_result_of_subflow
+from prefect_replicate.ledger.scope import RunScope, keep_result_if_deployed
 from prefect_replicate.values import ItemOutcome, ModelOutputs
 
 
@@ -81,7 +81,7 @@ class _Submitted:
 
 def made(asked: Asked) -> ModelOutputs:
     """Make all items of a batch."""
-    keep_no_result_of_subflow()
+    keep_result_if_deployed()
     batch = call(_preparing(asked))
     if batch.asked.is_handed_out:
         call(handing_out(batch))
@@ -94,7 +94,7 @@ def made(asked: Asked) -> ModelOutputs:
 
 async def amade(asked: Asked) -> ModelOutputs:
     """Async version of `made`."""
-    keep_no_result_of_subflow()
+    keep_result_if_deployed()
     batch = await acall(_preparing(asked))
     if batch.asked.is_handed_out:
         await acall(handing_out(batch))

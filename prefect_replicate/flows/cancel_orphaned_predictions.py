@@ -16,7 +16,7 @@ from prefect_replicate.cleanup.table import rows, summary
 from prefect_replicate.engine import Caller, acall, call
 from prefect_replicate.exceptions import ReplicateError
 from prefect_replicate.ledger.prefect_api import create_artifact
-from prefect_replicate.ledger.scope import RunScope, keep_no_result_of_subflow
+from prefect_replicate.ledger.scope import RunScope, keep_result_if_deployed
 from prefect_replicate.values import Orphan
 
 DEFAULT_GRACE = 300.0
@@ -118,7 +118,7 @@ def cancel_orphaned_predictions(
         cancel_orphaned_predictions.serve(interval=600)
         ```
     """
-    keep_no_result_of_subflow()
+    keep_result_if_deployed()
     return call(_sweep_and_show(credentials, dry_run, grace, silence))
 
 
@@ -131,5 +131,5 @@ async def acancel_orphaned_predictions(
     silence: float | None = None,
 ) -> list[Orphan]:
     """Async version of `cancel_orphaned_predictions`."""
-    keep_no_result_of_subflow()
+    keep_result_if_deployed()
     return await acall(_sweep_and_show(credentials, dry_run, grace, silence))

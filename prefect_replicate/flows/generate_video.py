@@ -8,7 +8,7 @@ from typing import Any
 from prefect import flow
 
 from prefect_replicate.blocks.credentials import acall_as, call_as
-from prefect_replicate.flows.run_model import HOOKS, agenerated, generated
+from prefect_replicate.flows.run_model import OPTIONS, agenerated, generated
 from prefect_replicate.presentation import Presentation
 from prefect_replicate.tasks.arguments import parameters_of
 from prefect_replicate.values import GeneratedVideo, ModelOutput
@@ -19,7 +19,7 @@ def _as_video(output: ModelOutput) -> GeneratedVideo:
     return GeneratedVideo(**dict(output), seconds_billed=output.prediction.predict_time)
 
 
-@flow(name="generate-video", **HOOKS)
+@flow(name="generate-video", **OPTIONS)
 @parameters_of(VideoGeneration)
 def generate_video(*args: Any, **parameters: Any) -> GeneratedVideo:
     """Generate a video from a prompt, and store it.
@@ -72,7 +72,7 @@ def generate_video(*args: Any, **parameters: Any) -> GeneratedVideo:
 
 
 # The same flow to people, in whichever form it is called.
-@flow(name="generate-video", **HOOKS)
+@flow(name="generate-video", **OPTIONS)
 @parameters_of(VideoGeneration)
 async def agenerate_video(*args: Any, **parameters: Any) -> GeneratedVideo:
     """Async version of `generate_video`."""

@@ -9,12 +9,12 @@ from prefect import flow
 
 from prefect_replicate.batch.plan import VideoBatch
 from prefect_replicate.flows.batch import amade, made
-from prefect_replicate.flows.run_model import HOOKS
+from prefect_replicate.flows.run_model import OPTIONS
 from prefect_replicate.tasks.arguments import parameters_of
 from prefect_replicate.values import GeneratedVideos
 
 
-@flow(name="generate-videos", **HOOKS)
+@flow(name="generate-videos", **OPTIONS)
 @parameters_of(VideoBatch)
 def generate_videos(*args: Any, **parameters: Any) -> GeneratedVideos:
     """Generate a batch of videos, and store them.
@@ -84,7 +84,7 @@ def generate_videos(*args: Any, **parameters: Any) -> GeneratedVideos:
 
 
 # The same flow to people, in whichever form it is called.
-@flow(name="generate-videos", **HOOKS)
+@flow(name="generate-videos", **OPTIONS)
 @parameters_of(VideoBatch)
 async def agenerate_videos(*args: Any, **parameters: Any) -> GeneratedVideos:
     """Async version of `generate_videos`."""

@@ -11,9 +11,9 @@ from tenacity import AsyncRetrying, Retrying
 from prefect_replicate.blocks.credentials import acall_as, call_as
 from prefect_replicate.cleanup.hook import cancel_predictions
 from prefect_replicate.generation import ModelGeneration, attempts
-from prefect_replicate.ledger.scope import keep_no_result_of_subflow
+from prefect_replicate.ledger.scope import keep_result_if_deployed
 from prefect_replicate.lifecycle.creation import deadline_for
-from prefect_replicate.presentation import Presentation
+from prefect_replicate.presentation import Presentation, flow_run_name
 from prefect_replicate.tasks import (
     acreate_prediction,
     astore_output,
@@ -25,7 +25,8 @@ from prefect_replicate.tasks import (
 from prefect_replicate.tasks.arguments import parameters_of
 from prefect_replicate.values import ModelOutput, Prediction
 
-HOOKS: dict[str, Any] = {
+OPTIONS: dict[str, Any] = {
+    "flow_run_name": flow_run_name,
     "on_cancellation": [cancel_predictions],
     "on_crashed": [cancel_predictions],
     "on_failure": [cancel_predictions],
@@ -34,7 +35,7 @@ HOOKS: dict[str, Any] = {
 
 def generated(asked: ModelGeneration, shown: Presentation) -> ModelOutput:
     """Generate what is asked for: the chapter of all flows that do so once."""
-    keep_no_result_of_subflow()
+    keep_result_if_deployed()
     model, account = asked.model, asked.credentials
     input = call_as(account, asked.prepared)
     prediction: Prediction | None = None
@@ -57,7 +58,7 @@ def generated(asked: ModelGeneration, shown: Presentation) -> ModelOutput:
 
 async def agenerated(asked: ModelGeneration, shown: Presentation) -> ModelOutput:
     """Async version of `generated`."""
-    keep_no_result_of_subflow()
+    keep_result_if_deployed()
     model, account = asked.model, asked.credentials
     input = await acall_as(account, asked.prepared)
     prediction: Prediction | None = None
@@ -78,7 +79,7 @@ async def agenerated(asked: ModelGeneration, shown: Presentation) -> ModelOutput
     return await astore_output(prediction, asked.destination, account)
 
 
-@flow(name="run-model", **HOOKS)
+@flow(name="run-model", **OPTIONS)
 @parameters_of(ModelGeneration)
 def run_model(*args: Any, **parameters: Any) -> ModelOutput:
     """Run any model, and store the files that it makes.
@@ -128,7 +129,7 @@ def run_model(*args: Any, **parameters: Any) -> ModelOutput:
 
 
 # The same flow to people, in whichever form it is called.
-@flow(name="run-model", **HOOKS)
+@flow(name="run-model", **OPTIONS)
 @parameters_of(ModelGeneration)
 async def arun_model(*args: Any, **parameters: Any) -> ModelOutput:
     """Async version of `run_model`."""

@@ -9,12 +9,12 @@ from prefect import flow
 
 from prefect_replicate.batch.plan import ModelBatch
 from prefect_replicate.flows.batch import amade, made
-from prefect_replicate.flows.run_model import HOOKS
+from prefect_replicate.flows.run_model import OPTIONS
 from prefect_replicate.tasks.arguments import parameters_of
 from prefect_replicate.values import ModelOutputs
 
 
-@flow(name="run-models", **HOOKS)
+@flow(name="run-models", **OPTIONS)
 @parameters_of(ModelBatch)
 def run_models(*args: Any, **parameters: Any) -> ModelOutputs:
     """Run a batch of inputs through any model, and store what it makes of each.
@@ -68,7 +68,7 @@ def run_models(*args: Any, **parameters: Any) -> ModelOutputs:
 
 
 # The same flow to people, in whichever form it is called.
-@flow(name="run-models", **HOOKS)
+@flow(name="run-models", **OPTIONS)
 @parameters_of(ModelBatch)
 async def arun_models(*args: Any, **parameters: Any) -> ModelOutputs:
     """Async version of `run_models`."""

@@ -130,15 +130,20 @@ class RunScope:
         return self.flow_run_id is not None or self.task_run_id is not None
 
 
-def keep_no_result_of_subflow() -> None:
-    """Have the flow run that we are in not persist its result, if it runs inside another one.
+def keep_result_if_deployed() -> None:
+    """Have the flow run that we are in persist its result if it is a deployment's own run.
 
-    A retry of that one would take the result for the flow that it calls first, second and so on,
-    whatever it calls it with. The ledger tells the calls apart.
+    Whoever has started that run gets the result from there. A flow that is called in another's
+    process must not persist it: a retry of the other would take it for that of the flow that it
+    calls first, second and so on, whatever it calls it with. The ledger tells the calls apart.
     """
     context = FlowRunContext.get()
-    if context is not None and len(list(_enclosing(context))) > 1:
+    if context is None or context.flow_run is None:
+        return
+    if len(list(_enclosing(context))) > 1:
         context.persist_result = False
+    elif context.flow_run.deployment_id is not None and context.flow.persist_result is None:
+        context.persist_result = True
 
 
 def _level(run: Any, context: Any) -> Level:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import httpx
 
 from prefect_replicate.api.connection import keep_no_cookies
 from prefect_replicate.api.models import output_schema_of
 from prefect_replicate.api.route import Route
-from prefect_replicate.engine import process_state
+from prefect_replicate.engine import Recent, in_thread, process_state
 from prefect_replicate.exceptions import LedgerError, OutputExpiredError
 from prefect_replicate.ledger.ledger import ledger_of
 from prefect_replicate.lifecycle.bookkeeping import logs_of, record_files
@@ -22,10 +23,20 @@ from prefect_replicate.outputs import is_there, store_outputs
 from prefect_replicate.outputs.failure import expired_error
 from prefect_replicate.outputs.fetch import AccessRules
 from prefect_replicate.outputs.found import collect_files
+from prefect_replicate.previews import Preview, Sizes, can_be_drawn, draw
+from prefect_replicate.settings import settings
 from prefect_replicate.values import ModelOutput, OutputFile, Prediction
 from prefect_replicate.values.output import OutputSchema
 
 _JSON = "application/json"
+Place = Literal["page", "gallery"]
+"""Where a file is shown: with the others of its output, or among the items of a batch."""
+
+_SIZES = {"page": Sizes(still=40_000, moving=130_000), "gallery": Sizes(still=5_000, moving=0)}
+"""Of all images on a page; of each in a gallery."""
+
+_ON_PAGE = 12
+
 _SHORT = 2000
 """Characters of a text or JSON that is written down with the item that it is of."""
 
@@ -36,24 +47,37 @@ async def deliver(
     destination: Any,
     allowed_hosts: Collection[str] = (),
     schema: OutputSchema | None = None,
+    shown: Place | None = None,
 ) -> list[OutputFile]:
     """Store the files of a prediction, as `prefect_replicate.outputs` does it.
 
-    Where Replicate has deleted them, those count that this run has stored before.
+    Where Replicate has deleted them, those count that this run has stored before. Those that are to
+    be `shown` are drawn for `previews_of` while they are on this machine.
 
     Raises:
         OutputExpiredError: Replicate has deleted the files.
         OutputError: They can't be stored.
     """
     address = run.connection.address
+
+    async def stored(files: Sequence[OutputFile], paths: Mapping[str, Path]) -> None:
+        for file in files:
+            run.say("Stored %s (%s)", file.location, _readable(file.size))
+        if files:
+            await record_files(run, prediction, files)
+        if shown is not None:
+            for problem in await _draw(files, paths, shown):
+                run.say("No preview of prediction %s: %s", prediction.id, problem)
+
     try:
-        files = await store_outputs(
+        return await store_outputs(
             prediction,
             destination,
             http=process_state("downloads", _downloads),
             rules=_rules(run, allowed_hosts),
             token=address.token.get_secret_value(),
             schema=schema or await output_schema_of(run.connection, prediction),
+            on_stored=stored,
         )
     except OutputExpiredError:
         files = await _stored_before(run, prediction)
@@ -63,11 +87,43 @@ async def deliver(
             "The files of prediction %s are stored already: %s", prediction.id, files[0].location
         )
         return files
-    for file in files:
-        run.say("Stored %s (%s)", file.location, _readable(file.size))
-    if files:
-        await record_files(run, prediction, files)
-    return files
+
+
+class _Previews(Recent[str, Preview]):
+    """By SHA-256, until they are shown."""
+
+    limit = 100
+
+
+async def _draw(files: Sequence[OutputFile], paths: Mapping[str, Path], place: Place) -> list[str]:
+    """Draw what is not drawn yet, and say what can't be."""
+    drawn, sizes = process_state("previews", _Previews), _SIZES[place]
+    if place == "page":
+        files = files[:_ON_PAGE]
+        sizes = sizes.shared_by(len(files))
+    wanted = {
+        one.sha256: (paths[one.sha256], one.media_type)
+        for one in files
+        if one.sha256 in paths and one.sha256 not in drawn and can_be_drawn(one.media_type)
+    }
+    if not wanted or not settings().previews:
+        return []
+    made = dict(zip(wanted, await in_thread(draw, list(wanted.values()), sizes), strict=True))
+    for sha256, preview in made.items():
+        drawn[sha256] = preview
+    return [one.problem for one in made.values() if one.problem]
+
+
+async def previews_of(files: Sequence[OutputFile], place: Place) -> list[Preview]:
+    """How files look, in order; as they were drawn when they were stored, else from this machine.
+
+    What was drawn is given out once.
+    """
+    here = {one.sha256: Path(one.location) for one in files if one.block is None and is_there(one)}
+    await _draw(files, here, place)
+    drawn = process_state("previews", _Previews)
+    found = {sha256: drawn.pop(sha256, Preview()) for sha256 in {one.sha256 for one in files}}
+    return [found[one.sha256] for one in files]
 
 
 def _rules(run: Run, allowed_hosts: Collection[str] = ()) -> AccessRules:
@@ -75,7 +131,11 @@ def _rules(run: Run, allowed_hosts: Collection[str] = ()) -> AccessRules:
 
 
 async def output_of(
-    run: Run, prediction: Prediction, destination: Any, allowed_hosts: Collection[str] = ()
+    run: Run,
+    prediction: Prediction,
+    destination: Any,
+    allowed_hosts: Collection[str] = (),
+    shown: Place | None = None,
 ) -> ModelOutput:
     """What a prediction has made, with its files stored if there is a destination.
 
@@ -86,7 +146,7 @@ async def output_of(
     schema = await output_schema_of(run.connection, prediction) or OutputSchema()
     files = list[OutputFile]()
     if destination is not None:
-        files = await deliver(run, prediction, destination, allowed_hosts, schema)
+        files = await deliver(run, prediction, destination, allowed_hosts, schema, shown)
     if prediction.data_removed and not files:
         raise expired_error(prediction, "output")
     output = schema.joined(prediction.output)
@@ -96,7 +156,7 @@ async def output_of(
 
 
 async def store_whole(
-    run: Run, prediction: Prediction, destination: Any
+    run: Run, prediction: Prediction, destination: Any, shown: Place | None = None
 ) -> tuple[list[OutputFile], Any]:
     """Store what a prediction has made: its files, or a text or JSON as one.
 
@@ -107,7 +167,7 @@ async def store_whole(
         OutputExpiredError: Replicate has deleted it, and nothing of it is stored.
         OutputError: It can't be stored.
     """
-    made = await output_of(run, prediction, destination)
+    made = await output_of(run, prediction, destination, shown=shown)
     if made.files:
         return made.files, None
     as_json = json.dumps(made.output, ensure_ascii=False)

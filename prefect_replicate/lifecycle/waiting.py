@@ -107,7 +107,8 @@ class _Wait:
         if self._asking is not None and self._asking.done():
             self._expected, self._asking = self._asking.result(), None
             if self._expected is not None:
-                self.run.say("%s %s", self.last.model or self.last.id, self._expected.estimate)
+                usually = self._expected.estimate
+                self.run.say("%s usually takes %s", self.last.model or self.last.id, usually)
 
     def stop_asking(self) -> None:
         if self._asking is not None:

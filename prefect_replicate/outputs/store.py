@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -153,6 +153,7 @@ async def store_outputs(
     token: str,
     schema: OutputSchema | None = None,
     on_progress: Callable[[int, int | None], None] | None = None,
+    on_stored: Callable[[Sequence[OutputFile], Mapping[str, Path]], Awaitable[None]] | None = None,
     policy: TransferPolicy | None = None,
 ) -> list[OutputFile]:
     """Store the files of a succeeded prediction, each whole or not at all.
@@ -173,6 +174,8 @@ async def store_outputs(
         token: Of that API.
         schema: Of the model's output, which says what of it are files.
         on_progress: Called with the bytes of all files so far and their sum, if known.
+        on_stored: Called with the files, and where they are on this machine by their SHA-256; those
+            in a block are only until it returns.
         policy: Limits of the retries.
 
     Returns:
@@ -196,7 +199,10 @@ async def store_outputs(
             progress=_Progress(len(urls), on_progress),
         )
         stored = await store.store_all(urls, found)
-    return [stored[file.url].model_copy(update={"output_path": file.path}) for file in found]
+        files = [stored[one.url].model_copy(update={"output_path": one.path}) for one in found]
+        if on_stored is not None:
+            await on_stored(files, store.paths)
+    return files
 
 
 def is_there(file: OutputFile) -> bool:
@@ -295,6 +301,8 @@ class _Store:
     fetcher: Fetcher
     policy: TransferPolicy
     progress: _Progress
+    paths: dict[str, Path] = field(default_factory=dict[str, Path])
+    """Where files are on this machine, by their SHA-256."""
 
     async def store_all(
         self, urls: Sequence[str], found: Sequence[FoundFile]
@@ -320,6 +328,7 @@ class _Store:
 
     async def _store(self, url: str, stem: str, path: str) -> OutputFile:
         file = await self._fetch(url, stem, path)
+        self.paths[file.sha256] = file.path
         location, block = str(file.path), None
         if not isinstance(self.target, Path):
             location = await upload(self.target, file.path, self.prediction, self.policy)

@@ -7,6 +7,7 @@ from prefect_replicate.blocks import ReplicateCredentials
 from prefect_replicate.blocks.credentials import acall_as, call_as
 from prefect_replicate.lifecycle.cancellation import cancel_to_the_end
 from prefect_replicate.lifecycle.run import Run
+from prefect_replicate.presentation import task_run_name
 from prefect_replicate.tasks.arguments import checked
 from prefect_replicate.tasks.get import id_of
 from prefect_replicate.values import Prediction
@@ -19,7 +20,7 @@ async def _cancel(run: Run, prediction: Prediction | str) -> Prediction:
     return await cancel_to_the_end(run, id_of(prediction), is_known=is_known)
 
 
-@task(cache_policy=NO_CACHE)
+@task(task_run_name=task_run_name("cancel"), cache_policy=NO_CACHE)
 def cancel_prediction(
     prediction: Prediction | str, credentials: ReplicateCredentials | None = None
 ) -> Prediction:
@@ -38,7 +39,7 @@ def cancel_prediction(
     return call_as(credentials, _cancel, *checked(prediction=prediction))
 
 
-@task(cache_policy=NO_CACHE)
+@task(task_run_name=task_run_name("cancel"), cache_policy=NO_CACHE)
 async def acancel_prediction(
     prediction: Prediction | str, credentials: ReplicateCredentials | None = None
 ) -> Prediction:

@@ -14,6 +14,7 @@ from prefect_replicate.blocks.credentials import acall_as, call_as
 from prefect_replicate.exceptions import OutputError
 from prefect_replicate.lifecycle.delivery import deliver
 from prefect_replicate.lifecycle.run import Run
+from prefect_replicate.presentation import task_run_name
 from prefect_replicate.tasks.arguments import checked
 from prefect_replicate.values import OutputFile, Prediction
 
@@ -32,7 +33,7 @@ async def _download(
     return files
 
 
-@task(cache_policy=NO_CACHE)
+@task(task_run_name=task_run_name("download"), cache_policy=NO_CACHE)
 def download_outputs(
     prediction: Prediction,
     destination: Destination = ".",
@@ -64,7 +65,7 @@ def download_outputs(
     return call_as(credentials, _download, *asked)
 
 
-@task(cache_policy=NO_CACHE)
+@task(task_run_name=task_run_name("download"), cache_policy=NO_CACHE)
 async def adownload_outputs(
     prediction: Prediction,
     destination: Destination = ".",

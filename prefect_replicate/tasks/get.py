@@ -7,6 +7,7 @@ from prefect_replicate.api import predictions as api
 from prefect_replicate.blocks import ReplicateCredentials
 from prefect_replicate.blocks.credentials import acall_as, call_as
 from prefect_replicate.lifecycle.run import Run
+from prefect_replicate.presentation import task_run_name
 from prefect_replicate.tasks.arguments import checked
 from prefect_replicate.values import Prediction
 
@@ -19,7 +20,7 @@ def id_of(prediction: Prediction | str) -> str:
     return prediction if isinstance(prediction, str) else prediction.id
 
 
-@task(cache_policy=NO_CACHE)
+@task(task_run_name=task_run_name("get"), cache_policy=NO_CACHE)
 def get_prediction(
     prediction: Prediction | str, credentials: ReplicateCredentials | None = None
 ) -> Prediction:
@@ -35,7 +36,7 @@ def get_prediction(
     return call_as(credentials, _get, *checked(prediction=prediction))
 
 
-@task(cache_policy=NO_CACHE)
+@task(task_run_name=task_run_name("get"), cache_policy=NO_CACHE)
 async def aget_prediction(
     prediction: Prediction | str, credentials: ReplicateCredentials | None = None
 ) -> Prediction:

@@ -21,6 +21,7 @@ from prefect_replicate.lifecycle.delivery import output_of
 from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.lifecycle.waiting import OnUpdate, wait
 from prefect_replicate.outputs import check_destination
+from prefect_replicate.presentation import task_run_name
 from prefect_replicate.tasks.arguments import checked, parameters_of
 from prefect_replicate.tasks.download import Destination
 from prefect_replicate.values import ModelOutput, PollPolicy, Prediction
@@ -126,17 +127,17 @@ async def apredict(*args: Any, **parameters: Any) -> ModelOutput:
 
 
 # Of the flows: what there is to store is known when the prediction has ended.
-@task(name="store_output", cache_policy=NO_CACHE)
+@task(name="store_output", task_run_name=task_run_name("store"), cache_policy=NO_CACHE)
 def store_output(
     prediction: Prediction, destination: Destination, credentials: ReplicateCredentials | None
 ) -> ModelOutput:
     """Store a prediction's files, if it has made any, and return what it has made."""
-    return call_as(credentials, output_of, prediction, destination)
+    return call_as(credentials, output_of, prediction, destination, shown="page")
 
 
-@task(name="store_output", cache_policy=NO_CACHE)
+@task(name="store_output", task_run_name=task_run_name("store"), cache_policy=NO_CACHE)
 async def astore_output(
     prediction: Prediction, destination: Destination, credentials: ReplicateCredentials | None
 ) -> ModelOutput:
     """Async version of `store_output`."""
-    return await acall_as(credentials, output_of, prediction, destination)
+    return await acall_as(credentials, output_of, prediction, destination, shown="page")

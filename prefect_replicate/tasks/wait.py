@@ -7,13 +7,14 @@ from prefect_replicate.blocks import ReplicateCredentials
 from prefect_replicate.blocks.credentials import acall_as, call_as
 from prefect_replicate.lifecycle.creation import DEFAULT_TIMEOUT
 from prefect_replicate.lifecycle.waiting import OnUpdate, wait
+from prefect_replicate.presentation import task_run_name
 from prefect_replicate.tasks.arguments import checked
 from prefect_replicate.values import PollPolicy, Prediction
 
 _DEFAULT_POLICY = PollPolicy()
 
 
-@task(cache_policy=NO_CACHE)
+@task(task_run_name=task_run_name("wait"), cache_policy=NO_CACHE)
 def wait_for_prediction(
     prediction: Prediction | str,
     credentials: ReplicateCredentials | None = None,
@@ -47,7 +48,7 @@ def wait_for_prediction(
     return call_as(credentials, wait, *asked)
 
 
-@task(cache_policy=NO_CACHE)
+@task(task_run_name=task_run_name("wait"), cache_policy=NO_CACHE)
 async def await_for_prediction(
     prediction: Prediction | str,
     credentials: ReplicateCredentials | None = None,

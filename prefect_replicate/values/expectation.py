@@ -66,7 +66,7 @@ class Expectation(BaseModel):
     @property
     def estimate(self) -> str:
         """For people, before it is done."""
-        return f"usually takes about {_said(self.p50)} (nine in ten within {_said(self.p90)})"
+        return f"about {_said(self.p50)} (nine in ten within {_said(self.p90)})"
 
     @property
     def excuse(self) -> str:

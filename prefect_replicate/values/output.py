@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any, cast
+from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict
 
@@ -36,6 +37,17 @@ class OutputFile(BaseModel):
     """The storage block that has it, as `type-slug/name`; `None` where it is a file here."""
     expires_at: datetime | None = None
     """When Replicate deletes what is at `source`."""
+
+    @property
+    def web_url(self) -> str | None:
+        """Where people can open it in a browser, if its place has such a page."""
+        scheme, _, rest = self.location.partition("://")
+        bucket, _, key = rest.partition("/")
+        if scheme == "s3":
+            return f"https://s3.console.aws.amazon.com/s3/object/{bucket}?prefix={quote(key)}"
+        if scheme in ("gs", "gcs"):
+            return f"https://storage.cloud.google.com/{bucket}/{quote(key)}"
+        return quote(self.location, safe=":/?=&%") if scheme in ("http", "https") else None
 
     @property
     def is_at_source(self) -> bool:
