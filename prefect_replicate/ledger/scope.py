@@ -142,7 +142,7 @@ def keep_result_if_deployed() -> None:
         return
     if len(list(_enclosing(context))) > 1:
         context.persist_result = False
-    elif context.flow_run.deployment_id is not None and context.flow.persist_result is None:
+    elif context.flow_run.deployment_id and context.flow and context.flow.persist_result is None:
         context.persist_result = True
 
 
