@@ -113,6 +113,14 @@ class ReplicateCredentials(CredentialsBlock):
                 " block, or the environment variable REPLICATE_API_TOKEN. Tokens are made at"
                 " https://replicate.com/account/api-tokens."
             )
+        if set(token) == {"*"}:
+            raise ConfigurationError(
+                "The API token is nothing but asterisks, as Prefect sends the secrets of a block"
+                " that is given to `run_deployment`. Give it the saved block by reference:"
+                ' {"$ref": {"block_document_id": str(block._block_document_id)}}; or leave'
+                " `credentials` out, to use REPLICATE_API_TOKEN where the run is. In Prefect's UI,"
+                " choose the block in the form. Nothing was sent or paid."
+            )
         if not token.isascii() or not token.isprintable() or " " in token:
             raise ConfigurationError(
                 "The Replicate API token has spaces or characters that no token has; copy it again."
