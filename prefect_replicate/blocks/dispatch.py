@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Callable, Coroutine, Generator
 from functools import wraps
 from typing import Any, NoReturn, ParamSpec, TypeVar
-
-from prefect._internal.compatibility.async_dispatch import is_in_async_context
 
 R = TypeVar("R")
 P = ParamSpec("P")
@@ -18,8 +17,9 @@ def dispatch(
 ) -> Callable[[Callable[P, R]], Callable[P, R | Coroutine[Any, Any, R]]]:
     """Have a method return a coroutine of its async twin where an event loop is running.
 
-    Unlike Prefect's `async_dispatch`, a thread without a loop is sync in async flows too, and the
-    coroutine says what to do if it is taken for its result. `_sync` decides otherwise.
+    Unlike Prefect's `async_dispatch`, it is sync in a thread of an async flow, async under
+    `asyncio.run` in a sync flow, and the coroutine says what to do if it is taken for its result.
+    `_sync=True` and `_sync=False` decide otherwise.
     """
 
     def decorator(method: Callable[P, R]) -> Callable[P, R | Coroutine[Any, Any, R]]:
@@ -40,8 +40,14 @@ def _is_sync_here() -> bool:
         asyncio.get_running_loop()
     except RuntimeError:
         return True
-    # A sync flow or task that an async flow has called runs in the thread of that flow's loop.
-    return not is_in_async_context()
+    # A sync flow that an async one calls runs in the thread of that one's loop, and may run a loop
+    # of its own. So what decides is what is nearer: an async function, or Prefect's sync engine.
+    frame = inspect.currentframe()
+    while frame is not None and not frame.f_code.co_flags & inspect.CO_COROUTINE:
+        if frame.f_globals.get("__name__", "").startswith("prefect."):
+            return True
+        frame = frame.f_back
+    return False
 
 
 class _AdvisingCoroutine(Coroutine[Any, Any, R]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from prefect.blocks.abstract import JobBlock, JobRun
@@ -35,7 +35,7 @@ from prefect_replicate.values import ModelReference, PollPolicy, Prediction
 from prefect_replicate.values.poll_policy import LONGEST_SECONDS
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class PredictionRun(JobRun[Any]):
     """A prediction that a `ReplicateModel` has started. Not a block.
 
@@ -47,7 +47,7 @@ class PredictionRun(JobRun[Any]):
     """The prediction as it was last seen."""
     timeout: float | None
     policy: PollPolicy
-    account: PortableCredentials = field(repr=False)
+    account: PortableCredentials
 
     async def await_for_completion(self, on_update: OnUpdate | None = None) -> None:
         """Async version of `wait_for_completion`."""
@@ -121,7 +121,7 @@ class ReplicateModel(JobBlock[Any]):
         print(run.fetch_result())
         ```
 
-        In a notebook or an async flow, the same methods are awaited:
+        In a notebook or an async flow, the same methods are awaited, or block with `_sync=True`:
         ```python
         run = await model.trigger({"prompt": "a lighthouse in a storm"})
         await run.wait_for_completion()

@@ -78,6 +78,39 @@ def test_a_sync_flow_or_task_in_an_async_flow_is_sync(timer: Any, prefect_api: N
     assert asyncio.run(outer()) == ["hello", "hello"]
 
 
+def test_async_code_that_a_sync_flow_runs_awaits(timer: Any, prefect_api: None) -> None:
+    async def together() -> list[Any]:
+        runs = await asyncio.gather(*(timer.trigger({"output": output}) for output in "ab"))
+        return [(await run.wait_for_completion(), await run.fetch_result()) for run in runs]
+
+    @flow
+    def outer() -> list[Any]:
+        return asyncio.run(together())
+
+    assert outer() == [(None, "a"), (None, "b")]
+
+
+def test_an_async_task_of_a_sync_flow_awaits(timer: Any, prefect_api: None) -> None:
+    @task
+    async def step() -> Any:
+        run = await timer.trigger({"output": "hello"})
+        await run.wait_for_completion()
+        return await run.fetch_result()
+
+    @flow
+    def outer() -> Any:
+        return step.submit().result()
+
+    assert outer() == "hello"
+
+
+def test_a_sync_flow_where_a_loop_runs_is_sync(timer: Any, prefect_api: None) -> None:
+    async def cell() -> Any:
+        return flow(helper)(timer)
+
+    assert asyncio.run(cell()) == "hello"
+
+
 def test_a_sync_helper_of_an_async_flow_is_told_what_to_call(
     timer: Any, prefect_api: None, replicate_emulator: Emulator
 ) -> None:
