@@ -115,11 +115,11 @@ class ReplicateCredentials(CredentialsBlock):
             )
         if set(token) == {"*"}:
             raise ConfigurationError(
-                "The API token is nothing but asterisks, as Prefect sends the secrets of a block"
-                " that is given to `run_deployment`. Give it the saved block by reference:"
-                ' {"$ref": {"block_document_id": str(block._block_document_id)}}; or leave'
-                " `credentials` out, to use REPLICATE_API_TOKEN where the run is. In Prefect's UI,"
-                " choose the block in the form. Nothing was sent or paid."
+                "The API token is only asterisks: Prefect hides a block's secrets in the parameters"
+                " of `run_deployment`. Give the saved block by reference,"
+                ' {"$ref": {"block_document_id": str(block._block_document_id)}}, choose it in the'
+                " form of Prefect's UI, or leave `credentials` out to use REPLICATE_API_TOKEN where"
+                " the run is. Nothing was sent or paid."
             )
         if not token.isascii() or not token.isprintable() or " " in token:
             raise ConfigurationError(

@@ -56,7 +56,7 @@ def test_a_loaded_block_is_refused_with_how_to_give_it(
 ) -> None:
     run = run_of_deployment(flow, parameters | {"credentials": account})
 
-    with pytest.raises(ConfigurationError, match=r'nothing but asterisks.*{"\$ref": {"block_doc'):
+    with pytest.raises(ConfigurationError, match=r'only asterisks.*{"\$ref": {"block_doc'):
         run_flow(flow, flow_run=run)
     assert len(replicate_emulator.requests) == 0
 

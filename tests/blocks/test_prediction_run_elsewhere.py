@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import cloudpickle
 import pytest
-from prefect import flow, task
+from prefect import flow, get_client, task
 from prefect.filesystems import LocalFileSystem
 from prefect.serializers import JSONSerializer, PickleSerializer
 
@@ -79,6 +79,23 @@ def test_a_tasks_stored_result_does_not_hold_the_token(
     [stored] = [decoded(json.loads(file.read_text())["result"]) for file in tmp_path.iterdir()]
     assert b"emulator/timer" in stored
     assert replicate_emulator.token.encode() not in stored
+
+
+def test_a_run_given_to_a_flow_is_the_same_without_its_token_on_the_server(
+    account: ReplicateCredentials, replicate_emulator: Emulator, prefect_api: None
+) -> None:
+    @flow
+    def waiting(run: PredictionRun) -> None:
+        run.wait_for_completion()
+
+    run = triggered(account)
+    state = waiting(run, return_state=True)
+
+    assert run.prediction.is_succeeded
+    with get_client(sync_client=True) as client:
+        shown = client.read_flow_run(state.state_details.flow_run_id)
+    assert shown.parameters["run"]["prediction"]["id"] == run.prediction.id
+    assert replicate_emulator.token not in shown.model_dump_json()
 
 
 @copied
