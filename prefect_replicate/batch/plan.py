@@ -13,9 +13,9 @@ from uuid import UUID
 
 from prefect.blocks.core import Block
 
-from prefect_replicate.batch.portable import PortableCredentials
 from prefect_replicate.batch.requests import model_requests, video_requests
 from prefect_replicate.blocks import ReplicateCredentials
+from prefect_replicate.blocks.portable import PortableCredentials
 from prefect_replicate.exceptions import ConfigurationError, InvalidInputError
 from prefect_replicate.generation import GenerationSettings, ModelOptions
 from prefect_replicate.ledger.facts import digest

@@ -113,6 +113,14 @@ class ReplicateCredentials(CredentialsBlock):
                 " block, or the environment variable REPLICATE_API_TOKEN. Tokens are made at"
                 " https://replicate.com/account/api-tokens."
             )
+        if set(token) == {"*"}:
+            raise ConfigurationError(
+                "The API token is only asterisks: Prefect hides a block's secrets in the parameters"
+                " of `run_deployment`. Give the saved block by reference,"
+                ' {"$ref": {"block_document_id": str(block._block_document_id)}}, choose it in the'
+                " form of Prefect's UI, or leave `credentials` out to use REPLICATE_API_TOKEN where"
+                " the run is. Nothing was sent or paid."
+            )
         if not token.isascii() or not token.isprintable() or " " in token:
             raise ConfigurationError(
                 "The Replicate API token has spaces or characters that no token has; copy it again."

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from prefect._internal.compatibility.async_dispatch import async_dispatch
 from prefect.blocks.abstract import JobBlock, JobRun
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, field_validator
 
 from prefect_replicate.blocks.credentials import (
     DOCUMENTATION_URL,
@@ -16,6 +16,9 @@ from prefect_replicate.blocks.credentials import (
     acall_as,
     call_as,
 )
+from prefect_replicate.blocks.dispatch import dispatch
+from prefect_replicate.blocks.portable import PortableCredentials
+from prefect_replicate.engine import Caller, acall, call
 from prefect_replicate.exceptions import PredictionError
 from prefect_replicate.lifecycle.cancellation import cancel_to_the_end
 from prefect_replicate.lifecycle.creation import (
@@ -28,23 +31,29 @@ from prefect_replicate.lifecycle.creation import (
 )
 from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.lifecycle.waiting import OnUpdate, wait
-from prefect_replicate.values import PollPolicy, Prediction
+from prefect_replicate.values import ModelReference, PollPolicy, Prediction
 from prefect_replicate.values.poll_policy import LONGEST_SECONDS
 
 
+@dataclass(eq=False, repr=False)
 class PredictionRun(JobRun[Any]):
-    """A prediction that a `ReplicateModel` has started. Not a block."""
+    """A prediction that a `ReplicateModel` has started. Not a block.
 
-    def __init__(self, model: ReplicateModel, prediction: Prediction) -> None:
-        self._model = model
-        self.prediction = prediction
-        """The prediction as it was last seen."""
+    It may be the result of a task, which never holds the token: another process loads the saved
+    block, or reads its own environment.
+    """
+
+    prediction: Prediction
+    """The prediction as it was last seen."""
+    timeout: float | None
+    policy: PollPolicy
+    account: PortableCredentials
 
     async def await_for_completion(self, on_update: OnUpdate | None = None) -> None:
         """Async version of `wait_for_completion`."""
-        await acall_as(self._model.credentials, self._wait, on_update)
+        await acall_as(await acall(self._credentials), self._wait, on_update)
 
-    @async_dispatch(await_for_completion)
+    @dispatch(await_for_completion)
     def wait_for_completion(self, on_update: OnUpdate | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]  # as every block of Prefect does it
         """Look at the prediction until it has succeeded.
 
@@ -53,13 +62,13 @@ class PredictionRun(JobRun[Any]):
             PredictionCanceledError: It was canceled or aborted.
             PredictionTimeoutError: The block's timeout passed, and it was canceled.
         """
-        call_as(self._model.credentials, self._wait, on_update)
+        call_as(call(self._credentials), self._wait, on_update)
 
     async def afetch_result(self) -> Any:
         """Async version of `fetch_result`."""
         return self._output()
 
-    @async_dispatch(afetch_result)
+    @dispatch(afetch_result)
     def fetch_result(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return the prediction's `output`, which Replicate keeps for one hour.
 
@@ -70,18 +79,20 @@ class PredictionRun(JobRun[Any]):
 
     async def acancel(self) -> Prediction:
         """Async version of `cancel`."""
-        await acall_as(self._model.credentials, self._cancel)
+        await acall_as(await acall(self._credentials), self._cancel)
         return self.prediction
 
-    @async_dispatch(acancel)
+    @dispatch(acancel)
     def cancel(self) -> Prediction:
         """Cancel the prediction, if it has not ended, and return it as it ended."""
-        call_as(self._model.credentials, self._cancel)
+        call_as(call(self._credentials), self._cancel)
         return self.prediction
 
+    async def _credentials(self, _: Caller) -> ReplicateCredentials | None:
+        return await self.account.get()
+
     async def _wait(self, run: Run, on_update: OnUpdate | None) -> None:
-        block = self._model
-        self.prediction = await wait(run, self.prediction, block.timeout, block.policy, on_update)
+        self.prediction = await wait(run, self.prediction, self.timeout, self.policy, on_update)
 
     async def _cancel(self, run: Run) -> None:
         self.prediction = await cancel_to_the_end(run, self.prediction.id, is_known=True)
@@ -108,6 +119,13 @@ class ReplicateModel(JobBlock[Any]):
         run = model.trigger({"prompt": "a lighthouse in a storm"})
         run.wait_for_completion()
         print(run.fetch_result())
+        ```
+
+        In a notebook or an async flow, the same methods are awaited, or block with `_sync=True`:
+        ```python
+        run = await model.trigger({"prompt": "a lighthouse in a storm"})
+        await run.wait_for_completion()
+        print(await run.fetch_result())
         ```
     """
 
@@ -164,12 +182,16 @@ class ReplicateModel(JobBlock[Any]):
         description="Whether to check each input against the model's schema before it is sent.",
     )
 
+    @field_validator("model")
+    @classmethod
+    def _is_reference(cls, value: str) -> str:
+        return str(ModelReference.parse(value))
+
     async def atrigger(self, input: Mapping[str, Any] | None = None) -> PredictionRun:
         """Async version of `trigger`."""
-        prediction = await acall_as(self.credentials, create, self._request(input))
-        return PredictionRun(self, prediction)
+        return self._run_of(await acall_as(self.credentials, create, self._request(input)))
 
-    @async_dispatch(atrigger)
+    @dispatch(atrigger)
     def trigger(self, input: Mapping[str, Any] | None = None) -> PredictionRun:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Start a prediction.
 
@@ -179,7 +201,11 @@ class ReplicateModel(JobBlock[Any]):
         Raises:
             InvalidInputError: Nothing was paid; the message says what to correct.
         """
-        return PredictionRun(self, call_as(self.credentials, create, self._request(input)))
+        return self._run_of(call_as(self.credentials, create, self._request(input)))
+
+    def _run_of(self, prediction: Prediction) -> PredictionRun:
+        account = PortableCredentials(self.credentials, saved_in=self._block_document_id)
+        return PredictionRun(prediction, self.timeout, self.policy, account)
 
     def _request(self, input: Mapping[str, Any] | None) -> Request:
         whole = {**self.default_input, **(input or {})}

@@ -83,6 +83,14 @@ def test_a_token_that_was_copied_wrong_is_said_without_it(token: str) -> None:
     assert token not in str(refused.value)
 
 
+def test_asterisks_are_no_token_even_where_the_environment_has_one(
+    replicate_emulator: Emulator,
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"only asterisks.* of `run_deployment`"):
+        create_prediction.fn("emulator/timer", {}, ReplicateCredentials(api_token="**********"))
+    assert len(replicate_emulator.requests) == 0
+
+
 @pytest.mark.parametrize(
     "url",
     ["api.replicate.com", "ftp://x", "http://", "https:///v1", "http://[::1", "http://x:99999"],

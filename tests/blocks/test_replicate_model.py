@@ -6,7 +6,6 @@ from pydantic import ValidationError
 from prefect_replicate import PollPolicy, Prediction, PredictionRun, ReplicateModel
 from prefect_replicate.emulator import Emulator
 from prefect_replicate.exceptions import (
-    InvalidInputError,
     PredictionError,
     PredictionFailedError,
     PredictionTimeoutError,
@@ -103,13 +102,16 @@ def test_each_look_is_told(replicate_emulator: Emulator) -> None:
     assert [one.status for one in seen][-1] == "succeeded"
 
 
-@pytest.mark.parametrize("model", ["timer", "emulator/timer:latest", ""])
-def test_a_model_reference_is_checked_before_anything_is_sent(
-    replicate_emulator: Emulator, model: str
-) -> None:
-    with pytest.raises((InvalidInputError, ValidationError), match="accepted are"):
-        timer(model=model).trigger()
-    assert len(replicate_emulator.requests) == 0
+@pytest.mark.parametrize(
+    "model", ["timer", "emulator/timer:latest", "deployment:timer", "", " ", "/timer", "emulator/"]
+)
+def test_a_model_that_is_no_reference_is_refused_when_it_is_made(model: str) -> None:
+    with pytest.raises(ValidationError, match="is not a model reference; accepted are 'owner/nam"):
+        timer(model=model)
+
+
+def test_a_model_is_kept_without_the_spaces_around_it() -> None:
+    assert timer(model=" emulator/timer\n").model == "emulator/timer"
 
 
 @pytest.mark.parametrize("timeout", [0, -1])

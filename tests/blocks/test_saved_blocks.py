@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from prefect import get_client
+from prefect.client.schemas.actions import BlockDocumentCreate
 from prefect.testing.cli import invoke_and_assert
 
 from prefect_replicate import PollPolicy, ReplicateCredentials, ReplicateModel, create_prediction
@@ -69,6 +70,25 @@ def test_a_model_is_saved_with_its_credentials_and_limits(replicate_emulator: Em
     run.wait_for_completion()
 
     assert run.prediction.input == {"seed": 3, "output": 1}
+
+
+@pytest.mark.parametrize("model", ["", "timer"])
+def test_a_saved_model_that_is_no_reference_is_refused_when_it_is_loaded(model: str) -> None:
+    ReplicateModel.register_type_and_schema()
+    with get_client(sync_client=True) as client:
+        type = client.read_block_type_by_slug("replicate-model")
+        schema = client.get_most_recent_block_schema_for_block_type(type.id)
+        assert schema is not None
+        name = f"no-reference-{len(model)}"
+        client.create_block_document(
+            BlockDocumentCreate(
+                name=name, data={"model": model}, block_schema_id=schema.id, block_type_id=type.id
+            )
+        )
+
+    with pytest.raises(RuntimeError, match=f"Unable to load '{name}'") as refused:
+        ReplicateModel.load(name)
+    assert "is not a model reference; accepted are" in str(refused.value.__cause__)
 
 
 def test_the_blocks_are_registered_with_a_form_that_people_can_fill_in() -> None:

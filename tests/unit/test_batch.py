@@ -20,7 +20,7 @@ from prefect_replicate.batch.plan import (
     log_of,
     merged,
 )
-from prefect_replicate.batch.portable import PortableCredentials
+from prefect_replicate.blocks.portable import PortableCredentials
 from prefect_replicate.exceptions import InvalidInputError
 from prefect_replicate.values.batch import counts_of
 from prefect_replicate.video.options import VideoOptions
