@@ -1,5 +1,7 @@
 """Serve the flows from one process, without a work pool; see README.md."""
 
+from typing import Any
+
 from prefect import serve
 from prefect.schedules import Cron, Interval
 from prefect.types.entrypoint import EntrypointType
@@ -8,42 +10,43 @@ from prefect_replicate import (
     cancel_orphaned_predictions,
     generate_video,
     generate_videos,
+    run_model,
     run_models,
 )
 
+OPTIONS: dict[str, Any] = {
+    "tags": ["replicate-flow"],
+    "entrypoint_type": EntrypointType.MODULE_PATH,
+}
+
 if __name__ == "__main__":
-    on_demand = generate_video.to_deployment(
-        "on-demand",
-        description="Fill in a prompt, and run.",
-        parameters={"destination": "~/videos"},
-        entrypoint_type=EntrypointType.MODULE_PATH,
+    one_video = generate_video.to_deployment(
+        "one-video", description="Fill in a prompt, and run.", **OPTIONS
     )
-    daily = generate_video.to_deployment(
-        "daily",
+    daily_video = generate_video.to_deployment(
+        "daily-video",
         description="A video every morning, once its schedule is switched on.",
         schedules=[Cron("0 7 * * *", timezone="UTC", active=False)],  # each run is paid for
-        parameters={
-            "prompt": "the weather of today as a paper collage, in slow motion",
-            "destination": "~/videos",
-        },
-        entrypoint_type=EntrypointType.MODULE_PATH,
+        parameters={"prompt": "the weather of today as a paper collage, in slow motion"},
+        **OPTIONS,
     )
-    batches = generate_videos.to_deployment(
-        "on-demand",
+    video_batch = generate_videos.to_deployment(
+        "video-batch",
         description="A batch of videos, which this deployment's own runs can share.",
-        parameters={"destination": "~/videos"},
-        entrypoint_type=EntrypointType.MODULE_PATH,
+        **OPTIONS,
     )
-    model_batches = run_models.to_deployment(
-        "on-demand",
+    any_model = run_model.to_deployment(
+        "any-model", description="Any model, with its input as JSON.", **OPTIONS
+    )
+    model_batch = run_models.to_deployment(
+        "model-batch",
         description="A batch for any model, which this deployment's own runs can share.",
-        parameters={"destination": "~/videos"},
-        entrypoint_type=EntrypointType.MODULE_PATH,
+        **OPTIONS,
     )
     cancel_orphans = cancel_orphaned_predictions.to_deployment(
         "cancel-orphans",
         description="Cancels the predictions that no flow run waits for any more.",
         schedules=[Interval(600)],  # seconds; it pays for nothing
-        entrypoint_type=EntrypointType.MODULE_PATH,
+        **OPTIONS,
     )
-    serve(on_demand, daily, batches, model_batches, cancel_orphans)
+    serve(one_video, daily_video, video_batch, any_model, model_batch, cancel_orphans)

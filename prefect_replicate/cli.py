@@ -82,7 +82,7 @@ def generate(
     resolution: str | None = None,
     seed: int | None = None,
     negative_prompt: str | None = None,
-    destination: str = "videos",
+    destination: str | None = None,
     timeout: float | None = None,
     block: str | None = None,
 ) -> int:
@@ -99,7 +99,8 @@ def generate(
         resolution: Such as `720p`.
         seed: For a result that can be repeated.
         negative_prompt: What the video is not to show.
-        destination: A directory, or `block:type-slug/name` for a storage block.
+        destination: A directory, a URL such as `s3://bucket/folder`, or `block:type-slug/name` for
+            a storage block; `~/replicate` if not given.
         timeout: Seconds after which the prediction is canceled; an hour if not given.
         block: Name of a saved `ReplicateCredentials` block; else `REPLICATE_API_TOKEN` is used.
     """
@@ -124,7 +125,7 @@ def run(
     *,
     input: Annotated[list[str] | None, Parameter(alias="-i", negative=())] = None,
     secret: Annotated[list[str] | None, Parameter(negative=())] = None,
-    destination: str = "outputs",
+    destination: str | None = None,
     timeout: float | None = None,
     block: str | None = None,
 ) -> int:
@@ -137,11 +138,11 @@ def run(
         input: An input by the model's own name, as `key=value`: a text where the model takes one,
             else JSON, or a local file after `@`.
         secret: A secret input, as `key=secret-block`: the name of the saved Secret block with it.
-        destination: For files: a directory, or `block:type-slug/name` for a storage block.
+        destination: For files, as of `generate`.
         timeout: Seconds after which the prediction is canceled; an hour if not given.
         block: Name of a saved `ReplicateCredentials` block; else `REPLICATE_API_TOKEN` is used.
     """
-    options: dict[str, Any] = {"destination": destination}
+    options: dict[str, Any] = {} if destination is None else {"destination": destination}
     if secret:
         options["secrets"] = _texts_from(secret, "--secret")
     if timeout is not None:
@@ -187,7 +188,8 @@ def deploy(
         cron: When to run it by itself, such as `0 7 * * *`; each run is paid for.
         input: What the form shows first, as `key=value`; as of `run`, without local files.
         secret: A secret input, as `key=secret-block`: the name of the saved Secret block with it.
-        destination: Where files go, unless the form says otherwise; `~/videos` if not given.
+        destination: Where files go, unless the form says otherwise: a directory, a URL such as
+            `s3://bucket/folder`, or `block:type-slug/name`; if not given, as the settings say.
         block: Name of a saved `ReplicateCredentials` block; else `REPLICATE_API_TOKEN` is used.
         check: List the deployments whose models have changed since; 1 if there are some.
     """

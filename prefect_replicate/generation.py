@@ -8,14 +8,12 @@ import logging
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, ClassVar, cast
 
-from prefect.blocks.abstract import ObjectStorageBlock
 from prefect.client.schemas.responses import DeploymentResponse
-from prefect.filesystems import WritableFileSystem
-from pydantic import SecretStr
+from pydantic import SecretStr, WithJsonSchema
 from tenacity import retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from prefect_replicate.api.models import resolve_model
@@ -30,13 +28,13 @@ from prefect_replicate.ledger.prefect_api import as_ledger_error, request
 from prefect_replicate.lifecycle.creation import DEFAULT_TIMEOUT, OnCrash
 from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.outputs import check_destination
-from prefect_replicate.outputs.destination import load_block
+from prefect_replicate.outputs.destination import Destination, load_block
 from prefect_replicate.settings import (
-    DEFAULT_DESTINATION,
     check_destination_folder,
     check_input_file,
+    or_default,
 )
-from prefect_replicate.tasks.arguments import checked
+from prefect_replicate.tasks.arguments import Advanced, checked
 from prefect_replicate.text import keep_secret
 from prefect_replicate.values import PollPolicy
 from prefect_replicate.values.form import changes_in
@@ -46,7 +44,6 @@ from prefect_replicate.values.model_schema import InputProperty, ModelSchema, va
 TAG = "replicate-model"
 """Of the deployments that have the form of one model."""
 
-_DEFAULT_POLICY = PollPolicy()
 _ELSEWHERE = re.compile(r"(?!file:)[a-z][a-z0-9+.-]+://|data:", re.IGNORECASE)
 """A URL of any kind but of a file of this machine."""
 
@@ -72,24 +69,43 @@ def attempts(retries: int) -> dict[str, Any]:
     }
 
 
+_TEXT = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "null"}]})
+"""What forms draw for a file or a folder; not for each of the types that Python may give."""
+
+FileText = Annotated[str | Path | None, _TEXT]
+
+
 @dataclass(frozen=True, kw_only=True)
 class GenerationSettings:
     """The parameters that all flows share which generate something; those document them."""
 
-    destination: str | Path | WritableFileSystem | ObjectStorageBlock = DEFAULT_DESTINATION
+    ADVANCED: ClassVar[tuple[str, ...]] = (
+        "policy",
+        "on_crash",
+        "regenerate_expired",
+        "check_input",
+    )
+    NOT_IN_FORMS: ClassVar[tuple[str, ...]] = ()
+
+    destination: Annotated[Destination | None, _TEXT] = None
     timeout: float | None = DEFAULT_TIMEOUT
     retries: int = 2
-    policy: PollPolicy = _DEFAULT_POLICY
+    policy: PollPolicy | None = None
     on_crash: OnCrash = "cancel"
     regenerate_expired: bool = False
     check_input: bool = True
+    advanced: Advanced | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what no type says.
+        """Take what is under `advanced`, and refuse what no type says.
 
         Raises:
             InvalidInputError: The timeout is no time.
         """
+        own = {one.name: one.default for one in fields(self)}
+        for name in self.advanced.model_fields_set if self.advanced else ():
+            if getattr(self, name) == own[name]:  # or it was given by its own name
+                object.__setattr__(self, name, getattr(self.advanced, name))
         checked(timeout=self.timeout)
 
 
@@ -100,6 +116,7 @@ class ModelGeneration(GenerationSettings):
     model: str
     input: dict[str, Any] | None = None
     credentials: ReplicateCredentials | None = None
+    NOT_IN_FORMS: ClassVar[tuple[str, ...]] = ("secrets",)
     secrets: dict[str, str] | None = field(default=None, kw_only=True)
 
     async def prepared(self, run: Run) -> dict[str, Any]:
@@ -110,10 +127,16 @@ class ModelGeneration(GenerationSettings):
             ConfigurationError: Its files can't be stored, or a secret can't be read.
         """
         schema = await schema_of(run, self.model)
-        changes = await self._changes_since_deployed(run, schema)
+        found = await _deployment_of(run)
+        changes = self._changes_since_deployed(run, found, schema)
+        if found is not None and TAG in found.tags:  # Prefect merges only whole parameters
+            known: dict[str, Any] = found.parameters.get("input") or {}
+            whole = {**known, **(self.input or {})}
+            self = replace(self, input=whole)
         if schema.output.makes_files is not False:
-            check_destination_folder(self.destination, is_deployed=run.scope.is_deployed)
-            await check_destination(self.destination)
+            destination = or_default(self.destination)
+            check_destination_folder(destination, is_deployed=run.scope.is_deployed)
+            await check_destination(destination)
         try:
             input = await self.whole_input(run, schema)
         except InvalidInputError as exc:
@@ -127,14 +150,15 @@ class ModelGeneration(GenerationSettings):
             )  # fmt: skip
         return input
 
-    async def _changes_since_deployed(self, run: Run, schema: ModelSchema) -> str:
+    def _changes_since_deployed(
+        self, run: Run, found: DeploymentResponse | None, schema: ModelSchema
+    ) -> str:
         """In what the form of this run's deployment differs from what its model takes now.
 
         Raises:
             ConfigurationError: Whoever has started it names secrets, or a model for them, that its
                 deployment does not.
         """
-        found = await _deployment_of(run)
         fixed = found.parameters if found is not None else {}
         own = {"model": self.model, "secrets": self.secrets}
         if (

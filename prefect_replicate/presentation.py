@@ -179,7 +179,7 @@ def _stored(files: Sequence[OutputFile], previews: Sequence[Preview]) -> Iterato
     for number, file in enumerate(files[:_SHOWN_ROWS]):
         place = cell(file.location, _LONGEST_LOCATION)
         shown = f"[{place}]({file.web_url})" if file.web_url else place
-        block = f" in {cell(file.block)}" if file.block else ""
+        block = f" in {cell(file.block)}" if file.block and "/" in file.block else ""
         yield f"* {shown}{block}, {file.size:,} bytes, SHA-256 {file.sha256}"
         if number < len(previews) and (problem := previews[number].problem):
             yield f"  (no preview: {cell(problem)})"

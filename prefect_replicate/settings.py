@@ -6,16 +6,23 @@ Who may start a run of a deployment need not be somebody who may read its worker
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
+from typing import TypeVar
 
 from prefect.blocks.core import Block
 from prefect.settings.base import PrefectBaseSettings, build_settings_config
 from pydantic import ByteSize, Field, ValidationError
 
 from prefect_replicate.exceptions import ConfigurationError, InvalidInputError
+from prefect_replicate.values.poll_policy import PollPolicy
 
-DEFAULT_DESTINATION = "~/videos"
+D = TypeVar("D")
+
 _PREFIX = "PREFECT_INTEGRATIONS_REPLICATE_"
+_BETWEEN = re.compile(rf"{re.escape(os.pathsep)}(?!//)")
+"""What stands between folders, but is not part of a URL."""
+
 INPUT_FOLDERS = f"{_PREFIX}INPUT_FOLDERS"
 DESTINATION_FOLDERS = f"{_PREFIX}DESTINATION_FOLDERS"
 MAX_FILE_SIZE = f"{_PREFIX}MAX_FILE_SIZE"
@@ -30,6 +37,22 @@ class ReplicateSettings(PrefectBaseSettings):
 
     model_config = build_settings_config(("integrations", "replicate"))
 
+    destination: str = Field(
+        default="~/replicate",
+        description=(
+            "Where flows, tasks and the command line store files if they are not told: a folder, a"
+            " URL such as s3://bucket/folder, or block:type-slug/name."
+        ),
+    )
+    policy: PollPolicy = Field(
+        default_factory=PollPolicy,
+        description="How often to poll, and for how long, where nothing else is said; as JSON.",
+    )
+    sweep_grace: float = Field(
+        default=300.0,
+        ge=0,
+        description="Seconds after which the sweep counts what an ended run has left as orphaned.",
+    )
     input_folders: str = Field(
         default="",
         description=(
@@ -40,8 +63,8 @@ class ReplicateSettings(PrefectBaseSettings):
     destination_folders: str = Field(
         default="",
         description=(
-            "Folders that a parameter of a deployment's run may name as its destination, besides"
-            f" {DEFAULT_DESTINATION}, with {os.pathsep!r} between them."
+            "Folders, and URLs of folders, that a parameter of a deployment's run may name as its"
+            f" destination, besides that of the setting, with {os.pathsep!r} between them."
         ),
     )
     previews: bool = Field(
@@ -101,19 +124,28 @@ def check_destination_folder(destination: object, *, is_deployed: bool) -> None:
                 " of a deployment takes saved ones alone. Nothing was paid."
             )
         return
-    folders = os.pathsep.join([DEFAULT_DESTINATION, settings().destination_folders])
-    if not _is_below(str(destination), folders):
+    own, others = settings().destination, settings().destination_folders
+    if not _is_below(str(destination), os.pathsep.join([own, others])):
         raise ConfigurationError(
-            f"destination={str(destination)!r} is a folder on the worker, and a run of a deployment"
-            f" stores files only in {DEFAULT_DESTINATION}, in the folders in {DESTINATION_FOLDERS},"
-            " or in a storage block ('block:<type-slug>/<name>'). Nothing was paid."
+            f"destination={str(destination)!r} is chosen by whoever starts a run, and a run of a"
+            f" deployment stores files only in {own}, in the folders in {DESTINATION_FOLDERS}, or"
+            " in a storage block ('block:<type-slug>/<name>'). Nothing was paid."
         )
 
 
+def or_default(destination: D | None) -> D | str:
+    """The destination, or that of the setting where none is given."""
+    return settings().destination if destination is None else destination
+
+
 def _is_below(text: str, folders: str) -> bool:
+    named = [one for one in _BETWEEN.split(folders) if one]
+    if "://" in text:
+        is_plain = ".." not in text and "%" not in text
+        return is_plain and any(f"{text}/".startswith(f"{one.rstrip('/')}/") for one in named)
     try:
         path = Path(text).expanduser().resolve()
-        allowed = [Path(one).expanduser().resolve() for one in folders.split(os.pathsep) if one]
+        allowed = [Path(one).expanduser().resolve() for one in named if "://" not in one]
     except (OSError, RuntimeError, ValueError):  # an unknown ~user, a loop of links, a null byte
         return False
     return any(path.is_relative_to(one) for one in allowed)

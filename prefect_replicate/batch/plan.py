@@ -7,19 +7,19 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
-from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, ClassVar, Literal, TypeAlias, TypeVar
 from uuid import UUID
 
 from prefect.blocks.core import Block
 
-from prefect_replicate.batch.requests import model_requests, video_requests
+from prefect_replicate.batch.requests import model_requests, requests_or_lines, video_requests
 from prefect_replicate.blocks import ReplicateCredentials
 from prefect_replicate.blocks.portable import PortableCredentials
 from prefect_replicate.exceptions import ConfigurationError, InvalidInputError
-from prefect_replicate.generation import GenerationSettings, ModelOptions
+from prefect_replicate.generation import FileText, GenerationSettings, ModelOptions
 from prefect_replicate.ledger.facts import digest
 from prefect_replicate.lifecycle.creation import keeps
+from prefect_replicate.settings import settings
 from prefect_replicate.values import (
     GeneratedVideos,
     ItemOutcome,
@@ -34,7 +34,7 @@ from prefect_replicate.video.options import (
     VideoSettings,
 )
 
-DEFAULT_DEPLOYMENT = "generate-videos/on-demand"
+DEFAULT_DEPLOYMENT = "generate-videos/video-batch"
 _PASSED_ON = (
     "timeout",
     "retries",
@@ -180,6 +180,17 @@ def _best(known: Sequence[ItemOutcome], item: Item) -> ItemOutcome:
 class BatchSettings(GenerationSettings):
     """The parameters that all batches share; their flows document them."""
 
+    ADVANCED: ClassVar[tuple[str, ...]] = (
+        "concurrency",
+        "on_item_failure",
+        "max_failures",
+        "chunk_size",
+        "fan_out",
+        "worker_timeout",
+        *GenerationSettings.ADVANCED,
+    )
+    NOT_IN_FORMS: ClassVar[tuple[str, ...]] = ("requests", "prompt", "part", "deployment")
+
     concurrency: int = 100
     on_item_failure: OnItemFailure = "continue"
     max_failures: int | None = None
@@ -215,7 +226,7 @@ class BatchSettings(GenerationSettings):
             destination=self.destination,
             timeout=self.timeout,
             retries=self.retries,
-            policy=self.policy,
+            policy=self.policy or settings().policy,
             keep_on_crash=keeps(self.on_crash),
             keep_for_parent=bool(self.part),
             regenerate_expired=self.regenerate_expired,
@@ -231,9 +242,10 @@ class _Source:
     model: str = DEFAULT_MODEL
     input: dict[str, Any] | None = None
     credentials: ReplicateCredentials | None = None
+    prompts: list[str] | None = field(default=None, kw_only=True)
     prompt: str | None = field(default=None, kw_only=True)
     variations: list[dict[str, Any]] | None = field(default=None, kw_only=True)
-    path: str | Path | None = field(default=None, kw_only=True)
+    path: FileText = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,7 +260,8 @@ class VideoBatch(BatchSettings, VideoSettings, _Source):
         Raises:
             InvalidInputError: They make no sense.
         """
-        found = await video_requests(self.requests, self.prompt, self.variations, self.path)
+        requests = requests_or_lines(self.requests, self.prompts)
+        found = await video_requests(requests, self.prompt, self.variations, self.path)
         options = partial(VideoOptions.of, model=self.model, input=self.input, **self.common)
         return items_of(found, options)
 
@@ -262,15 +275,16 @@ class _ModelSource:
     model: str | None = None
     input: dict[str, Any] | None = None
     credentials: ReplicateCredentials | None = None
+    prompts: list[str] | None = field(default=None, kw_only=True)
     variations: list[dict[str, Any]] | None = field(default=None, kw_only=True)
-    path: str | Path | None = field(default=None, kw_only=True)
+    path: FileText = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelBatch(BatchSettings, _ModelSource):
     """The parameters of `run_models`, which documents them."""
 
-    deployment: str = "run-models/on-demand"
+    deployment: str = "run-models/model-batch"
 
     async def items(self) -> list[Item]:
         """Read them.
@@ -278,7 +292,8 @@ class ModelBatch(BatchSettings, _ModelSource):
         Raises:
             InvalidInputError: They make no sense, or name no model.
         """
-        found = await model_requests(self.requests, self.variations, self.path)
+        requests = requests_or_lines(self.requests, self.prompts)
+        found = await model_requests(requests, self.variations, self.path)
         return items_of(found, self._options_of)
 
     def _options_of(self, request: ModelRequest) -> ModelOptions:
@@ -342,7 +357,7 @@ def parameters_for(batch: Batch, part: Part) -> dict[str, Any]:
         **({"credentials": credentials} if credentials else {}),
         "requests": [item.request.model_dump(exclude_defaults=True) for item in part.items],
         "destination": destination_reference(batch.destination),
-        "policy": batch.policy.model_dump(),
+        "policy": batch.policy and batch.policy.model_dump(),
         "raise_on_failure": False,
         "part": part.name,
     }
@@ -357,8 +372,8 @@ def parameters_for(batch: Batch, part: Part) -> dict[str, Any]:
         ) from exc
 
 
-def destination_reference(destination: Any) -> str:
-    """The destination as other processes are told of it.
+def destination_reference(destination: Any) -> str | None:
+    """The destination as other processes are told of it; `None` is that of their settings.
 
     Raises:
         ConfigurationError: It is a block that is not saved.
@@ -371,4 +386,4 @@ def destination_reference(destination: Any) -> str:
                 " can't be handed to other processes. Save it with `.save(NAME)`. Nothing was paid."
             )
         return f"block:{destination.get_block_type_slug()}/{name}"
-    return str(destination)
+    return None if destination is None else str(destination)

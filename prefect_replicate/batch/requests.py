@@ -24,9 +24,26 @@ _brief = reprlib.Repr()
 _brief.maxstring = _brief.maxother = 40
 
 
+T = TypeVar("T")
 R = TypeVar("R", VideoRequest, ModelRequest)
 
 VIDEO_COLUMNS = tuple(VideoRequest.model_fields)
+
+
+def requests_or_lines(
+    requests: Sequence[T] | None, prompts: Sequence[str] | None
+) -> list[T | str] | None:
+    """The requests, or each line of the prompts as one: they may be pasted into a form.
+
+    Raises:
+        InvalidInputError: Both are given, or there is no line.
+    """
+    if prompts is None:
+        return None if requests is None else [*requests]
+    if requests is not None:
+        refuse("Give `requests` or `prompts`, not both.")
+    lines = [line.strip() for prompt in prompts for line in prompt.splitlines() if line.strip()]
+    return [*lines]
 
 
 async def video_requests(

@@ -31,7 +31,7 @@ from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.lifecycle.run_watch import has_ended, refuse_if_known_to_have_ended
 from prefect_replicate.lifecycle.waiting import wait
 from prefect_replicate.outputs import check_destination
-from prefect_replicate.settings import check_destination_folder
+from prefect_replicate.settings import check_destination_folder, or_default
 from prefect_replicate.values import ItemOutcome, Prediction
 
 SIGN_SECONDS = 15.0
@@ -89,8 +89,9 @@ async def work_on(run: Run, part: Part) -> list[ItemOutcome]:
         RunEndedError: Prefect has ended the flow run, or the one around it.
     """
     is_deployed = run.scope.is_deployed
-    check_destination_folder(part.options.destination, is_deployed=is_deployed)
-    await check_destination(part.options.destination)
+    destination = or_default(part.options.destination)
+    check_destination_folder(destination, is_deployed=is_deployed)
+    await check_destination(destination)
     ledger = await ledger_of(run.scope)
     work = _Work(run, part, ledger.batch(part.log))
     with work.log.worked_on():
@@ -185,12 +186,14 @@ class _Work:
         assert prediction is not None
         async with self._shared.deliveries:
             shown = "gallery" if item.number <= IN_GALLERY else None
-            files, output = await store_whole(run, prediction, options.destination, shown)
+            files, output = await store_whole(
+                run, prediction, or_default(options.destination), shown
+            )
         seconds = _seconds_of(prediction, time.monotonic() - began)
         self._note(
             item, state="succeeded", prediction_id=prediction.id, web_url=prediction.web_url,
             files=files, output=output,
-            seconds=seconds, seconds_billed=prediction.predict_time,
+            seconds=seconds, predict_time=prediction.predict_time, metrics=prediction.metrics,
         )  # fmt: skip
         self._run.say("Item %d: %s, after %.0f s", item.number, files[0].location, seconds)
 
@@ -220,8 +223,11 @@ class _Work:
                 return
             self._shared.obstacle = why
         self._shared.failures += 1
-        billed = getattr(getattr(error, "prediction", None), "predict_time", None)
-        self._note(item, state="failed", error=why, seconds_billed=billed)
+        ended = getattr(error, "prediction", None)
+        known = (
+            {} if ended is None else {"predict_time": ended.predict_time, "metrics": ended.metrics}
+        )
+        self._note(item, state="failed", error=why, **known)
         message = "Item %d has failed: %s"
         self._run.say(message, item.number, why, level=logging.ERROR)
 

@@ -17,9 +17,9 @@ from prefect_replicate.engine import Caller, acall, call
 from prefect_replicate.exceptions import ReplicateError
 from prefect_replicate.ledger.prefect_api import create_artifact
 from prefect_replicate.ledger.scope import RunScope, keep_result_if_deployed
+from prefect_replicate.settings import settings
 from prefect_replicate.values import Orphan
 
-DEFAULT_GRACE = 300.0
 TABLE_KEY = "orphaned-predictions"
 _HEARTBEAT_SECONDS = 180
 
@@ -29,7 +29,7 @@ def sweep(
     credentials: ReplicateCredentials | None,
     *,
     dry_run: bool,
-    grace: float = DEFAULT_GRACE,
+    grace: float | None = None,
     silence: float | None = None,
 ) -> Callable[[Caller], Coroutine[Any, Any, list[Orphan]]]:
     """Bind a sweep to the Prefect run that we are in, if any, as work for the engine."""
@@ -37,15 +37,19 @@ def sweep(
     if silence is None:
         interval = get_current_settings().flows.heartbeat_frequency or _HEARTBEAT_SECONDS
         silence = float(SILENT_HEARTBEATS * interval)
+    seconds = settings().sweep_grace if grace is None else grace
 
     async def work(caller: Caller) -> list[Orphan]:
-        return await Sweep(caller, scope, logger, credentials, dry_run, grace, silence).orphans()
+        return await Sweep(caller, scope, logger, credentials, dry_run, seconds, silence).orphans()
 
     return work
 
 
 def _sweep_and_show(
-    credentials: ReplicateCredentials | None, dry_run: bool, grace: float, silence: float | None
+    credentials: ReplicateCredentials | None,
+    dry_run: bool,
+    grace: float | None,
+    silence: float | None,
 ) -> Callable[[Caller], Coroutine[Any, Any, list[Orphan]]]:
     scope, logger = RunScope.current(), get_run_logger()
     swept = sweep(logger, credentials, dry_run=dry_run, grace=grace, silence=silence)
@@ -86,7 +90,7 @@ def cancel_orphaned_predictions(
     credentials: ReplicateCredentials | None = None,
     *,
     dry_run: bool = False,
-    grace: float = DEFAULT_GRACE,
+    grace: float | None = None,
     silence: float | None = None,
 ) -> list[Orphan]:
     """Cancel the predictions that no flow run waits for any more.
@@ -103,7 +107,8 @@ def cancel_orphaned_predictions(
         credentials: The account of those that were made without a saved block; empty reads
             `REPLICATE_API_TOKEN`.
         dry_run: Only look, and change nothing.
-        grace: Seconds for which a flow run must have ended.
+        grace: Seconds for which a flow run must have ended; if not given, as the setting
+            `sweep_grace` says: 300.
         silence: Seconds without a heartbeat after which a running flow run counts as dead. Empty:
             three times Prefect's `flows.heartbeat_frequency`, nine minutes if that is not set. To
             be set where flow runs give heartbeats less often than it says here.
@@ -127,7 +132,7 @@ async def acancel_orphaned_predictions(
     credentials: ReplicateCredentials | None = None,
     *,
     dry_run: bool = False,
-    grace: float = DEFAULT_GRACE,
+    grace: float | None = None,
     silence: float | None = None,
 ) -> list[Orphan]:
     """Async version of `cancel_orphaned_predictions`."""

@@ -25,7 +25,6 @@ from prefect_replicate.generation import TAG, schema_of
 from prefect_replicate.ledger.prefect_api import as_ledger_error, prefect_client
 from prefect_replicate.lifecycle.creation import DEFAULT_TIMEOUT
 from prefect_replicate.outputs.destination import load_block
-from prefect_replicate.settings import DEFAULT_DESTINATION
 from prefect_replicate.values import ModelReference
 from prefect_replicate.values.form import changes_in, form_of, with_defaults
 from prefect_replicate.values.given import as_given, is_file
@@ -43,7 +42,7 @@ def model_deployment(
     input: Mapping[str, Any] | None = None,
     secrets: Mapping[str, str] | None = None,
     credentials: ReplicateCredentials | None = None,
-    destination: str = DEFAULT_DESTINATION,
+    destination: str | None = None,
     tags: Sequence[str] = (),
     **options: Any,
 ) -> RunnerDeployment:
@@ -54,12 +53,13 @@ def model_deployment(
     Args:
         model: `owner/name`, `owner/name:version`, or `deployment:owner/name`.
         name: Of the deployment; `owner-name` if not given.
-        input: What its runs start from; what the form shows first.
+        input: What its runs start from, and the form shows first; a run's own wins, input by input.
         secrets: Inputs that are not in the form: their names, and those of the saved Secret blocks
             that hold them.
         credentials: A saved block with the account; `None` reads `REPLICATE_API_TOKEN` there where
             the runs are, and here for the schema.
-        destination: Where the files of its runs go, unless the form says otherwise.
+        destination: Where the files of its runs go, unless the form says otherwise; if not given,
+            where the settings of their process say.
         tags: Of the deployment, besides `replicate-model`.
         options: Of `Flow.to_deployment`, such as `cron`, `schedules`, `concurrency_limit`,
             `work_pool_name` and `description`.
@@ -89,10 +89,13 @@ def model_deployment(
     _check_secrets(schema, model, blocks)
     _check_input(schema, model, given)
     form = _parameters(schema, given, blocks, destination)
+    fixed = _fixed(model, given, blocks, credentials)
+    if destination is not None:
+        fixed["destination"] = destination
     asked: dict[str, Any] = {
         "name": name or "-".join(filter(None, [reference.owner, reference.name])) or "model",
         "description": f"Runs {model} with the form of its own inputs.",
-        "parameters": _fixed(model, given, blocks, credentials),
+        "parameters": fixed,
         "tags": [TAG, *tags],
         "entrypoint_type": EntrypointType.MODULE_PATH,
         **options,
@@ -152,7 +155,10 @@ def _has_file(value: Any) -> bool:
 
 
 def _parameters(
-    schema: ModelSchema, given: Mapping[str, Any], blocks: Mapping[str, str], destination: str
+    schema: ModelSchema,
+    given: Mapping[str, Any],
+    blocks: Mapping[str, str],
+    destination: str | None,
 ) -> ParameterSchema:
     form = with_defaults(form_of(schema, blocks), given)
     properties: dict[str, Any] = {
@@ -161,14 +167,17 @@ def _parameters(
     if schema.output.makes_files is not False:
         properties["destination"] = {
             "title": "Destination",
-            "description": "A folder for its files, or block:type-slug/name for a storage block.",
+            "description": (
+                "A folder for its files, a URL such as s3://bucket/folder, or block:type-slug/name"
+                " for a storage block. Empty: what the deployment or the worker's settings say."
+            ),
             "type": "string",
-            "default": destination,
             "position": 1,
+            **({} if destination is None else {"default": destination}),
         }
     properties["timeout"] = {
         "title": "Timeout",
-        "description": "Seconds after which a prediction is canceled; empty: no limit.",
+        "description": "Seconds after which a prediction is canceled. None: no limit.",
         "anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "null"}],
         "default": DEFAULT_TIMEOUT,
         "position": 2,

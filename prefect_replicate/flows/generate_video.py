@@ -16,7 +16,7 @@ from prefect_replicate.video.options import VideoGeneration
 
 
 def _as_video(output: ModelOutput) -> GeneratedVideo:
-    return GeneratedVideo(**dict(output), seconds_billed=output.prediction.predict_time)
+    return GeneratedVideo(**dict(output))
 
 
 @flow(name="generate-video", **OPTIONS)
@@ -39,9 +39,10 @@ def generate_video(*args: Any, **parameters: Any) -> GeneratedVideo:
         resolution: Such as `720p`.
         seed: For a result that can be repeated.
         negative_prompt: What the video is not to show.
-        destination: A directory, a storage block, or `block:type-slug/name` for a saved one. A
-            relative directory is lost where a worker runs the flow in a temporary folder.
-        timeout: Seconds from a prediction's creation after which it is canceled. Empty: no limit.
+        destination: For files: a directory, a URL such as `s3://bucket/folder`, a storage block, or
+            `block:type-slug/name` for a saved one. If not given, as the settings say:
+            `~/replicate`.
+        timeout: Seconds from a prediction's creation after which it is canceled. `None`: no limit.
         retries: New predictions when one fails for a reason of Replicate's, not of the input's.
         policy: How often to look, and separate limits for queue and run.
         on_crash: What becomes of the prediction when the run crashes: `cancel`, or `keep` it
@@ -62,7 +63,7 @@ def generate_video(*args: Any, **parameters: Any) -> GeneratedVideo:
         from prefect_replicate import generate_video
 
         video = generate_video("a lighthouse in a storm", duration=5)
-        print(video.files[0].location, video.seconds_billed)
+        print(video.files[0].location, video.predict_time)
         ```
     """
     asked, shown = VideoGeneration(*args, **parameters), Presentation()

@@ -32,6 +32,7 @@ def generate_videos(*args: Any, **parameters: Any) -> GeneratedVideos:
             `deployment:owner/name`.
         input: Further input in the model's own names, for all; that of a request wins.
         credentials: The account; empty reads `REPLICATE_API_TOKEN` where the work is done.
+        prompts: Instead of `requests`: texts, each line of which is the prompt of a video.
         prompt: With `variations`, instead of `requests`: what all of them show.
         variations: With `prompt`: the fields in which each video differs.
         path: Instead of `requests`: a CSV, JSONL or Parquet file with a row for each video, local
@@ -43,8 +44,10 @@ def generate_videos(*args: Any, **parameters: Any) -> GeneratedVideos:
         resolution: Such as `720p`, of those that give none.
         seed: Of those that give none.
         negative_prompt: What those are not to show that do not say so themselves.
-        destination: A directory, a storage block, or `block:type-slug/name` for a saved one.
-        timeout: Seconds from a prediction's creation after which it is canceled. Empty: no limit.
+        destination: For files: a directory, a URL such as `s3://bucket/folder`, a storage block, or
+            `block:type-slug/name` for a saved one. If not given, as the settings say:
+            `~/replicate`.
+        timeout: Seconds from a prediction's creation after which it is canceled. `None`: no limit.
         retries: New predictions for an item that fails for a reason of Replicate's.
         policy: How often to look, and separate limits for queue and run.
         on_crash: What becomes of the predictions when the run crashes: `cancel`, or `keep` them
@@ -54,12 +57,12 @@ def generate_videos(*args: Any, **parameters: Any) -> GeneratedVideos:
         concurrency: Items that may be under way at once, in each process that works on them.
         on_item_failure: Whether to `continue` with the others when an item fails, or `stop`
             starting more. What is under way is finished.
-        max_failures: As `stop`, but after more than so many failures. Empty: no limit.
+        max_failures: As `stop`, but after more than so many failures. `None`: no limit.
         raise_on_failure: Whether the run fails when an item has; if not, it completes.
         chunk_size: Items of one task, or of one run of the deployment.
         fan_out: Whether the items go to `tasks` of this run, or to runs of a `deployment`, on as
             many workers as there are. These get the credentials as a reference to a saved block.
-        worker_timeout: Seconds to wait for a worker when none takes or does anything. Empty: no
+        worker_timeout: Seconds to wait for a worker when none takes or does anything. `None`: no
             limit.
         part: Set for the runs of the deployment: names the part of the batch that one does, so that
             a run that takes the place of a crashed one goes on with it.

@@ -92,9 +92,10 @@ def run_model(*args: Any, **parameters: Any) -> ModelOutput:
         input: The model's input, by its own names. A text is a local file where the model takes a
             file and the text is no URL.
         credentials: The account; empty reads `REPLICATE_API_TOKEN`.
-        destination: For files: a directory, a storage block, or `block:type-slug/name` for a saved
-            one. A relative directory is lost where a worker runs the flow in a temporary folder.
-        timeout: Seconds from a prediction's creation after which it is canceled. Empty: no limit.
+        destination: For files: a directory, a URL such as `s3://bucket/folder`, a storage block, or
+            `block:type-slug/name` for a saved one. If not given, as the settings say:
+            `~/replicate`.
+        timeout: Seconds from a prediction's creation after which it is canceled. `None`: no limit.
         retries: New predictions when one fails for a reason of Replicate's, not of the input's.
         policy: How often to look, and separate limits for queue and run.
         on_crash: What becomes of the prediction when the run crashes: `cancel`, or `keep` it

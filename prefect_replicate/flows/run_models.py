@@ -29,12 +29,15 @@ def run_models(*args: Any, **parameters: Any) -> ModelOutputs:
             `deployment:owner/name`.
         input: Of all; that of a request wins, name by name.
         credentials: The account; empty reads `REPLICATE_API_TOKEN` where the work is done.
+        prompts: Instead of `requests`: texts, each line of which is the prompt of an item.
         variations: Instead of `requests`: the inputs in which each item differs from `input`.
         path: Instead of `requests`: a CSV, JSONL or Parquet file with a row for each item, local or
             in a saved block, as `block:type-slug/name/path`. Columns are the model's own inputs, or
             `model`, `id` and `input.NAME`.
-        destination: A directory, a storage block, or `block:type-slug/name` for a saved one.
-        timeout: Seconds from a prediction's creation after which it is canceled. Empty: no limit.
+        destination: For files: a directory, a URL such as `s3://bucket/folder`, a storage block, or
+            `block:type-slug/name` for a saved one. If not given, as the settings say:
+            `~/replicate`.
+        timeout: Seconds from a prediction's creation after which it is canceled. `None`: no limit.
         retries: New predictions for an item that fails for a reason of Replicate's.
         policy: How often to look, and separate limits for queue and run.
         on_crash: What becomes of the predictions when the run crashes: `cancel`, or `keep` them

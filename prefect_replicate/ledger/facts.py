@@ -115,7 +115,7 @@ class Ended(_Content):
     """How a prediction has ended."""
 
     status: Annotated[str, Field(pattern=f"^({'|'.join(sorted(TERMINAL_STATUSES))})$")]
-    seconds_billed: _Seconds | None = None
+    predict_time: _Seconds | None = None
 
 
 class Said(_Content):
@@ -186,7 +186,7 @@ class Generation:
     status: str = INTENT
     prediction_id: str | None = None
     web_url: str | None = None
-    seconds_billed: float | None = None
+    predict_time: float | None = None
     stored: tuple[OutputFile, ...] = ()
 
     @property
@@ -297,7 +297,7 @@ class Log:
             self._change(status=VOID)
         if said.ended is not None:
             ended = said.ended
-            self._change(status=ended.status, seconds_billed=ended.seconds_billed)
+            self._change(status=ended.status, predict_time=ended.predict_time)
         if said.stored is not None:
             self._change(stored=tuple(said.stored))
 
@@ -331,7 +331,7 @@ def made(prediction: Prediction) -> Made:
 
 
 def ended(prediction: Prediction) -> Ended:
-    return Ended(status=prediction.status, seconds_billed=prediction.predict_time)
+    return Ended(status=prediction.status, predict_time=prediction.predict_time)
 
 
 def digest(value: Any) -> str:

@@ -7,8 +7,10 @@ import re
 import tempfile
 from pathlib import Path
 from typing import Any, TypeAlias
+from urllib.parse import unquote, urlsplit
 
 import httpx
+from fsspec import available_protocols
 from prefect.blocks.abstract import ObjectStorageBlock
 from prefect.blocks.core import Block, UnknownBlockType
 from prefect.exceptions import PrefectException
@@ -55,8 +57,8 @@ Destination: TypeAlias = str | Path | StorageBlock
 
 _BLOCK_REFERENCE = re.compile(r"block:([^/]+/[^/]+)")
 _FORMS = (
-    "a folder, a storage block (a WritableFileSystem or an ObjectStorageBlock), or"
-    " 'block:<type-slug>/<name>'"
+    "a folder, a URL such as s3://bucket/folder, a storage block (a WritableFileSystem or an"
+    " ObjectStorageBlock), or 'block:<type-slug>/<name>'"
 )
 
 
@@ -81,6 +83,8 @@ async def open_destination(destination: object) -> Path | StorageBlock:
     """
     if isinstance(destination, str) and destination.startswith("block:"):
         destination = await _load(destination)
+    if isinstance(destination, str) and "://" in destination:
+        destination = await in_thread(_at_url, destination)
     if isinstance(destination, LocalFileSystem):
         destination = destination.basepath or "."
     if isinstance(destination, ObjectStorageBlock | WritableFileSystem):
@@ -104,6 +108,21 @@ async def _load(reference: str) -> Block:
     if match is None:
         raise ConfigurationError(f"Destination {reference!r} is not 'block:<type-slug>/<name>'.")
     return await load_block(match[1], f"Destination {reference!r}")
+
+
+def _at_url(url: str) -> str | RemoteFileSystem:
+    """A place as fsspec names it."""
+    if url.startswith("file://"):
+        return unquote(urlsplit(url).path)
+    scheme = url.partition("://")[0]
+    if scheme in ("http", "https") or scheme not in available_protocols():
+        raise ConfigurationError(
+            f"Destination {url!r} can't be written to: {scheme} is no storage; give {_FORMS}."
+        )
+    try:
+        return RemoteFileSystem(basepath=url)
+    except ValueError as exc:
+        raise ConfigurationError(f"Destination {url!r} can't be used: {one_line(exc)}") from exc
 
 
 def _prepare_block(block: StorageBlock) -> None:

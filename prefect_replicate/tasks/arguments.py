@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from inspect import Parameter
 from pathlib import Path
 from typing import Any, NamedTuple, ParamSpec, TypeVar, cast, get_args
 
 from prefect.blocks.abstract import ObjectStorageBlock
 from prefect.filesystems import WritableFileSystem
-from pydantic import ValidationError
+from prefect.utilities.callables import parameter_docstrings
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic.json_schema import SkipJsonSchema
 
 from prefect_replicate.exceptions import InvalidInputError
 from prefect_replicate.lifecycle.creation import OnCrash
+from prefect_replicate.settings import settings
 from prefect_replicate.text import in_line
 from prefect_replicate.values import PollPolicy, Prediction
 from prefect_replicate.values.poll_policy import LONGEST_SECONDS
@@ -74,6 +78,8 @@ def _input(value: Any) -> Mapping[str, Any]:
 
 
 def _policy(value: Any) -> PollPolicy:
+    if value is None:
+        return settings().policy
     if isinstance(value, Mapping):
         return PollPolicy.model_validate(value)
     return _is(PollPolicy)(value)
@@ -118,15 +124,17 @@ _KINDS = {
     "made": _Kind(_is(Prediction), "a Prediction"),
     "on_crash": _Kind(_one_of(*get_args(OnCrash)), "'cancel' or 'keep'"),
     "regenerate_expired": _Kind(_is(bool), "True or False"),
-    "policy": _Kind(_policy, "a PollPolicy, or a dict of its fields"),
+    "policy": _Kind(_policy, "a PollPolicy, a dict of its fields, or None"),
     "on_update": _Kind(_callback, "a function, a coroutine function, or None"),
     "destination": _Kind(
         _destination,
-        "a folder, a storage block, or 'block:<type-slug>/<name>'",
+        "a folder, a URL such as 's3://bucket/folder', a storage block, or"
+        " 'block:<type-slug>/<name>'",
     ),
     "to": _Kind(
         _destination_or_none,
-        "a folder, a storage block, 'block:<type-slug>/<name>', or None",
+        "a folder, a URL such as 's3://bucket/folder', a storage block,"
+        " 'block:<type-slug>/<name>', or None",
     ),
     "check_input": _Kind(_is(bool), "True or False"),
     "allowed_hosts": _Kind(_hosts, "a list of texts such as ['files.example.com']"),
@@ -158,19 +166,47 @@ def _read(name: str, value: Any) -> Any:
         raise InvalidInputError(f"{where}: {first['msg']}. Nothing was sent.") from None
 
 
+class Advanced(BaseModel):
+    """What is rarely needed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
 def parameters_of(kind: Callable[P, Any]) -> Callable[[Callable[..., R]], Callable[P, R]]:
     """Give a function the parameters of a class, which it makes an instance of from all it gets.
 
     So what a flow is asked for is declared once: for its callers, for the form of its deployments,
-    for its checks, and for the twin that is awaited.
+    for its checks, and for the twin that is awaited. A class may name parameters that forms show
+    together under `advanced`, and others that they do not show (`ADVANCED`, `NOT_IN_FORMS`).
     """
+    advanced: tuple[str, ...] = getattr(kind, "ADVANCED", ())
+    hidden = {*advanced, *getattr(kind, "NOT_IN_FORMS", ())}
 
     def decorate(function: Callable[..., R]) -> Callable[P, R]:
         own, wanted = inspect.signature(function), inspect.signature(kind)
-        whole = wanted.replace(return_annotation=own.return_annotation)
+        parameters = [
+            one.replace(annotation=SkipJsonSchema[one.annotation]) if one.name in hidden else one
+            for one in wanted.parameters.values()
+            if one.name != "advanced"
+        ]
+        if advanced:
+            group = _group([wanted.parameters[name] for name in advanced], function)
+            last = Parameter("advanced", Parameter.KEYWORD_ONLY, default=group(), annotation=group)
+            parameters.append(last)
+        whole = wanted.replace(parameters=parameters, return_annotation=own.return_annotation)
         annotations = {name: one.annotation for name, one in whole.parameters.items()}
         function.__signature__ = whole  # pyright: ignore[reportFunctionMemberAccess]
         function.__annotations__ = annotations | {"return": own.return_annotation}
         return function
 
     return decorate
+
+
+def _group(parameters: Sequence[Parameter], function: Callable[..., Any]) -> type[Advanced]:
+    """A model with some of a function's parameters, which forms show under one heading."""
+    about = parameter_docstrings(inspect.getdoc(function))
+    fields = {
+        one.name: (one.annotation, Field(one.default, description=about.get(one.name)))
+        for one in parameters
+    }
+    return create_model("Advanced", __base__=Advanced, **cast("Any", fields))

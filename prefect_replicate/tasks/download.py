@@ -15,6 +15,7 @@ from prefect_replicate.exceptions import OutputError
 from prefect_replicate.lifecycle.delivery import deliver
 from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.presentation import task_run_name
+from prefect_replicate.settings import or_default
 from prefect_replicate.tasks.arguments import checked
 from prefect_replicate.values import OutputFile, Prediction
 
@@ -36,7 +37,7 @@ async def _download(
 @task(task_run_name=task_run_name("download"), cache_policy=NO_CACHE)
 def download_outputs(
     prediction: Prediction,
-    destination: Destination = ".",
+    destination: Destination | None = None,
     credentials: ReplicateCredentials | None = None,
     *,
     allowed_hosts: Sequence[str] = (),
@@ -48,8 +49,9 @@ def download_outputs(
 
     Args:
         prediction: One that has succeeded.
-        destination: A directory, which is made when it is missing; a storage block; or
-            `block:type-slug/name` for a saved one.
+        destination: A directory, which is made when it is missing; a URL such as
+            `s3://bucket/folder`; a storage block, or `block:type-slug/name` for a saved one. If not
+            given, that of the settings: `~/replicate`.
         credentials: The account; `None` reads `REPLICATE_API_TOKEN`. The token is sent to the
             API's own address only.
         allowed_hosts: Hosts to download from besides Replicate's own.
@@ -61,18 +63,20 @@ def download_outputs(
         OutputExpiredError: Replicate has deleted the files.
         OutputError: The output has no files, or one could not be fetched or stored.
     """
-    asked = checked(made=prediction, destination=destination, allowed_hosts=allowed_hosts)
+    place = or_default(destination)
+    asked = checked(made=prediction, destination=place, allowed_hosts=allowed_hosts)
     return call_as(credentials, _download, *asked)
 
 
 @task(task_run_name=task_run_name("download"), cache_policy=NO_CACHE)
 async def adownload_outputs(
     prediction: Prediction,
-    destination: Destination = ".",
+    destination: Destination | None = None,
     credentials: ReplicateCredentials | None = None,
     *,
     allowed_hosts: Sequence[str] = (),
 ) -> list[OutputFile]:
     """Async version of `download_outputs`."""
-    asked = checked(made=prediction, destination=destination, allowed_hosts=allowed_hosts)
+    place = or_default(destination)
+    asked = checked(made=prediction, destination=place, allowed_hosts=allowed_hosts)
     return await acall_as(credentials, _download, *asked)

@@ -22,11 +22,10 @@ from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.lifecycle.waiting import OnUpdate, wait
 from prefect_replicate.outputs import check_destination
 from prefect_replicate.presentation import task_run_name
+from prefect_replicate.settings import or_default
 from prefect_replicate.tasks.arguments import checked, parameters_of
 from prefect_replicate.tasks.download import Destination
 from prefect_replicate.values import ModelOutput, PollPolicy, Prediction
-
-_DEFAULT_POLICY = PollPolicy()
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class _Call:
     _: KW_ONLY
     destination: Destination | None = None
     timeout: float | None = DEFAULT_TIMEOUT
-    policy: PollPolicy = _DEFAULT_POLICY
+    policy: PollPolicy | None = None
     on_update: OnUpdate | None = None
     on_crash: OnCrash = "cancel"
     regenerate_expired: bool = False
@@ -88,7 +87,8 @@ def predict(*args: Any, **parameters: Any) -> ModelOutput:
         destination: Where files go, as of `download_outputs`; `None` stores none.
         timeout: Seconds from the prediction's creation after which it is canceled. `None`: no
             limit.
-        policy: How often to look, and separate limits for queue and run.
+        policy: How often to poll, and separate limits for queue and run; if not given, that of the
+            settings.
         on_update: As of `wait_for_prediction`.
         on_crash: As of `create_prediction`.
         regenerate_expired: As of `create_prediction`.
@@ -129,15 +129,19 @@ async def apredict(*args: Any, **parameters: Any) -> ModelOutput:
 # Of the flows: what there is to store is known when the prediction has ended.
 @task(name="store_output", task_run_name=task_run_name("store"), cache_policy=NO_CACHE)
 def store_output(
-    prediction: Prediction, destination: Destination, credentials: ReplicateCredentials | None
+    prediction: Prediction,
+    destination: Destination | None,
+    credentials: ReplicateCredentials | None,
 ) -> ModelOutput:
     """Store a prediction's files, if it has made any, and return what it has made."""
-    return call_as(credentials, output_of, prediction, destination, shown="page")
+    return call_as(credentials, output_of, prediction, or_default(destination), shown="page")
 
 
 @task(name="store_output", task_run_name=task_run_name("store"), cache_policy=NO_CACHE)
 async def astore_output(
-    prediction: Prediction, destination: Destination, credentials: ReplicateCredentials | None
+    prediction: Prediction,
+    destination: Destination | None,
+    credentials: ReplicateCredentials | None,
 ) -> ModelOutput:
     """Async version of `store_output`."""
-    return await acall_as(credentials, output_of, prediction, destination, shown="page")
+    return await acall_as(credentials, output_of, prediction, or_default(destination), shown="page")

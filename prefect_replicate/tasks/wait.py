@@ -11,8 +11,6 @@ from prefect_replicate.presentation import task_run_name
 from prefect_replicate.tasks.arguments import checked
 from prefect_replicate.values import PollPolicy, Prediction
 
-_DEFAULT_POLICY = PollPolicy()
-
 
 @task(task_run_name=task_run_name("wait"), cache_policy=NO_CACHE)
 def wait_for_prediction(
@@ -20,7 +18,7 @@ def wait_for_prediction(
     credentials: ReplicateCredentials | None = None,
     *,
     timeout: float | None = DEFAULT_TIMEOUT,
-    policy: PollPolicy = _DEFAULT_POLICY,
+    policy: PollPolicy | None = None,
     on_update: OnUpdate | None = None,
 ) -> Prediction:
     """Look at a prediction, ever less often, until it has succeeded.
@@ -34,7 +32,8 @@ def wait_for_prediction(
         credentials: The account; `None` reads `REPLICATE_API_TOKEN`.
         timeout: Seconds from the prediction's creation after which it is canceled. `None`: no
             limit.
-        policy: How often to look, and separate limits for queue and run.
+        policy: How often to poll, and separate limits for queue and run; if not given, that of the
+            settings.
         on_update: Called with the prediction after each look, and every five seconds between; a
             coroutine function is awaited. An exception in it is logged.
 
@@ -54,7 +53,7 @@ async def await_for_prediction(
     credentials: ReplicateCredentials | None = None,
     *,
     timeout: float | None = DEFAULT_TIMEOUT,
-    policy: PollPolicy = _DEFAULT_POLICY,
+    policy: PollPolicy | None = None,
     on_update: OnUpdate | None = None,
 ) -> Prediction:
     """Async version of `wait_for_prediction`."""

@@ -119,8 +119,10 @@ class ItemOutcome(BaseModel):
     """A text or JSON, if it is short."""
     seconds: float | None = None
     """From the item's start, or its prediction's creation if that was before, to its end."""
-    seconds_billed: float | None = None
-    """Model seconds (`metrics.predict_time`); official models may bill by output instead."""
+    predict_time: float | None = None
+    """Seconds of model time, as of `Prediction`."""
+    metrics: dict[str, Any] = {}
+    """What Replicate has measured, which includes what official models are billed by."""
     error: str | None = None
     """Why it has failed or was skipped."""
 
@@ -161,15 +163,15 @@ class ModelOutputs(BaseModel):
         return [one for one in self.outcomes if one.state == state]
 
     @property
-    def seconds_billed(self) -> float:
-        """The sum over all items, also over those that earlier attempts of the run have made."""
-        return sum(one.seconds_billed or 0.0 for one in self.outcomes)
+    def predict_time(self) -> float:
+        """Seconds of model time, also of items that earlier attempts of the run have made."""
+        return sum(one.predict_time or 0.0 for one in self.outcomes)
 
     @property
     def summary(self) -> str:
-        """Counts, billed seconds and wall time, in one line."""
+        """Counts, model time and wall time, in one line."""
         return (
-            f"{counts_of(self.outcomes)}; {self.seconds_billed:,.1f} s billed, "
+            f"{counts_of(self.outcomes)}; {self.predict_time:,.1f} s of model time, "
             f"{self.wall_seconds:,.0f} s on the clock"
         )
 

@@ -140,10 +140,22 @@ def _plain(rules: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
+def _limits(rules: Mapping[str, Any]) -> str:
+    """What no form shows beside a number."""
+    least, most = rules.get("minimum"), rules.get("maximum")
+    if least is None and most is None:
+        return ""
+    if most is None:
+        return f"at least {least:g}"
+    return f"at most {most:g}" if least is None else f"from {least:g} to {most:g}"
+
+
 def _description(one: InputProperty) -> str:
     text = " ".join(one.description.split())
     if _MADE_UP.match(text):
         text = ""
+    if limits := _limits(one.rules):
+        text = f"{text.rstrip('.')} ({limits})." if text else f"{limits.capitalize()}."
     if one.is_file or one.is_file_list:
         what = "URLs, or files" if one.is_file_list else "A URL, or a file"
         where = "in a folder that the worker's settings name."

@@ -70,12 +70,14 @@ class ModelOutput(BaseModel):
     files: list[OutputFile] = []
     """What of it are files, as they are stored; empty where no destination was given."""
 
+    @property
+    def predict_time(self) -> float | None:
+        """Seconds of model time, as of `Prediction`."""
+        return self.prediction.predict_time
+
 
 class GeneratedVideo(ModelOutput):
     """The result of `generate_video`."""
-
-    seconds_billed: float | None
-    """Model seconds (`metrics.predict_time`); official models may bill by output instead."""
 
 
 class OutputSchema(BaseModel):

@@ -133,7 +133,10 @@ class Prediction(_Reply):
 
     @property
     def predict_time(self) -> float | None:
-        """Seconds of model time, which is what GPU-priced models bill; `None` while unknown."""
+        """Seconds of model time: what models are billed by that are priced by hardware.
+
+        Official models are billed by what they make, as `metrics` has it. `None` while unknown.
+        """
         seconds = self.metrics.get("predict_time")
         if not isinstance(seconds, int | float) or not 0 <= seconds < LONGEST_SECONDS:
             return None

@@ -4,11 +4,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
 from prefect_replicate.exceptions import InvalidInputError
 from prefect_replicate.generation import (
+    FileText,
     GenerationSettings,
     ModelGeneration,
     local_file,
@@ -28,7 +28,7 @@ DEFAULT_MODEL = "bytedance/seedance-1-lite"
 class CommonParameters:
     """What a video is to be, in words that are the same for all models."""
 
-    image: str | Path | None = None
+    image: FileText = None
     duration: float | None = None
     aspect_ratio: str | None = None
     resolution: str | None = None

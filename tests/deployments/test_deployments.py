@@ -30,10 +30,10 @@ START_WORKER = "prefect worker start --pool videos"
 SERVE = "python deployments/serve.py"
 SWEEP = "prefect deployment run cancel-orphaned-predictions/cancel-orphans --watch"
 RUN = (
-    'prefect deployment run generate-video/on-demand --param prompt="a red fox in the snow" --watch'
+    'prefect deployment run generate-video/one-video --param prompt="a red fox in the snow" --watch'
 )
 CAMPAIGN = (
-    "prefect deployment run generate-videos/on-demand --params"
+    "prefect deployment run generate-videos/video-batch --params"
     """ '{"path": "~/campaigns/fox.csv", "fan_out": "deployment", "chunk_size": 50}'"""
 )
 SCHEDULES = [("0 7 * * *", False), (timedelta(minutes=10), True)]
@@ -110,7 +110,7 @@ def deployment(api: SyncPrefectClient, name: str) -> DeploymentResponse:
 
 
 def schedules(api: SyncPrefectClient) -> list[tuple[object, bool]]:
-    [daily] = deployment(api, "generate-video/daily").schedules
+    [daily] = deployment(api, "generate-video/daily-video").schedules
     [sweep] = deployment(api, "cancel-orphaned-predictions/cancel-orphans").schedules
     assert daily.schedule.timezone == "UTC"
     return [(daily.schedule.cron, daily.active), (sweep.schedule.interval, sweep.active)]

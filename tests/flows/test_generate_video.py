@@ -60,7 +60,7 @@ def test_a_prompt_becomes_a_stored_video(
     assert isinstance(video, GeneratedVideo)
     assert b"ftyp" in Path(file.location).read_bytes()[:16]
     assert video.prediction.input == {"prompt": "a red fox", "duration": 2, "seed": 7}
-    assert video.seconds_billed == video.prediction.predict_time
+    assert video.predict_time == video.prediction.predict_time
     _check_presentation(video, state, artifacts)
 
 

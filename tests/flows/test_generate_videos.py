@@ -310,7 +310,7 @@ async def test_the_summary_has_counts_billed_seconds_and_the_time_it_took(
 
     videos = await agenerate_videos(requests, **options)
 
-    assert videos.seconds_billed == pytest.approx(0.75, abs=0.1)
+    assert videos.predict_time == pytest.approx(0.75, abs=0.1)
     assert 0.5 <= (videos.outcomes[0].seconds or 0) < videos.wall_seconds
     assert videos.summary.startswith("2 items: 1 succeeded, 1 failed; 0.")
     assert videos.summary in caplog.text

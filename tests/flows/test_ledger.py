@@ -56,7 +56,7 @@ async def test_a_prediction_is_recorded_from_its_intent_to_its_end(
     [record] = await asyncio.to_thread(records, state)
     assert record["prediction_id"] == await state.aresult()
     assert (record["status"], record["model"]) == ("succeeded", "emulator/timer")
-    assert record["seconds_billed"] == pytest.approx(0.1)
+    assert record["predict_time"] == pytest.approx(0.1)
     assert record["web_url"].endswith(record["prediction_id"])
 
 

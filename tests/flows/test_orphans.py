@@ -242,7 +242,7 @@ async def test_a_record_that_is_behind_is_brought_up_to_date(
     assert (orphan.outcome, orphan.seconds_saved) == ("ended", 0.0)
     assert still.predictions.cancel_requests == 0
     [record] = await asyncio.to_thread(records, state)
-    assert (record["status"], record["seconds_billed"]) == ("succeeded", 1000)
+    assert (record["status"], record["predict_time"]) == ("succeeded", 1000)
     assert await sweep() == []
 
 

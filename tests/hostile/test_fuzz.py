@@ -64,7 +64,7 @@ FACT: dict[str, Any] = {
         "cancel_after": 3600.0,
     },
     "made": {"id": "abc", "url": "https://replicate.com/p/abc"},
-    "ended": {"status": "succeeded", "seconds_billed": 1.0},
+    "ended": {"status": "succeeded", "predict_time": 1.0},
     "stored": [],
     "is_awaited": False,
 }
@@ -73,7 +73,7 @@ PLACES = [
     *(["intent", name] for name in FACT["intent"]),
     *(["origin", name] for name in FACT["origin"]),
     *([*place] for place in (("made", "id"), ("made", "url"), ("ended", "status"))),
-    ["ended", "seconds_billed"],
+    ["ended", "predict_time"],
     ["intent", "input_digest", "prompt"],
 ]
 ODD = (
@@ -97,7 +97,7 @@ def changed(place: list[str], value: Any) -> dict[str, Any]:
 @example([(["intent", "at"], "0001-01-01T00:00:00Z")])
 @example([(["intent", "cancel_after"], 1e308)])
 @example([(["origin", "flow_runs"], [])])
-@example([(["ended", "seconds_billed"], float("inf"))])
+@example([(["ended", "predict_time"], float("inf"))])
 def test_a_fact_that_can_be_read_can_be_judged(changes: list[tuple[list[str], Any]]) -> None:
     fact = FACT
     for place, value in changes:

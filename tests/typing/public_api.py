@@ -129,7 +129,7 @@ def render(prompt: str) -> GeneratedVideo:
         raise
     assert_type(video, GeneratedVideo)
     assert_type(video.files, list[OutputFile])
-    assert_type(video.seconds_billed, float | None)
+    assert_type(video.predict_time, float | None)
     return video
 
 
@@ -149,7 +149,7 @@ def render_all(account: ReplicateCredentials) -> ModelOutputs:
     assert_type(videos.failed, list[ItemOutcome])
     assert_type([one.files for one in videos.succeeded], list[list[OutputFile]])
     assert_type(videos.outcomes[0].error, str | None)
-    assert_type((videos.summary, videos.seconds_billed), tuple[str, float])
+    assert_type((videos.summary, videos.predict_time), tuple[str, float])
     return videos
 
 

@@ -48,7 +48,7 @@ def fact(**content: Any) -> Fact:
 
 ANNOUNCED = fact(claim=FIRST, origin=origin(), intent=INTENDED)
 MADE = fact(made=Made(id="abc", url="https://x.org/p/abc"))
-CANCELED = fact(ended=Ended(status="canceled", seconds_billed=2.5))
+CANCELED = fact(ended=Ended(status="canceled", predict_time=2.5))
 
 
 def log(*facts: Fact) -> Log:
@@ -92,7 +92,7 @@ def test_a_log_tells_a_generation_from_its_intent_to_its_end() -> None:
     assert [one.status for one in told] == [INTENT, "starting", "canceled"]
     assert [one.prediction_id for one in told] == [None, "abc", "abc"]
     assert [one.is_open for one in told] == [True, True, False]
-    assert told[-1].seconds_billed == 2.5
+    assert told[-1].predict_time == 2.5
 
 
 def test_a_create_that_made_nothing_is_void_and_one_that_made_something_is_not() -> None:

@@ -36,7 +36,7 @@ def output(path: Path, media_type: str = "video/mp4", size: int | None = None) -
 
 def page(*files: OutputFile, **fields: Any) -> str:
     one = prediction(status="succeeded", **fields)
-    return output_page(GeneratedVideo(prediction=one, files=list(files), seconds_billed=None))
+    return output_page(GeneratedVideo(prediction=one, files=list(files), predict_time=None))
 
 
 @pytest.fixture

@@ -101,7 +101,7 @@ class Run:
         if run is None:  # it was deleted, with all that was written down
             return {}
         return {
-            one.prediction_id: (one.status, one.seconds_billed)
+            one.prediction_id: (one.status, one.predict_time)
             for one in generations_of(self.api, run.id)
             if one.prediction_id is not None
         }
