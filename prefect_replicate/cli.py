@@ -226,7 +226,7 @@ def _run(
     made = terminal.run(getattr(prefect_replicate, flow), model, block, options)
     if made.text is not None:
         print(printable(made.text))
-    elif not made.files:
+    elif not made.has_files_alone:
         print(json.dumps(made.output, ensure_ascii=False))
     for file in made.files:
         print(file.location)

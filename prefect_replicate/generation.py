@@ -106,7 +106,7 @@ class GenerationSettings:
         for name in self.advanced.model_fields_set if self.advanced else ():
             if getattr(self, name) == own[name]:  # or it was given by its own name
                 object.__setattr__(self, name, getattr(self.advanced, name))
-        checked(timeout=self.timeout)
+        checked(timeout=self.timeout, retries=self.retries)
 
 
 @dataclass(frozen=True)
@@ -133,9 +133,10 @@ class ModelGeneration(GenerationSettings):
             known: dict[str, Any] = found.parameters.get("input") or {}
             whole = {**known, **(self.input or {})}
             self = replace(self, input=whole)
+        destination = or_default(self.destination)
+        # Also where the schema knows of no file: an output may be one all the same.
+        check_destination_folder(destination, is_deployed=run.scope.is_deployed)
         if schema.output.makes_files is not False:
-            destination = or_default(self.destination)
-            check_destination_folder(destination, is_deployed=run.scope.is_deployed)
             await check_destination(destination)
         try:
             input = await self.whole_input(run, schema)
@@ -177,6 +178,12 @@ class ModelGeneration(GenerationSettings):
     async def whole_input(self, run: Run, schema: ModelSchema) -> dict[str, Any]:
         """What is sent to the model."""
         given = with_files(self.input or {}, schema, is_deployed=run.scope.is_deployed)
+        if plain := [name for name in given if name in schema.secrets]:
+            run.say(
+                "The input %r is secret, and stands in the parameters of this run, which Prefect"
+                " keeps: save it in a Secret block, and name that in `secrets`", plain[0],
+                level=logging.WARNING,
+            )  # fmt: skip
         given |= await read_secrets(self.secrets or {}, schema)
         if self.check_input:
             validate_input(schema, self.model, as_given(given))
@@ -215,14 +222,7 @@ class ModelOptions:
             InvalidInputError: The model can't take it.
         """
         schema = await schema_of(run, self.model)
-        asked = self.input.items()
-        typed = {
-            name: from_text(value, known)
-            if isinstance(value, str) and (known := schema.property(name))
-            else value
-            for name, value in asked
-        }
-        given = with_files(typed, schema, is_deployed=run.scope.is_deployed)
+        given = with_files(typed(self.input, schema), schema, is_deployed=run.scope.is_deployed)
         if check:
             validate_input(schema, self.model, as_given(given))
         return given
@@ -233,12 +233,22 @@ def from_text(text: str, known: InputProperty | None) -> Any:
 
     That is a text where it takes one, else JSON where the text reads as that.
     """
-    if known is not None and known.type == "string":
+    if known is not None and known.takes_text:
         return text
     try:
         return json.loads(text, parse_constant=lambda _: text)
     except (ValueError, RecursionError):
         return text
+
+
+def typed(input: Mapping[str, Any], schema: ModelSchema) -> dict[str, Any]:
+    """An input of a batch, of which texts may come from the cells of a file."""
+    return {
+        name: from_text(value, known)
+        if isinstance(value, str) and value != "null" and (known := schema.property(name))
+        else value
+        for name, value in input.items()
+    }
 
 
 def with_files(

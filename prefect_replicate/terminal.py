@@ -24,6 +24,7 @@ from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.logging.handlers import PrefectConsoleHandler
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, PREFECT_UI_URL
 from prefect.utilities.urls import url_for
+from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -140,13 +141,20 @@ def deploy(model: str, block: str | None, *, serve: bool, options: dict[str, Any
     except (DeploymentApplyError, PrefectException, httpx.HTTPError, ValueError) as exc:
         if isinstance(exc, ReplicateError):
             raise
-        raise ReplicateError(f"Prefect: {exc}") from exc
+        raise ReplicateError(f"Prefect: {_reason(exc)}") from exc
     console = _console()
     console.print(Text(f"{deployment.full_name} runs {model}."))
     if ui := PREFECT_UI_URL.value():
         console.print(Text(f"Its form: {ui}/deployments/deployment/{deployment_id}/run"))
     if deployment.work_pool_name is None:
         console.print(Text("Nothing runs it yet: give --pool, or --serve."))
+
+
+def _reason(exc: Exception) -> str:
+    if isinstance(exc, ValidationError):
+        first = exc.errors(include_url=False)[0]
+        return f"{'.'.join(map(str, first['loc']))} is {first['input']!r}: {first['msg']}."
+    return str(exc)
 
 
 def _check_pool(name: str | None) -> None:

@@ -2,10 +2,11 @@
 
 # No `from __future__ import annotations`: see `video.options`.
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, partial
 from typing import Any, ClassVar, Literal, TypeAlias, TypeVar
 from uuid import UUID
@@ -130,7 +131,16 @@ def items_of(
 
 def fingerprint(options: Sequence[VideoOptions | ModelOptions]) -> str:
     """Name what is to be made."""
-    return digest(json.dumps([asdict(one) for one in options], sort_keys=True, default=str))
+    content = [{part.name: getattr(one, part.name) for part in fields(one)} for one in options]
+    return digest(json.dumps(content, sort_keys=True, default=_identity))
+
+
+def _identity(value: Any) -> str:
+    """What tells a value from others that JSON has no form for, in whatever process."""
+    if hasattr(value, "read") and value.seekable():
+        value.seek(0)
+        value = value.read()
+    return hashlib.sha256(value).hexdigest() if isinstance(value, bytes) else str(value)
 
 
 def in_parts(whole: Part, size: int) -> list[Part]:

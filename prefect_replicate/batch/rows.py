@@ -72,6 +72,8 @@ def _csv_rows(file: BinaryIO, name: str, known: tuple[str, ...]) -> Iterator[Row
     for line, cells in _records(reader, name):
         if not columns:
             columns = [cell.strip() for cell in cells]
+            while columns and not columns[-1]:  # as Excel ends rows
+                del columns[-1]
             _check_columns(columns, name, known)
             continue
         number += 1
@@ -95,21 +97,19 @@ def _records(reader: Any, name: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _csv_row(place: str, columns: list[str], cells: list[str]) -> Row:
+    while len(cells) > len(columns) and not cells[-1].strip():
+        cells = cells[:-1]
     if len(cells) > len(columns):
         problem = f"it has {len(cells)} cells for {len(columns)} columns"
         return Row(place, {}, f"{problem}; a cell with a comma in it is quoted")
     return Row(
         place,
         {
-            column: _from_json(cell) if _is_input(column) else cell
+            column: _from_json(cell) if column == "input" else cell
             for column, cell in zip(columns, cells, strict=False)
-            if cell.strip()
+            if column and cell.strip()
         },
     )
-
-
-def _is_input(column: str) -> bool:
-    return column == "input" or column.startswith(OWN_INPUT)
 
 
 def _from_json(cell: str) -> Any:

@@ -264,7 +264,12 @@ def _credentials_in(fixed: Mapping[str, Any]) -> ReplicateCredentials | None:
 
     async def load(_: Any) -> ReplicateCredentials:
         with as_ledger_error("load the credentials block of a deployment"):
-            block = UUID(fixed["credentials"]["$ref"]["block_document_id"])
+            try:
+                block = UUID(fixed["credentials"]["$ref"]["block_document_id"])
+            except (TypeError, KeyError, ValueError):
+                raise ConfigurationError(
+                    "its `credentials` are no reference to a saved block: deploy it again"
+                ) from None
             return await ReplicateCredentials.aload_from_ref(block)
 
     return call(load)

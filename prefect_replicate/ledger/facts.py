@@ -130,6 +130,8 @@ class Said(_Content):
     """Whether the create that was announced has made nothing."""
     ended: Ended | None = None
     stored: list[OutputFile] | None = None
+    output: Any = None
+    """A text or JSON, in the place of files."""
     is_awaited: bool = False
     """Whether `origin` waits for it besides whoever has made it."""
 
@@ -188,6 +190,7 @@ class Generation:
     web_url: str | None = None
     predict_time: float | None = None
     stored: tuple[OutputFile, ...] = ()
+    output: Any = None
 
     @property
     def is_open(self) -> bool:
@@ -299,7 +302,7 @@ class Log:
             ended = said.ended
             self._change(status=ended.status, predict_time=ended.predict_time)
         if said.stored is not None:
-            self._change(stored=tuple(said.stored))
+            self._change(stored=tuple(said.stored), output=said.output)
 
     def _change(self, **changes: Any) -> None:
         if self.generation is not None:  # or the fact is of somebody else's making

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 from prefect_replicate.exceptions import LedgerError
 from prefect_replicate.ledger.facts import (
@@ -50,12 +51,15 @@ async def record_outcome(run: Run, prediction: Prediction) -> None:
         run.say("%s", exc, level=logging.WARNING)
 
 
-async def record_files(run: Run, prediction: Prediction, files: Sequence[OutputFile]) -> None:
-    """Write down where the files of a prediction are. Never raises."""
+async def record_stored(
+    run: Run, prediction: Prediction, files: Sequence[OutputFile] = (), output: Any = None
+) -> None:
+    """Write down where the files of a prediction are, or what else it has made. Never raises."""
     try:
         for log in (await ledger_of(run.scope)).of(prediction.id):
-            if log.generation is not None and log.generation.stored != tuple(files):
-                await log.note(stored=list(files))
+            known = log.generation
+            if known is not None and (known.stored, known.output) != (tuple(files), output):
+                await log.note(stored=list(files), output=output)
     except LedgerError as exc:
         run.say("%s", exc, level=logging.WARNING)
 

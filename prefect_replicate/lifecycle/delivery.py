@@ -17,7 +17,7 @@ from prefect_replicate.api.route import Route
 from prefect_replicate.engine import Recent, in_thread, process_state
 from prefect_replicate.exceptions import LedgerError, OutputExpiredError
 from prefect_replicate.ledger.ledger import ledger_of
-from prefect_replicate.lifecycle.bookkeeping import logs_of, record_files
+from prefect_replicate.lifecycle.bookkeeping import logs_of, record_stored
 from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.outputs import is_there, store_outputs
 from prefect_replicate.outputs.failure import expired_error
@@ -36,6 +36,9 @@ _SIZES = {"page": Sizes(still=40_000, moving=130_000), "gallery": Sizes(still=5_
 """Of all images on a page; of each in a gallery."""
 
 _ON_PAGE = 12
+
+_KEPT = 100_000
+"""Of a text or JSON that is written down, for a retry after Replicate has deleted it."""
 
 _SHORT = 2000
 """Characters of a text or JSON that is written down with the item that it is of."""
@@ -64,7 +67,7 @@ async def deliver(
         for file in files:
             run.say("Stored %s (%s)", file.location, _readable(file.size))
         if files:
-            await record_files(run, prediction, files)
+            await record_stored(run, prediction, files)
         if shown is not None:
             for problem in await _draw(files, paths, shown):
                 run.say("No preview of prediction %s: %s", prediction.id, problem)
@@ -82,6 +85,8 @@ async def deliver(
     except OutputExpiredError:
         files = await _stored_before(run, prediction)
         if not files:
+            if await _kept_before(run, prediction) is not None:
+                return []
             raise
         run.say(
             "The files of prediction %s are stored already: %s", prediction.id, files[0].location
@@ -143,13 +148,28 @@ async def output_of(
         OutputExpiredError: Replicate has deleted it, and no files of it are stored.
         OutputError: Its files can't be stored.
     """
+    made = await _output_of(run, prediction, destination, allowed_hosts, shown)
+    if not made.files and len(json.dumps(made.output)) <= _KEPT:
+        await record_stored(run, prediction, output=made.output)
+    return made
+
+
+async def _output_of(
+    run: Run,
+    prediction: Prediction,
+    destination: Any,
+    allowed_hosts: Collection[str],
+    shown: Place | None,
+) -> ModelOutput:
     schema = await output_schema_of(run.connection, prediction) or OutputSchema()
     files = list[OutputFile]()
     if destination is not None:
         files = await deliver(run, prediction, destination, allowed_hosts, schema, shown)
-    if prediction.data_removed and not files:
-        raise expired_error(prediction, "output")
     output = schema.joined(prediction.output)
+    if prediction.data_removed and not files:
+        output = await _kept_before(run, prediction)
+        if output is None:
+            raise expired_error(prediction, "output")
     has_files = files or collect_files(prediction, schema, _rules(run).has_files_alone)
     text = output if isinstance(output, str) and not has_files else None
     return ModelOutput(prediction=prediction, output=output, text=text, files=files)
@@ -158,24 +178,36 @@ async def output_of(
 async def store_whole(
     run: Run, prediction: Prediction, destination: Any, shown: Place | None = None
 ) -> tuple[list[OutputFile], Any]:
-    """Store what a prediction has made: its files, or a text or JSON as one.
+    """Store what a prediction has made: its files, and what else there is as one.
 
     Returns:
-        The files, and the text or JSON if it is short.
+        The files, and the text or JSON if there is more than files and it is short.
 
     Raises:
         OutputExpiredError: Replicate has deleted it, and nothing of it is stored.
         OutputError: It can't be stored.
     """
-    made = await output_of(run, prediction, destination, shown=shown)
-    if made.files:
+    made = await _output_of(run, prediction, destination, (), shown)
+    if made.has_files_alone:
         return made.files, None
     as_json = json.dumps(made.output, ensure_ascii=False)
     kind, text = ("text/plain", made.text) if made.text is not None else (_JSON, as_json)
     uri = f"data:{kind};base64,{base64.b64encode(text.encode()).decode()}"
-    written = prediction.model_copy(update={"output": uri})
-    files = await deliver(run, written, destination, schema=OutputSchema())
+    # Named so that it can't be taken for, or overwrite, one of the model's own files.
+    id = f"{prediction.id}-output" if made.files else prediction.id
+    written = prediction.model_copy(update={"id": id, "output": uri})
+    files = [*made.files, *await deliver(run, written, destination, schema=OutputSchema())]
+    await record_stored(run, prediction, files)
     return files, made.output if len(as_json) <= _SHORT else None
+
+
+async def _kept_before(run: Run, prediction: Prediction) -> Any:
+    """The text or JSON that is recorded; `None` if there is none."""
+    with suppress(LedgerError):
+        for log in await logs_of(await ledger_of(run.scope), prediction.id):
+            if log.generation is not None and log.generation.output is not None:
+                return log.generation.output
+    return None
 
 
 async def _stored_before(run: Run, prediction: Prediction) -> list[OutputFile]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from prefect_replicate.outputs.failure import TRANSIENT, Gone, Refused, Transfer
 from prefect_replicate.outputs.fetch import Fetcher, Line
 from prefect_replicate.outputs.found import decode_data_uri, is_inline
 from prefect_replicate.outputs.part import PartFile
-from prefect_replicate.settings import MAX_FILE_SIZE, settings
+from prefect_replicate.settings import MAX_FILE_SIZE
 from prefect_replicate.values.media_types import UNKNOWN, extension_for, media_type_of
 
 _NUMBER = re.compile(r"[0-9]{1,18}")
@@ -133,7 +134,13 @@ class DownloadedFile:
 
 
 async def download(
-    url: str, folder: Path, stem: str, fetcher: Fetcher, policy: TransferPolicy, report: Report
+    url: str,
+    folder: Path,
+    stem: str,
+    fetcher: Fetcher,
+    policy: TransferPolicy,
+    report: Report,
+    largest: int = sys.maxsize,
 ) -> DownloadedFile:
     """Bring a URL's file into `folder` as `{stem}.{extension}`.
 
@@ -144,6 +151,7 @@ async def download(
         fetcher: Sends the requests.
         policy: How often and for how long to try.
         report: Called with the bytes so far and the file's size, if known.
+        largest: Bytes that the file may have.
 
     Raises:
         Gone: The host has deleted the file.
@@ -157,7 +165,7 @@ async def download(
         fetcher,
         PartFile(folder, stem),
         partial(loop.call_soon_threadsafe, report),
-        settings().max_file_size,
+        largest,
     )
     working = asyncio.create_task(in_thread(transfer.run, folder, stem, policy, of="downloads"))
     try:

@@ -46,6 +46,7 @@ from prefect_replicate.outputs.found import (
     without_query,
 )
 from prefect_replicate.outputs.part import feed, open_locked
+from prefect_replicate.settings import settings
 from prefect_replicate.values import OutputFile, Prediction
 from prefect_replicate.values.media_types import UNKNOWN, media_type_of_suffix
 from prefect_replicate.values.output import KEPT, OutputSchema
@@ -187,6 +188,8 @@ async def store_outputs(
         OutputError: They can't be stored; `.files` has those that are.
     """
     found = files_of(prediction, schema, rules)
+    if not found:
+        return []
     target = await _open(prediction, destination)
     urls = list(dict.fromkeys(file.url for file in found))
     async with _folder(prediction, target) as folder:
@@ -196,6 +199,7 @@ async def store_outputs(
             folder=folder,
             fetcher=Fetcher(http, rules, token),
             policy=policy or TransferPolicy(),
+            largest=settings().max_file_size,
             progress=_Progress(len(urls), on_progress),
         )
         stored = await store.store_all(urls, found)
@@ -301,6 +305,8 @@ class _Store:
     fetcher: Fetcher
     policy: TransferPolicy
     progress: _Progress
+    largest: int
+    """Bytes of a file."""
     paths: dict[str, Path] = field(default_factory=dict[str, Path])
     """Where files are on this machine, by their SHA-256."""
 
@@ -353,6 +359,8 @@ class _Store:
             ):
                 report(staged.size, staged.size)
                 return staged
-            return await download(url, self.folder, stem, self.fetcher, self.policy, report)
+            return await download(
+                url, self.folder, stem, self.fetcher, self.policy, report, self.largest
+            )
         except Exception as exc:  # hosts make httpx raise anything, and the others are to be stored
             raise output_error(exc, self.prediction, what, self.folder) from exc

@@ -61,6 +61,12 @@ def _seconds(value: Any) -> float | None:
     return float(value)
 
 
+def _count(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise _Wrong
+    return value
+
+
 _prediction = _is(Prediction, str)
 
 
@@ -124,6 +130,7 @@ _KINDS = {
     "made": _Kind(_is(Prediction), "a Prediction"),
     "on_crash": _Kind(_one_of(*get_args(OnCrash)), "'cancel' or 'keep'"),
     "regenerate_expired": _Kind(_is(bool), "True or False"),
+    "retries": _Kind(_count, "a whole number from 0 on"),
     "policy": _Kind(_policy, "a PollPolicy, a dict of its fields, or None"),
     "on_update": _Kind(_callback, "a function, a coroutine function, or None"),
     "destination": _Kind(
@@ -190,7 +197,8 @@ def parameters_of(kind: Callable[P, Any]) -> Callable[[Callable[..., R]], Callab
             if one.name != "advanced"
         ]
         if advanced:
-            group = _group([wanted.parameters[name] for name in advanced], function)
+            chosen = [wanted.parameters[name] for name in advanced]
+            group = _groups.setdefault(kind, _group(chosen, function))  # its twin has the same
             last = Parameter("advanced", Parameter.KEYWORD_ONLY, default=group(), annotation=group)
             parameters.append(last)
         whole = wanted.replace(parameters=parameters, return_annotation=own.return_annotation)
@@ -200,6 +208,9 @@ def parameters_of(kind: Callable[P, Any]) -> Callable[[Callable[..., R]], Callab
         return function
 
     return decorate
+
+
+_groups = dict[Any, type[Advanced]]()
 
 
 def _group(parameters: Sequence[Parameter], function: Callable[..., Any]) -> type[Advanced]:

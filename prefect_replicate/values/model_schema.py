@@ -72,6 +72,13 @@ class InputProperty(BaseModel):
         return kind if isinstance(kind, str) else None
 
     @property
+    def takes_text(self) -> bool:
+        """Whether a text is among what it takes, as far as the schema says."""
+        branches = [self.rules, *(self.rules.get("anyOf") or self.rules.get("oneOf") or ())]
+        kinds = [one.get("type") for one in branches]
+        return "string" in kinds or not any(kinds)
+
+    @property
     def enum(self) -> tuple[Any, ...]:
         """The choices; empty where there are none to choose from."""
         return tuple(self.rules.get("enum", ()))

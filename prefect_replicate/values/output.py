@@ -71,6 +71,11 @@ class ModelOutput(BaseModel):
     """What of it are files, as they are stored; empty where no destination was given."""
 
     @property
+    def has_files_alone(self) -> bool:
+        """Whether there is nothing in the output besides its files."""
+        return bool(self.files) and _count(self.output) <= len(self.files)
+
+    @property
     def predict_time(self) -> float | None:
         """Seconds of model time, as of `Prediction`."""
         return self.prediction.predict_time
@@ -78,6 +83,15 @@ class ModelOutput(BaseModel):
 
 class GeneratedVideo(ModelOutput):
     """The result of `generate_video`."""
+
+
+def _count(value: Any) -> int:
+    """How many texts, numbers and the like are in an output."""
+    if isinstance(value, dict):
+        return sum(map(_count, cast("dict[str, Any]", value).values()))
+    if isinstance(value, list):
+        return sum(map(_count, cast("list[Any]", value)))
+    return value is not None
 
 
 class OutputSchema(BaseModel):

@@ -14,6 +14,7 @@ from prefect_replicate.generation import (
     local_file,
     read_secrets,
     schema_of,
+    typed,
     with_files,
 )
 from prefect_replicate.lifecycle.run import Run
@@ -100,5 +101,5 @@ class VideoOptions(CommonParameters):
         is_deployed = run.scope.is_deployed
         image = local_file(self.image, "image", is_deployed=is_deployed)
         common: dict[str, Any] = self.common | {"image": image}
-        own = with_files(self.input or {}, schema, is_deployed=is_deployed)
+        own = with_files(typed(self.input or {}, schema), schema, is_deployed=is_deployed)
         return video_input(schema, self.model, prompt=self.prompt, input=own, check=check, **common)

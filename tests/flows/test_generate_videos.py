@@ -289,8 +289,8 @@ def test_a_run_fails_with_the_counts_when_an_item_has(
     assert isinstance(error, BatchError)
     assert len(error.videos.succeeded) == 1
     assert re.search(
-        r"2 items: 1 succeeded, 1 failed; \d+\.\d s billed, \d+ s on the clock\. The first is item"
-        r" 2: .*NSFW.* A retry of the run redoes only what has not succeeded\.",
+        r"2 items: 1 succeeded, 1 failed; \d+\.\d s of model time, \d+ s on the clock\. The first"
+        r" is item 2: .*NSFW.* A retry of the run redoes only what has not succeeded\.",
         state.message or "",
     )
 
@@ -338,7 +338,7 @@ async def test_the_table_fills_while_the_run_goes_on(
     assert table.key == "generated-videos"
     assert [row["state"] for row in rows] == ["succeeded"] * 3
     assert rows[1]["seconds"] >= 100
-    assert rows[1]["file"] == videos.outcomes[1].files[0].location
+    assert rows[1]["result"] == videos.outcomes[1].files[0].location
     assert progress.data == 100
     assert table.description == progress.description == "3 items: 3 succeeded"
 

@@ -56,7 +56,10 @@ def test_fields_are_in_replicates_order() -> None:
     ("rules", "drawn"),
     [
         ({"type": "integer", "minimum": 1, "maximum": 4, "default": 1},
-         {"type": "integer", "minimum": 1, "maximum": 4, "default": 1}),
+         {"type": "integer", "minimum": 1, "maximum": 4, "default": 1,
+          "description": "From 1 to 4."}),
+        ({"type": "number", "minimum": 0.5, "description": "How fast."},
+         {"type": "number", "minimum": 0.5, "description": "How fast (at least 0.5)."}),
         ({"allOf": [{"$ref": "#/components/schemas/aspect_ratio"}], "default": "1:1"},
          {"type": "string", "enum": ["16:9", "1:1"], "default": "1:1", "description": "x"}),
         ({"enum": [480, 720]}, {"type": "integer", "enum": [480, 720]}),

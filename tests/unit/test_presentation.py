@@ -1,19 +1,19 @@
 from __future__ import annotations
 
-import base64
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from prefect_replicate import GeneratedVideo, OutputFile, Prediction
+from prefect_replicate import GeneratedVideo, ModelOutput, OutputFile, Prediction
 from prefect_replicate.presentation import (
-    EMBEDDED_BYTES,
+    MOST_BYTES,
     Ages,
     output_page,
     progress_of,
     progress_text,
 )
+from prefect_replicate.previews import Preview
 from prefect_replicate.values.expectation import Expectation
 
 EXPECTED = Expectation(p50=48, p90=96)
@@ -34,9 +34,13 @@ def output(path: Path, media_type: str = "video/mp4", size: int | None = None) -
     )
 
 
-def page(*files: OutputFile, **fields: Any) -> str:
+def made(*files: OutputFile, **fields: Any) -> GeneratedVideo:
     one = prediction(status="succeeded", **fields)
-    return output_page(GeneratedVideo(prediction=one, files=list(files), predict_time=None))
+    return GeneratedVideo(prediction=one, files=list(files))
+
+
+def page(*files: OutputFile, **fields: Any) -> str:
+    return output_page(made(*files, **fields))
 
 
 @pytest.fixture
@@ -90,42 +94,73 @@ def test_the_progress_is_what_the_log_says_or_what_earlier_runs_lead_to_expect(
 
 
 @pytest.mark.parametrize(
-    ("status", "age", "expected", "said"),
+    ("fields", "age", "expected", "said"),
     [
-        ("starting", 0, EXPECTED, ": usually takes about 48 s (nine in ten within 96 s)"),
-        ("processing", 97, EXPECTED, ": taking longer than usual (usually 48 s, at most 96 s in"),
-        ("succeeded", 97, EXPECTED, ""),
-        ("processing", 97, None, ""),
+        ({"status": "starting"}, 0, EXPECTED, "about 48 s (nine in ten within 96 s)"),
+        ({}, 97, EXPECTED, "taking longer than usual (usually 48 s, at most 96 s in nine of ten)"),
+        ({}, 97, None, "processing"),
+        ({"status": "canceled", "metrics": {"predict_time": 6.2}}, 97, EXPECTED, "canceled, 6.2 s"),
+        ({"status": "canceled"}, 97, EXPECTED, "canceled"),
     ],
 )
-def test_the_bar_says_what_to_expect(
-    status: str, age: float, expected: Expectation | None, said: str
+def test_the_bar_says_first_what_to_expect(
+    fields: dict[str, Any], age: float, expected: Expectation | None, said: str
 ) -> None:
-    text = progress_text(prediction(status=status), age, expected)
+    text = progress_text(prediction(**fields), age, expected)
 
-    assert text.startswith(f"Progress of prediction abc{said}")
-    assert bool(said) is (":" in text)
-
-
-def test_a_small_video_is_part_of_the_page(small: Path) -> None:
-    content = base64.b64encode(b"video").decode()
-
-    assert f'<video controls width="640" src="data:video/mp4;base64,{content}">' in page(
-        output(small)
-    )
+    assert text == f"{said}: prediction abc of owner/name"
 
 
-def test_a_large_video_plays_from_replicate(small: Path) -> None:
-    shown = page(output(small, size=EMBEDDED_BYTES + 1))
+def test_previews_come_first_and_nothing_is_at_replicate(small: Path) -> None:
+    preview = Preview("data:image/webp;base64,AA", "data:image/webp;base64,BB", "5.0 s, 2×2")
 
-    assert '<video controls width="640" src="https://replicate.delivery/x/output.mp4">' in shown
+    shown = output_page(made(output(small)), [preview])
+
+    assert shown.startswith('<img src="data:image/webp;base64,BB" alt="moving preview"')
+    assert 'src="data:image/webp;base64,AA" alt="still"' in shown
+    assert "5.0 s, 2×2" in shown
+    assert "replicate.delivery" not in shown
+
+
+def test_a_file_that_cannot_be_shown_is_told_of(small: Path) -> None:
+    shown = output_page(made(output(small)), [Preview(problem="it is <none>")])
+
+    assert f"* {small}, 5 bytes, SHA-256 {'0' * 64}\n  (no preview: it is &lt;none&gt;)" in shown
 
 
 @pytest.mark.parametrize(
-    ("media_type", "shown"), [("image/png", '<img src="'), ("text/plain", "abc.mp4](")]
+    ("location", "link"),
+    [
+        (
+            "s3://bucket/a b.mp4",
+            "https://s3.console.aws.amazon.com/s3/object/bucket?prefix=a%20b.mp4",
+        ),
+        ("gs://bucket/a.mp4", "https://storage.cloud.google.com/bucket/a.mp4"),
+        ("/home/me/a.mp4", None),
+    ],
 )
-def test_other_files_are_shown_as_what_they_are(small: Path, media_type: str, shown: str) -> None:
-    assert shown in page(output(small, media_type))
+def test_the_page_links_to_places_that_have_a_page(
+    small: Path, location: str, link: str | None
+) -> None:
+    stored = output(small).model_copy(update={"location": location, "block": "s3-bucket/mine"})
+
+    shown = output_page(made(stored))
+
+    place = location if link is None else f"[{location}]({link})"
+    assert f"* {place} in s3-bucket/mine, 5 bytes" in shown
+
+
+def test_a_page_never_outgrows_its_artifact(small: Path) -> None:
+    large = "data:image/webp;base64," + "A" * 200_000
+    inputs = {f"input_{number}": "ö" * 200 for number in range(500)}
+    one = prediction(status="succeeded", input=inputs, output="é" * 100_000)
+    whole = ModelOutput(prediction=one, output=one.output, text="é" * 100_000)
+
+    for shown in (
+        output_page(made(*[output(small)] * 60, input=inputs), [Preview(large, large)] * 3),
+        output_page(whole),
+    ):
+        assert len(shown.encode()) <= MOST_BYTES
 
 
 def test_the_page_has_parameters_metrics_and_hashes(small: Path) -> None:
@@ -133,7 +168,7 @@ def test_the_page_has_parameters_metrics_and_hashes(small: Path) -> None:
         output(small), input={"prompt": "a fox", "duration": 5}, metrics={"predict_time": 9.5}
     )
 
-    for row in ("# a fox", "| duration | 5 |", "| predict_time | 9.5 |", f"| 5 | `{'0' * 64}` |"):
+    for row in ("# a fox", "| duration | 5 |", "| predict_time | 9.5 |", "9.5 s of model time"):
         assert row in shown
 
 
