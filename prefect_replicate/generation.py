@@ -242,13 +242,19 @@ def from_text(text: str, known: InputProperty | None) -> Any:
 
 
 def typed(input: Mapping[str, Any], schema: ModelSchema) -> dict[str, Any]:
-    """An input of a batch, of which texts may come from the cells of a file."""
-    return {
-        name: from_text(value, known)
-        if isinstance(value, str) and value != "null" and (known := schema.property(name))
-        else value
-        for name, value in input.items()
-    }
+    """An input of a batch, of which texts may come from the cells of a file.
+
+    What takes anything gets a text as it is, unless it reads as a list or an object.
+    """
+
+    def read(name: str, value: Any) -> Any:
+        known = schema.property(name)
+        if known is None or not isinstance(value, str) or value == "null":
+            return value
+        meant = from_text(value, known)
+        return value if known.type is None and type(meant) not in (list, dict) else meant
+
+    return {name: read(name, value) for name, value in input.items()}
 
 
 def with_files(

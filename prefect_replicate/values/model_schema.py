@@ -73,10 +73,9 @@ class InputProperty(BaseModel):
 
     @property
     def takes_text(self) -> bool:
-        """Whether a text is among what it takes, as far as the schema says."""
+        """Whether the schema names text among what it takes."""
         branches = [self.rules, *(self.rules.get("anyOf") or self.rules.get("oneOf") or ())]
-        kinds = [one.get("type") for one in branches]
-        return "string" in kinds or not any(kinds)
+        return "string" in [one.get("type") for one in branches]
 
     @property
     def enum(self) -> tuple[Any, ...]:

@@ -161,3 +161,84 @@ def test_a_retry_redoes_only_what_is_not_done(
     assert first == second
     assert [one.output for one in found[1].outcomes] == ["a", {"b": 1}, None]
     assert replicate_emulator.predictions.create_requests == 3
+
+
+def test_what_is_no_file_of_an_output_with_files_is_stored_too(
+    replicate_emulator: Emulator, options: dict[str, Any]
+) -> None:
+    output = {"image": "file:a.png", "caption": "a fox", "score": 0.7}
+
+    made = run_models([{"output": output}], TIMER, **options)
+
+    picture, data = (Path(one.location) for one in made.outcomes[0].files)
+    assert picture.suffix == ".png"
+    assert json.loads(data.read_text())["caption"] == "a fox"
+    assert made.outcomes[0].output["score"] == 0.7
+
+
+ANYTHING: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "text": {"type": "string"},
+        "either": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
+        "count": {"type": "integer"},
+        "anything": {},
+    },
+}
+
+
+@pytest.fixture
+def echo(replicate_emulator: Emulator) -> str:
+    schema = {"components": {"schemas": {"Input": ANYTHING, "Output": {"type": "string"}}}}
+    replicate_emulator.add_model("acme/echo", schema, output="done")
+    return "acme/echo"
+
+
+@pytest.mark.parametrize("given", ['"quoted"', "null", "2024", "true", '["a"]', "7.10"])
+def test_a_text_stays_one_where_the_model_takes_a_text(
+    replicate_emulator: Emulator, options: dict[str, Any], echo: str, given: str
+) -> None:
+    run_models([{"text": given, "either": given}], echo, **options)
+
+    [prediction] = replicate_emulator.predictions
+    assert prediction.input == {"text": given, "either": given}
+
+
+def test_the_cells_of_a_file_are_read_by_the_models_types(
+    replicate_emulator: Emulator, options: dict[str, Any], echo: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(
+        'input.text,input.count,input.anything,,\n2024,7,"[1, 2]",,\n"""q""",8,7.10,,\n'
+    )
+
+    run_models(model=echo, path=path, **options)
+
+    assert sorted((one.input for one in replicate_emulator.predictions), key=str) == [
+        {"text": '"q"', "count": 8, "anything": "7.10"},
+        {"text": "2024", "count": 7, "anything": [1, 2]},
+    ]
+
+
+def test_open_files_are_told_apart_by_what_is_in_them(
+    replicate_emulator: Emulator, options: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "a.png").write_bytes(b"\x89PNG a picture")
+
+    with (tmp_path / "a.png").open("rb") as file:
+        made = run_models([{"output": "a", "image": file}], TIMER, {"seconds": 0}, **options)
+
+    assert made.outcomes[0].output == "a"
+
+
+def test_each_line_of_the_prompts_is_an_item(
+    replicate_emulator: Emulator, options: dict[str, Any]
+) -> None:
+    made = run_models(prompts=["a fox\n\n an owl ", "a hare"], model=LANGUAGE, **options)
+
+    assert [one.prompt for one in made.outcomes] == ["a fox", "an owl", "a hare"]
+
+
+def test_requests_and_prompts_are_not_given_together(options: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInputError, match=r"`requests` or `prompts`, not both"):
+        run_models(["a fox"], LANGUAGE, prompts=["an owl"], **options)
