@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
+from pathlib import PurePath
 from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict
@@ -15,6 +18,11 @@ KEPT = timedelta(hours=1)
 (https://replicate.com/docs/topics/predictions/data-retention)."""
 
 _MARGIN = timedelta(minutes=10)
+
+_URL = re.compile(r"[a-z0-9]+://")
+_NOT_IN_KEYS = re.compile(r"[\x00-\x20\x7f#?&%\"'<>\[\]{}|\\^`~]")
+_LONGEST_KEY = 512
+"""Of an asset in Prefect, which does not take the characters above either, but for `~`."""
 
 
 class OutputFile(BaseModel):
@@ -34,8 +42,27 @@ class OutputFile(BaseModel):
     sha256: str
     block: str | None = None
     """The storage block that has it, as `type-slug/name`; `None` where it is a file here."""
+    bucket: str | None = None
+    """Where the block keeps it, such as `s3://media`; `None` where the block does not say."""
     expires_at: datetime | None = None
     """When Replicate deletes what is at `source`."""
+
+    @property
+    def uri(self) -> str:
+        """Its key as an asset of Prefect's, such as `file:///home/me/videos/abc.mp4`.
+
+        What a key can't have is written as `~` and two hexadecimal digits.
+        """
+        return _asset_key(self._plain_uri)
+
+    @property
+    def _plain_uri(self) -> str:
+        if _URL.match(self.location):
+            return self.location
+        path = PurePath(self.location).as_posix().lstrip("/")
+        if self.block is None:
+            return f"file:///{path}"
+        return f"{self.bucket or f'block://{self.block}'}/{path}"
 
     @property
     def is_at_source(self) -> bool:
@@ -43,6 +70,14 @@ class OutputFile(BaseModel):
         if self.expires_at is None or not self.source.startswith("http"):
             return False
         return datetime.now(timezone.utc) < self.expires_at - _MARGIN
+
+
+def _asset_key(uri: str) -> str:
+    key = _NOT_IN_KEYS.sub(lambda found: f"~{ord(found[0]):02X}", uri)
+    if len(key) <= _LONGEST_KEY:
+        return key
+    end = f"~{hashlib.sha256(uri.encode()).hexdigest()[:16]}"
+    return key[: _LONGEST_KEY - len(end)] + end
 
 
 class ModelOutput(BaseModel):
