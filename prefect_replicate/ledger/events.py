@@ -116,6 +116,7 @@ def change_of(
         "seconds": _seconds(prediction.created_at, prediction.completed_at) or age,
         "predict_time": prediction.predict_time,
         "metrics": _numbers(prediction.metrics),
+        "reason": _reason(prediction),
         "error": in_line(prediction.error) if prediction.error else None,
         **(expected.model_dump() if expected else {}),
         "workload": timing.workload if timing else None,
@@ -166,17 +167,19 @@ def _about(prediction: Prediction) -> dict[str, str]:
 
 def _labelled(prediction: Prediction) -> dict[str, str]:
     """The prediction as a resource, with what automations can match."""
-    model = in_line(timed_model(prediction))
+    model, reason = in_line(timed_model(prediction)), _reason(prediction)
     return {
         **_resource(f"replicate.prediction.{prediction.id}"),
         "prefect.resource.name": f"{model} {prediction.id}".strip(),
         "replicate.model": model,
         "replicate.status": in_line(prediction.status),
-        **({"replicate.reason": _reason(prediction)} if prediction.status == "failed" else {}),
+        **({"replicate.reason": reason} if reason else {}),
     }
 
 
-def _reason(prediction: Prediction) -> str:
+def _reason(prediction: Prediction) -> str | None:
+    if prediction.status != "failed":
+        return None
     if prediction.is_flagged:
         return "flagged"
     return "transient" if prediction.is_transient_failure else "other"
