@@ -1,4 +1,4 @@
-"""The automations of deployments/automations.py on a real server, from the event to what they do."""
+"""The automations of deployments/automations.py on a real server, from an event to its effect."""
 
 from __future__ import annotations
 
@@ -43,11 +43,6 @@ QUICK = PollPolicy(min_interval=0.02, max_interval=0.1)
 def api(prefect_api: None, prefect_server: PrefectServer) -> Iterator[SyncPrefectClient]:
     with prefect_server.client() as client:
         yield client
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +121,13 @@ def automate(api: SyncPrefectClient) -> Iterator[Callable[[str], None]]:
         api.delete_automation(one.id)
 
 
+@pytest.fixture
+def quick(replicate: Emulator) -> Iterator[None]:
+    replicate.behave(duration_factor=0.1)
+    yield
+    replicate.behave(duration_factor=1.0)
+
+
 def runs_of(api: SyncPrefectClient, deployment: str) -> list[FlowRun]:
     name = DeploymentFilterName(any_=[deployment])
     return api.read_flow_runs(deployment_filter=DeploymentFilter(name=name))
@@ -136,33 +138,26 @@ def test_a_file_that_is_stored_starts_the_next_deployment_with_its_location(
     account: None,
     automate: Callable[[str], None],
     api: SyncPrefectClient,
-    folder: Path,
+    tmp_path: Path,
     shared_folder: Path,
 ) -> None:
     automate(ON_FILE)
 
-    video = generate_video("a fox", TIMER, {"seconds": 0.2}, destination=folder, policy=QUICK)
+    video = generate_video("a fox", TIMER, {"seconds": 0.2}, destination=tmp_path, policy=QUICK)
     [next_run] = until(lambda: runs_of(api, "on-demand"))
     until(lambda: api.read_flow_run(next_run.id).state_type is StateType.COMPLETED)
 
     [file] = video.files
     assert (shared_folder / "published.txt").read_text() == file.location
-    states = api.read_flow_run_states(next_run.id)
-    print(
-        "STATES",
-        [(one.name, one.timestamp) for one in states],
-        next_run.created,
-        Path(file.location).stat().st_mtime,
-    )
 
 
 def test_a_prediction_that_fails_or_is_flagged_is_reported(
-    account: None, automate: Callable[[str], None], team: Receiver, folder: Path
+    account: None, automate: Callable[[str], None], team: Receiver, tmp_path: Path
 ) -> None:
     automate(NOTIFY)
 
     input = {"outcome": "failed", "error": FLAGGED}
-    generate_video("a fox", TIMER, input, destination=folder, policy=QUICK, return_state=True)
+    generate_video("a fox", TIMER, input, destination=tmp_path, policy=QUICK, return_state=True)
 
     [message] = until(lambda: team.heard(FLAGGED))
     assert f"of {TIMER} failed (flagged)" in message
@@ -188,13 +183,13 @@ def test_a_prediction_that_runs_beyond_its_p90_is_reported(
 
 
 def test_one_model_can_be_matched_alone(
-    account: None, automate: Callable[[str], None], team: Receiver, folder: Path
+    account: None, automate: Callable[[str], None], team: Receiver, tmp_path: Path
 ) -> None:
     automate(ONE_MODEL)
 
     for model, error in [(OTHER_TIMER, "not told"), (TIMER, "told of")]:
         input = {"outcome": "failed", "error": error}
-        generate_video("a fox", model, input, destination=folder, policy=QUICK, return_state=True)
+        generate_video("a fox", model, input, destination=tmp_path, policy=QUICK, return_state=True)
 
     until(lambda: team.heard("told of"))
     assert not team.heard("not told")
@@ -206,10 +201,9 @@ def test_an_event_starts_a_batch_with_a_text_a_number_and_a_list(
     automate: Callable[[str], None],
     api: SyncPrefectClient,
     shared_folder: Path,
-    replicate: Emulator,
+    quick: None,
 ) -> None:
     automate(BATCH)
-    replicate.behave(duration_factor=0.1)
 
     asked = {"model": "bytedance/seedance-1-lite", "duration": 3, "requests": ["a fox", "an owl"]}
     emit_event("replicate.batch.requested", {"prefect.resource.id": "a-campaign"}, payload=asked)
