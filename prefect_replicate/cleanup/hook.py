@@ -30,6 +30,7 @@ from prefect_replicate.ledger.log import OwnLog
 from prefect_replicate.ledger.prefect_api import as_ledger_error
 from prefect_replicate.ledger.scope import RunScope
 from prefect_replicate.lifecycle.adoption import Sought, look_for_lost
+from prefect_replicate.lifecycle.bookkeeping import announce
 from prefect_replicate.lifecycle.cancellation import stop
 from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.lifecycle.run_watch import crashed_around, note_end
@@ -139,6 +140,7 @@ async def _cancel_one(
                 return
             prediction_id = found.id
             await log.note(made=made(found))
+            announce(run, found, "created", known.origin)
         elif log.address is None:  # another process has written it, or somebody else
             await _check_soon(run, known, prediction_id)
     except ReplicateError as exc:

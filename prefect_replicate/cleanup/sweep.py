@@ -29,6 +29,7 @@ from prefect_replicate.ledger.log import OwnLog, named_in
 from prefect_replicate.ledger.prefect_api import request, server_clock
 from prefect_replicate.ledger.scope import RunScope
 from prefect_replicate.lifecycle.adoption import CLOCK_SLACK, Sought, match, recorded_since
+from prefect_replicate.lifecycle.bookkeeping import announce
 from prefect_replicate.lifecycle.cancellation import end
 from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.values import Orphan, Prediction
@@ -225,12 +226,15 @@ class Sweep:
         if prediction is None:
             await logs[0].note(is_void=True)
             return "void", None
+        origin = case.orphaned.generation.origin
         if case.orphaned.generation.prediction_id is None:
             await logs[0].note(made=made(prediction))
+            announce(case.run, prediction, "created", origin)
         outcome: Outcome = "ended"
         if not prediction.is_terminal:
             prediction = await end(case.run, prediction.id, is_known=True)
             outcome = "ended" if prediction.is_succeeded else "canceled"
+        announce(case.run, prediction, prediction.status, origin)
         for log in logs:
             await log.note(ended=ended(prediction))
         return outcome, prediction

@@ -187,6 +187,15 @@ async def ancestry_of(scope: RunScope) -> Ancestry | None:
     return known[scope.flow_run_id]
 
 
+def known_flow_runs(scope: RunScope) -> tuple[UUID, ...]:
+    """The flow runs around a call, outwards, as far as this process knows them."""
+    if scope.flow_run_id is None:
+        return ()
+    known = process_state("ancestries", _Ancestries)
+    ancestry = scope.ancestry or known.get(scope.flow_run_id)
+    return tuple([one.id for one in ancestry.flow_runs]) if ancestry else (scope.flow_run_id,)
+
+
 async def _climb(flow_run_id: UUID) -> Ancestry:
     client = await prefect_client()
     flow_run = await client.read_flow_run(flow_run_id)

@@ -7,13 +7,10 @@ import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from contextvars import copy_context
 from datetime import datetime, timedelta, timezone
 from typing import Any, cast
-from uuid import UUID
 
-from prefect.context import FlowRunContext, TaskRunContext
-from prefect.events import Event, emit_event
+from prefect.events import Event
 from prefect.events.filters import EventFilter, EventNameFilter, EventOccurredFilter
 from prefect.settings import PREFECT_API_URL
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -26,8 +23,8 @@ from prefect_replicate.ledger.scope import RunScope
 from prefect_replicate.values import Prediction
 from prefect_replicate.values.expectation import Expectation
 
-EVENT = "replicate.prediction.succeeded"
-"""Emitted for each prediction of a run that has succeeded; its payload says how long it took."""
+EVENT_PREFIX = "replicate.prediction."
+"""Of the events of predictions. That of one that has `succeeded` has its `Timing` as payload."""
 
 _READ_AGAIN_SECONDS = 300.0
 _PATIENCE_SECONDS = 3.0
@@ -128,28 +125,14 @@ class _Seen(Recent[tuple[str, str], Timing]):
     """By Replicate's address and prediction id: oldest first."""
 
 
-def note_timing(run_id: UUID | None, base_url: str, prediction: Prediction) -> None:
-    """Remember how long a prediction took, if it has succeeded, and let other processes know.
+def note_timing(base_url: str, prediction: Prediction) -> None:
+    """Remember how long a prediction took, if it has succeeded.
 
-    They learn it from an event of Prefect's, which costs nothing where nobody wants to know.
+    Other processes learn it from the event of its end.
     """
-    seen, key = process_state("history", _Seen), (base_url, prediction.id)
     timing = Timing.of(prediction)
-    if timing is None or key in seen:
-        return
-    seen[key] = timing
-    if run_id is not None and PREFECT_API_URL.value() is not None:
-        resource = {"prefect.resource.id": f"replicate.prediction.{prediction.id}"}
-        payload = {"base_url": base_url, "id": prediction.id, **timing.model_dump()}
-        copy_context().run(_emit, resource, payload)
-
-
-def _emit(resource: dict[str, str], payload: dict[str, Any]) -> None:
-    # Of the run that an event is emitted in, Prefect asks its API for more.
-    contexts: Any = (FlowRunContext, TaskRunContext)
-    for context in contexts:
-        context.__var__.set(None)
-    emit_event(EVENT, resource, payload=payload)
+    if timing is not None:
+        process_state("history", _Seen).setdefault((base_url, prediction.id), timing)
 
 
 class _Reading:
@@ -190,7 +173,8 @@ async def _newest_events() -> Sequence[Event]:
     today = datetime.now(timezone.utc)
     times = {"since": today - _LOOK_BACK, "until": today + _LOOK_BACK}
     chosen = EventFilter(
-        occurred=EventOccurredFilter.model_validate(times), event=EventNameFilter(name=[EVENT])
+        occurred=EventOccurredFilter.model_validate(times),
+        event=EventNameFilter(name=[f"{EVENT_PREFIX}succeeded"]),
     )
     with as_ledger_error("read how long predictions took"):
         return (await client.read_events(chosen, limit=_EVENTS)).events

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from prefect_replicate.exceptions import LedgerError
+from prefect_replicate.ledger.events import Around, change_of, emit, materialization_of
 from prefect_replicate.ledger.facts import (
     UNKNOWN_MODEL,
     Intent,
@@ -37,15 +38,45 @@ async def logs_of(ledger: Ledger, prediction_id: str) -> list[OwnLog]:
     return ledger.of(prediction_id)
 
 
+def announce(
+    run: Run,
+    prediction: Prediction,
+    change: str,
+    origin: Origin | None = None,
+    expected: Expectation | None = None,
+    age: float | None = None,
+) -> None:
+    """Have Prefect emit the event of a prediction's change, if it belongs to a run. Never raises.
+
+    Args:
+        run: That notices the change.
+        prediction: As it is now.
+        change: As the event's name has it.
+        origin: Of the prediction's call, if the ledger has it.
+        expected: How long it was to take.
+        age: Seconds since its creation, if it has not ended.
+    """
+    around = Around.of(run.scope, origin)
+    if around:
+        base_url = run.connection.address.base_url
+        emit(change_of(prediction, change, base_url, around, expected, age))
+
+
 async def record_outcome(run: Run, prediction: Prediction) -> None:
-    """Write down how a prediction has ended. Never raises.
+    """Write down how a prediction has ended, and announce it. Never raises.
 
     A log that is behind costs one request to Replicate later; a lost result would cost money.
     """
-    note_timing(run.scope.flow_run_id, run.connection.address.base_url, prediction)
+    note_timing(run.connection.address.base_url, prediction)
+    if not prediction.is_terminal:
+        return
     try:
-        for log in await logs_of(await ledger_of(run.scope), prediction.id):
-            if log.generation is not None and log.generation.is_open and prediction.is_terminal:
+        logs = await logs_of(await ledger_of(run.scope), prediction.id)
+        if not logs:
+            announce(run, prediction, prediction.status)
+        for log in logs:
+            if log.generation is not None and log.generation.is_open:
+                announce(run, prediction, prediction.status, log.generation.origin)
                 await log.note(ended=ended(prediction))
     except LedgerError as exc:
         run.say("%s", exc, level=logging.WARNING)
@@ -54,14 +85,25 @@ async def record_outcome(run: Run, prediction: Prediction) -> None:
 async def record_stored(
     run: Run, prediction: Prediction, files: Sequence[OutputFile] = (), output: Any = None
 ) -> None:
-    """Write down where the files of a prediction are, or what else it has made. Never raises."""
+    """Write down where the files of a prediction are, or what else it has made.
+
+    Files that are new are announced. Never raises.
+    """
+    origin, before = None, set[OutputFile]()
     try:
         for log in (await ledger_of(run.scope)).of(prediction.id):
             known = log.generation
-            if known is not None and (known.stored, known.output) != (tuple(files), output):
-                await log.note(stored=list(files), output=output)
+            if known is not None:
+                origin = known.origin
+                before.update(known.stored)
+                if (known.stored, known.output) != (tuple(files), output):
+                    await log.note(stored=list(files), output=output)
     except LedgerError as exc:
         run.say("%s", exc, level=logging.WARNING)
+    around = Around.of(run.scope, origin)
+    for file in files if around else ():
+        if file not in before:
+            emit(materialization_of(file, prediction, around))
 
 
 async def record_interest(run: Run, prediction: Prediction) -> None:

@@ -53,7 +53,7 @@ from prefect_replicate.lifecycle.adoption import (
     take,
     under_way,
 )
-from prefect_replicate.lifecycle.bookkeeping import record_outcome
+from prefect_replicate.lifecycle.bookkeeping import announce, record_outcome
 from prefect_replicate.lifecycle.cancellation import outlives_end_of_run, stop, stop_unless_kept
 from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.lifecycle.run_watch import (
@@ -326,7 +326,9 @@ class _Creation:
         found = await look_for_lost(self.run, Sought.by(self.log.generation), looks)
         if found is not None:
             self.run.say("Found prediction %s, whose id was not recorded", found.id)
+            origin = self.log.generation.origin
             await self._note(made=made(found))
+            announce(self.run, found, "created", origin)
         return found
 
     def _refuse_if_unwanted(self) -> None:
@@ -392,6 +394,7 @@ class _Creation:
             ) from lost
         self.log.address = self.run.connection.address
         await self._note(made=made(prediction))
+        announce(self.run, prediction, "created", self.origin)
         self.run.say(
             "Prediction %s of %s: %s", prediction.id, self.model.reference, prediction.web_url
         )

@@ -21,6 +21,7 @@ from prefect_replicate.exceptions import (
     ReplicateError,
 )
 from prefect_replicate.lifecycle.bookkeeping import (
+    announce,
     expectation_of,
     record_interest,
     record_outcome,
@@ -91,6 +92,8 @@ class _Wait:
         news = f"Prediction {prediction.id} is {prediction.status}"
         if changed and not prediction.is_terminal:
             self.run.say("%s", news)
+        if changed and prediction.status == "processing":
+            announce(self.run, prediction, "processing")
         self._say_if_overdue()
         self._forward(prediction)
         if changed and prediction.is_terminal:
@@ -124,9 +127,11 @@ class _Wait:
         assert self.last is not None
         if self._is_overdue or self._expected is None or self.last.is_terminal:
             return
-        self._is_overdue = self._expected.is_overdue(self._times()[0])
+        age = self._times()[0]
+        self._is_overdue = self._expected.is_overdue(age)
         if self._is_overdue:
             self.run.say("Prediction %s is %s", self.last.id, self._expected.excuse)
+            announce(self.run, self.last, "overdue", expected=self._expected, age=age)
 
     @property
     def tells_every(self) -> float:

@@ -103,6 +103,16 @@ def label(block: StorageBlock) -> str:
     return f"{block.get_block_type_slug()}/{name}" if name else type(block).__name__
 
 
+_BUCKETS = {"s3-bucket": ("s3", "bucket_name"), "gcs-bucket": ("gs", "bucket")}
+"""Blocks of Prefect's own integrations: how their URLs begin, and which field names the bucket."""
+
+
+def bucket_of(block: StorageBlock) -> str | None:
+    """The URL of the bucket that a block stores in, if it is known to have one."""
+    scheme, field = _BUCKETS.get(block.get_block_type_slug(), ("", ""))
+    return f"{scheme}://{getattr(block, field)}" if scheme else None
+
+
 async def _load(reference: str) -> Block:
     match = _BLOCK_REFERENCE.fullmatch(reference)
     if match is None:

@@ -25,6 +25,7 @@ from prefect_replicate.exceptions import ConfigurationError, OutputError
 from prefect_replicate.outputs.destination import (
     Destination,
     StorageBlock,
+    bucket_of,
     call_block,
     label,
     open_destination,
@@ -335,10 +336,10 @@ class _Store:
     async def _store(self, url: str, stem: str, path: str) -> OutputFile:
         file = await self._fetch(url, stem, path)
         self.paths[file.sha256] = file.path
-        location, block = str(file.path), None
+        location, block, bucket = str(file.path), None, None
         if not isinstance(self.target, Path):
             location = await upload(self.target, file.path, self.prediction, self.policy)
-            block = label(self.target)
+            block, bucket = label(self.target), bucket_of(self.target)
         return OutputFile(
             location=location,
             output_path=path,
@@ -347,6 +348,7 @@ class _Store:
             size=file.size,
             sha256=file.sha256,
             block=block,
+            bucket=bucket,
             expires_at=_expiry_of(self.prediction),
         )
 

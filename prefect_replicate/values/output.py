@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
+from pathlib import PurePath
 from typing import Any, cast
 from urllib.parse import quote
 
@@ -16,6 +19,11 @@ KEPT = timedelta(hours=1)
 (https://replicate.com/docs/topics/predictions/data-retention)."""
 
 _MARGIN = timedelta(minutes=10)
+
+_URL = re.compile(r"[a-z0-9]+://")
+_NOT_IN_KEYS = re.compile(r"[\x00-\x20\x7f#?&%\"'<>\[\]{}|\\^`~]")
+_LONGEST_KEY = 512
+"""Of an asset in Prefect, which does not take the characters above either, but for `~`."""
 
 
 class OutputFile(BaseModel):
@@ -35,19 +43,38 @@ class OutputFile(BaseModel):
     sha256: str
     block: str | None = None
     """The storage block that has it, as `type-slug/name`; `None` where it is a file here."""
+    bucket: str | None = None
+    """Where the block keeps it, such as `s3://media`; `None` where the block does not say."""
     expires_at: datetime | None = None
     """When Replicate deletes what is at `source`."""
 
     @property
     def web_url(self) -> str | None:
         """Where people can open it in a browser, if its place has such a page."""
-        scheme, _, rest = self.location.partition("://")
+        scheme, _, rest = self._plain_uri.partition("://")
         bucket, _, key = rest.partition("/")
         if scheme == "s3":
             return f"https://s3.console.aws.amazon.com/s3/object/{bucket}?prefix={quote(key)}"
         if scheme in ("gs", "gcs"):
             return f"https://storage.cloud.google.com/{bucket}/{quote(key)}"
-        return quote(self.location, safe=":/?=&%") if scheme in ("http", "https") else None
+        return quote(self._plain_uri, safe=":/?=&%") if scheme in ("http", "https") else None
+
+    @property
+    def uri(self) -> str:
+        """Its key as an asset of Prefect's, such as `file:///home/me/videos/abc.mp4`.
+
+        What a key can't have is written as `~` and two hexadecimal digits.
+        """
+        return _asset_key(self._plain_uri)
+
+    @property
+    def _plain_uri(self) -> str:
+        if _URL.match(self.location):
+            return self.location
+        path = PurePath(self.location).as_posix().lstrip("/")
+        if self.block is None:
+            return f"file:///{path}"
+        return f"{self.bucket or f'block://{self.block}'}/{path}"
 
     @property
     def is_at_source(self) -> bool:
@@ -55,6 +82,14 @@ class OutputFile(BaseModel):
         if self.expires_at is None or not self.source.startswith("http"):
             return False
         return datetime.now(timezone.utc) < self.expires_at - _MARGIN
+
+
+def _asset_key(uri: str) -> str:
+    key = _NOT_IN_KEYS.sub(lambda found: f"~{ord(found[0]):02X}", uri)
+    if len(key) <= _LONGEST_KEY:
+        return key
+    end = f"~{hashlib.sha256(uri.encode()).hexdigest()[:16]}"
+    return key[: _LONGEST_KEY - len(end)] + end
 
 
 class ModelOutput(BaseModel):

@@ -28,8 +28,13 @@ _TRANSIENT_CODES = frozenset(
     {"PA", "E003", "E004", "E1000", "E6716", "E8367", "E8765", "E9243", "E9825", "E9828"}
 )
 _ERROR_CODE = re.compile(r"\b(?:code\"?: \"?(PA)|(E\d{3,4}))\b")
+_FLAGGED = re.compile(r"\bE005\b|\bflagged\b|\bNSFW\b", re.IGNORECASE)
 _UNKNOWN_ERROR = "Unknown error handling prediction"
 _FRACTION = re.compile(r"\.(\d{6})\d+")
+
+
+PROMPTS = ("prompt", "text_prompt", "positive_prompt")
+"""Inputs that say in words what is to be made, as most models call them."""
 
 
 class _Reply(BaseModel):
@@ -124,6 +129,17 @@ class Prediction(_Reply):
             return True
         code = _ERROR_CODE.search(reason)
         return bool(code and (code[1] or code[2]) in _TRANSIENT_CODES) or _UNKNOWN_ERROR in reason
+
+    @property
+    def is_flagged(self) -> bool:
+        """Whether it failed because its input or output was taken for sensitive."""
+        return self.status == "failed" and bool(_FLAGGED.search(self.reason or ""))
+
+    @property
+    def prompt(self) -> str | None:
+        """What it was to make, if one of its inputs says so in words."""
+        said = [self.input.get(name) for name in PROMPTS]
+        return next((one for one in said if isinstance(one, str)), None)
 
     @property
     def reason(self) -> str | None:

@@ -21,13 +21,13 @@ from prefect_replicate.values.model_schema import (
     one_of,
     validate_input,
 )
+from prefect_replicate.values.prediction import PROMPTS
 from prefect_replicate.video.duration import exact_time, video_duration
 from prefect_replicate.video.frame_size import frame_size, needs_video
 
 # The names are those of the video models on Replicate; the first that fits is used.
 
 # Not `text`: what kling-lip-sync's says is spoken, not shown.
-_PROMPTS = ("prompt", "text_prompt", "positive_prompt")
 _NEGATIVES = ("negative_prompt", "negative", "n_prompt", "video_negative_prompt")
 _SEEDS = ("seed", "random_seed")
 # latentsync: "Set to 0 for Random seed"; animate-diff: "Seed (0 = random, maximum: 2147483647)"
@@ -186,7 +186,7 @@ def _is_text(one: InputProperty) -> bool:
 
 def _prompt(call: _Call) -> dict[str, Any]:
     prompt = call.given["prompt"] or ""
-    target = call.schema.find(_PROMPTS, _is_text)
+    target = call.schema.find(PROMPTS, _is_text)
     if not prompt.strip():
         # Without one, a default such as "An astronaut riding a horse" would be made and paid.
         if target and (target.is_required or target.default):

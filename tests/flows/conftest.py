@@ -22,7 +22,7 @@ from prefect_replicate.cleanup import sweep
 from prefect_replicate.emulator import Emulator
 from prefect_replicate.emulator.models.model import version_id
 from prefect_replicate.engine import call
-from prefect_replicate.ledger import flow_runs, ledger, scope, timings
+from prefect_replicate.ledger import events, flow_runs, ledger, scope, timings
 from prefect_replicate.ledger.ledger import Ledger
 from prefect_replicate.ledger.scope import RunScope, ancestry_of
 from prefect_replicate.lifecycle import adoption
@@ -126,7 +126,9 @@ def own_ledger(monkeypatch: pytest.MonkeyPatch) -> None:
         for tag in ("TAG", "OPEN_TAG"):
             if hasattr(module, tag):
                 monkeypatch.setattr(module, tag, f"{tag}-{os.environ['PYTEST_CURRENT_TEST']}")
-    monkeypatch.setattr(timings, "EVENT", f"replicate.test.{uuid4()}")
+    prefix = f"replicate.test.{uuid4()}."
+    for module in (events, timings):
+        monkeypatch.setattr(module, "EVENT_PREFIX", prefix)
 
 
 @pytest.fixture

@@ -138,7 +138,9 @@ async def test_events_of_another_form_are_passed_over(
 ) -> None:
     await flow(several)(0.7)
     for payload in ({}, {"base_url": "x", "id": "y", "model": 7}):
-        emit_event(timings.EVENT, {"prefect.resource.id": "new"}, payload=payload)
+        emit_event(
+            f"{timings.EVENT_PREFIX}succeeded", {"prefect.resource.id": "new"}, payload=payload
+        )
     await are_told(5)
     forget_history()
 
