@@ -41,6 +41,9 @@ _LONGEST_LOCATION = 500
 _SHOWN_CHARACTERS = 15_000
 """Of a text or JSON; the whole is in the result."""
 
+_MARKUP = re.compile(r"[\[\]*`~|\\#!]|(?<!\w)_|_(?!\w)")
+"""What Markdown would obey; V1 shows it as it is where it is written as an entity."""
+
 _MADE_UP_NAME = re.compile("[a-z]+-[a-z]+")
 """Prefect's own, of two words."""
 
@@ -113,8 +116,7 @@ def progress_text(prediction: Prediction, age: float, expected: Expectation | No
 
 def title_of(prediction: Prediction) -> str:
     """What people know a prediction by: its prompt, else its model."""
-    prompt = prediction.input.get("prompt")
-    return in_line(prompt if isinstance(prompt, str) and prompt.strip() else prediction.model or "")
+    return in_line(prediction.prompt or prediction.model or "")
 
 
 def output_page(output: ModelOutput, previews: Sequence[Preview] = ()) -> str:
@@ -180,7 +182,8 @@ def _stored(files: Sequence[OutputFile], previews: Sequence[Preview]) -> Iterato
         place = cell(file.location, _LONGEST_LOCATION)
         shown = f"[{place}]({file.web_url})" if file.web_url else place
         block = f" in {cell(file.block)}" if file.block and "/" in file.block else ""
-        yield f"* {shown}{block}, {file.size:,} bytes, SHA-256 {file.sha256}"
+        # small: there is nothing in it where a line could break
+        yield f"* {shown}{block}, {file.size:,} bytes, SHA-256 <sub>{file.sha256}</sub>"
         if number < len(previews) and (problem := previews[number].problem):
             yield f"  (no preview: {cell(problem)})"
     if len(files) > _SHOWN_ROWS:
@@ -200,7 +203,7 @@ def _text(value: Any) -> str:
 
 def cell(text: str, most: int = 200) -> str:
     """A text as it may stand in a line or a table of Markdown."""
-    return html.escape(in_line(text, most), quote=False).replace("|", "\\|")
+    return html.escape(_MARKUP.sub(r"\\\g<0>", in_line(text, most)), quote=False)
 
 
 class _Progress(NamedTuple):

@@ -29,7 +29,7 @@ from prefect_replicate.values.batch import counts_of
 _PROMPT_LENGTH = 60
 _RESULT_LENGTH = 300
 _TABLE_BYTES = 280_000
-_GALLERY_COLUMNS = 4
+_GALLERY_COLUMNS = 3
 
 IN_GALLERY = 40
 """Of a batch's items, so many are drawn: the first."""
@@ -89,7 +89,7 @@ def gallery(outcomes: Sequence[ItemOutcome], previews: Mapping[int, Preview]) ->
     for start in range(0, len(shown), _GALLERY_COLUMNS):
         row = shown[start : start + _GALLERY_COLUMNS]
         images = [f'<img src="{previews[one.number].still}" width="160">' for one in row]
-        titles = [f"{one.number}: {cell(one.prompt or one.id or '', 40)}" for one in row]
+        titles = [f"{one.number}: {cell(one.prompt or one.id or '', 24)}" for one in row]
         lines += [f"| {' | '.join(images)} |", f"| {' | '.join(titles)} |"]
     left = sum(one.state == "succeeded" for one in outcomes) - len(shown)
     return "\n".join(lines) + (f"\n\nand {left:,} more, without a picture" if left else "")

@@ -52,6 +52,8 @@ def generate_video(*args: Any, **parameters: Any) -> GeneratedVideo:
         check_input: Whether to check the input; not, for a model whose schema is wrong.
         secrets: Inputs that are secret: their names, and those of the saved Secret blocks that
             hold them.
+        advanced: Those of these that are rarely needed, as forms show them together; one that is
+            given by its own name wins.
 
     Raises:
         InvalidInputError: The model can't take this; nothing was paid.

@@ -67,6 +67,8 @@ def generate_videos(*args: Any, **parameters: Any) -> GeneratedVideos:
         part: Set for the runs of the deployment: names the part of the batch that one does, so that
             a run that takes the place of a crashed one goes on with it.
         deployment: Of this flow, for `fan_out="deployment"`, as `flow/deployment`.
+        advanced: Those of these that are rarely needed, as forms show them together; one that is
+            given by its own name wins.
 
     Raises:
         InvalidInputError: The batch or a parameter makes no sense; nothing was paid.

@@ -105,6 +105,8 @@ def run_model(*args: Any, **parameters: Any) -> ModelOutput:
         check_input: Whether to check the input; not, for a model whose schema is wrong.
         secrets: Inputs that are secret: their names, and those of the saved Secret blocks that
             hold them.
+        advanced: Those of these that are rarely needed, as forms show them together; one that is
+            given by its own name wins.
 
     Returns:
         The output: its files as they are stored, its text, or JSON.

@@ -53,6 +53,8 @@ def run_models(*args: Any, **parameters: Any) -> ModelOutputs:
         worker_timeout: As of `generate_videos`.
         part: As of `generate_videos`.
         deployment: Of this flow, for `fan_out="deployment"`, as `flow/deployment`.
+        advanced: Those of these that are rarely needed, as forms show them together; one that is
+            given by its own name wins.
 
     Raises:
         InvalidInputError: The batch or a parameter makes no sense; nothing was paid.

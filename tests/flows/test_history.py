@@ -182,4 +182,4 @@ async def test_the_progress_bar_says_what_to_expect(
     state = await agenerate_video("a fox", OTHER, {"seconds": 60}, **options)
 
     [progress] = await asyncio.to_thread(artifacts, state, "progress")
-    assert "usually takes about 0.8 s" in progress.description
+    assert "about 0.8 s" in progress.description

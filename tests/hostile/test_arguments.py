@@ -45,9 +45,9 @@ BAD: dict[str, list[Any]] = {
     "replaces": NOTHINGS[1:],
     "on_crash": [None, 5, "", "keep ", "KEEP", ["keep"], {"keep"}, True],
     "regenerate_expired": [None, 0, 1, "yes", [], object()],
-    "policy": [None, 5, "fast", [], {"min_interval": -1}, {"unknown": 1}, {"factor": 0}, object()],
+    "policy": [5, "fast", [], {"min_interval": -1}, {"unknown": 1}, {"factor": 0}, object()],
     "on_update": [5, "print", [], {}, object(), True],
-    "destination": [None, 5, b"x", [], {}, object(), print, ("a",)],
+    "destination": [5, b"x", [], {}, object(), print, ("a",)],
     "allowed_hosts": [None, "files.example.com", b"x", 5, [5], [None], [""], {"a": 1}, object()],
 }
 

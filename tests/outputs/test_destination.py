@@ -28,7 +28,9 @@ async def test_a_missing_folder_is_made(tmp_path: Path) -> None:
     ("destination", "reason"),
     [
         ("", "is not a folder"),
-        ("s3://bucket/videos", "'s3://bucket/videos' is not a folder; give .* storage block"),
+        ("http://host/videos", "'http://host/videos' can't be written to: http is no storage"),
+        ("nothing://host/videos", "nothing is no storage; give a folder, a URL such as s3://"),
+        ("s3://bucket/videos", "can't open 's3://bucket/videos': .* missing a Python module"),
         ("block:local-file-system", "is not 'block:<type-slug>/<name>'"),
         ("block:a/b/c", "is not 'block:<type-slug>/<name>'"),
         (b"bytes", "A bytes can't be a destination"),

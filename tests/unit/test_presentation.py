@@ -125,7 +125,10 @@ def test_previews_come_first_and_nothing_is_at_replicate(small: Path) -> None:
 def test_a_file_that_cannot_be_shown_is_told_of(small: Path) -> None:
     shown = output_page(made(output(small)), [Preview(problem="it is <none>")])
 
-    assert f"* {small}, 5 bytes, SHA-256 {'0' * 64}\n  (no preview: it is &lt;none&gt;)" in shown
+    assert (
+        f"* {small}, 5 bytes, SHA-256 <sub>{'0' * 64}</sub>\n  (no preview: it is &lt;none&gt;)"
+        in shown
+    )
 
 
 @pytest.mark.parametrize(
@@ -177,6 +180,7 @@ def test_the_page_has_parameters_metrics_and_hashes(small: Path) -> None:
     [
         ("a\nfox | b", "# a fox \\| b"),
         ("<script>alert(1)</script>", "# &lt;script&gt;alert(1)&lt;/script&gt;"),
+        ("# a [fox](http://x) *b* `c` a_b _d_", r"# \# a \[fox\](http://x) \*b\* \`c\` a_b \_d\_"),
         ("x" * 300, "# " + "x" * 199 + "…"),
     ],
 )

@@ -36,15 +36,15 @@ def parquet(columns: dict[str, list[Any]]) -> bytes:
         (" prompt , seed ", "a fox,7", {"prompt": "a fox", "seed": "7"}),
         ("prompt", '"a ""red"" fox, running"', {"prompt": 'a "red" fox, running'}),
         ("prompt", '"a fox\nand a hen"', {"prompt": "a fox\nand a hen"}),
-        ("prompt,input.fps", "a fox,24", {"prompt": "a fox", "input.fps": 24}),
-        ("prompt,input.loop", "a fox,true", {"prompt": "a fox", "input.loop": True}),
-        ("prompt,input.tags", 'a fox,"[1, ""b""]"', {"prompt": "a fox", "input.tags": [1, "b"]}),
+        ("prompt,input.fps", "a fox,24", {"prompt": "a fox", "input.fps": "24"}),
+        ("prompt,input.loop", "a fox,true", {"prompt": "a fox", "input.loop": "true"}),
+        ("prompt,input.tags", 'a fox,"[1, ""b""]"', {"prompt": "a fox", "input.tags": '[1, "b"]'}),
         ("prompt,input.style", "a fox,noir", {"prompt": "a fox", "input.style": "noir"}),
         ("prompt,input.style", "a fox,NaN", {"prompt": "a fox", "input.style": "NaN"}),
         ("prompt,input", 'a fox,"{""fps"": 24}"', {"prompt": "a fox", "input": {"fps": 24}}),
     ],
 )
-def test_a_csv_cell_is_text_and_json_for_the_models_own_inputs(
+def test_a_csv_cell_is_text_and_the_column_input_is_json(
     header: str, line: str, content: dict[str, Any]
 ) -> None:
     [row] = read("a.csv", f"{header}\n{line}\n")
