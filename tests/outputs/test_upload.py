@@ -77,6 +77,14 @@ class OldBucket(Bucket):
         return self.keep(from_path, to_path)
 
 
+class S3Bucket(Bucket):
+    """Looks as that of prefect-aws does."""
+
+    _block_type_slug = "s3-bucket"
+
+    bucket_name: str = "media"
+
+
 class DispatchBucket(Bucket):
     async def _upload(self, from_path: str | Path, to_path: str) -> str:
         return self.keep(from_path, to_path)
@@ -122,6 +130,14 @@ async def test_a_bucket_of_any_make_gets_the_file(
     assert bucket.objects == {"videos/abc123.mp4": VIDEO}
     assert file.location == "videos/abc123.mp4"
     assert names(staging) == []
+
+
+async def test_the_uri_of_a_file_in_a_bucket_is_that_of_the_bucket(
+    host, store, prediction, staging: Path
+):
+    (file,) = await store(prediction(host.add("/a", VIDEO)), S3Bucket())
+
+    assert file.uri == "s3://media/videos/abc123.mp4"
 
 
 async def test_a_blocking_upload_does_not_block_the_event_loop(
