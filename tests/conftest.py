@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 # Before Prefect is imported, which reads its profile and keeps its files there.
 os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="prefect-replicate-tests-")
 os.environ["PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW"] = "ignore"
+os.environ["PREFECT_INTEGRATIONS_REPLICATE_DESTINATION"] = f"{os.environ['PREFECT_HOME']}/outputs"
 
 # Images of containers often set this, and each of a hundred processes then compiles Prefect anew,
 # which takes it 4 s.

@@ -59,11 +59,16 @@ def _row(one: ItemOutcome) -> dict[str, Any]:
     return {
         "item": one.number if one.id is None else f"{one.number} ({one.id})",
         "state": one.state,
-        "prompt": in_line(one.prompt or "", _PROMPT_LENGTH),
-        "result": in_line(_result(one), _RESULT_LENGTH),
+        "prompt": _plain(one.prompt or "", _PROMPT_LENGTH),
+        "result": _plain(_result(one), _RESULT_LENGTH),
         "seconds": None if one.seconds is None else round(one.seconds, 1),
         "prediction": one.prediction_id or "",
     }
+
+
+def _plain(text: str, most: int) -> str:
+    """A text in which V1 finds no link; that is all it obeys in a table."""
+    return in_line(text, most).replace("](", "] (")
 
 
 def _result(one: ItemOutcome) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 
 from prefect import serve
 from prefect.types.entrypoint import EntrypointType
@@ -16,12 +15,8 @@ DEPLOYMENT = "demo"
 BLOCK = "demo"
 
 
-def main(destination: str) -> None:
-    """Save the credentials as a block, and serve a deployment that uses it.
-
-    Args:
-        destination: The folder for the videos.
-    """
+def main() -> None:
+    """Save the credentials as a block, and serve a deployment that uses it."""
     # Of the real Replicate the block holds no token: that stays in the environment.
     base_url = os.environ["REPLICATE_BASE_URL"]
     token = SecretStr(os.environ["REPLICATE_API_TOKEN"]) if base_url else None
@@ -30,7 +25,7 @@ def main(destination: str) -> None:
     deployment = generate_video.ato_deployment(
         DEPLOYMENT,
         description="Press Run, and fill in the prompt.",
-        parameters={"credentials": block, "destination": destination},
+        parameters={"credentials": block},
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
     serve(
@@ -42,4 +37,4 @@ def main(destination: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -22,7 +22,6 @@ from prefect_replicate.demo.served import DEPLOYMENT
 from prefect_replicate.emulator import Emulator
 from prefect_replicate.exceptions import ConfigurationError
 from prefect_replicate.flows.generate_video import generate_video
-from prefect_replicate.settings import DESTINATION_FOLDERS
 from prefect_replicate.video.options import DEFAULT_MODEL
 
 TOKEN = "REPLICATE_API_TOKEN"
@@ -130,10 +129,8 @@ def _generate(prefect: PrefectServer, replicate: Replicate) -> int:
 
 
 def _keep(prefect: PrefectServer, replicate: Replicate) -> None:
-    destination = str(Path("videos").resolve())
-    command = ["-m", "prefect_replicate.demo.served", destination]
-    env = prefect.env | replicate.env | {DESTINATION_FOLDERS: destination}
-    with running(command, env) as process:
+    command = ["-m", "prefect_replicate.demo.served"]
+    with running(command, prefect.env | replicate.env) as process:
         deployment = _deployment_id(prefect, process)
         _invite(prefect, replicate, deployment)
         try:

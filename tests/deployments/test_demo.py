@@ -60,7 +60,7 @@ class Demo:
 @pytest.fixture
 def kept(tmp_path: Path) -> Iterator[Demo]:
     """`demo --keep`."""
-    log, env = tmp_path / "log", new_env()
+    log, env = tmp_path / "log", new_env() | {"HOME": str(tmp_path)}
     with (
         log.open("wb") as output,
         subprocess.Popen(
@@ -74,12 +74,12 @@ def kept(tmp_path: Path) -> Iterator[Demo]:
 @needs_proc
 @pytest.mark.full
 def test_the_demo_makes_a_video_says_where_it_is_and_leaves_nothing_running(tmp_path: Path) -> None:
-    env = new_env()
+    env = new_env() | {"HOME": str(tmp_path)}
 
     done = subprocess.run(DEMO, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stdout + done.stderr
-    (video,) = (tmp_path / "videos").iterdir()
+    (video,) = (tmp_path / "replicate").iterdir()
     assert b"ftyp" in video.read_bytes()[:12]
     assert f"Video            {video}\n" in done.stdout
     assert missing_from(done.stdout + done.stderr) == []
@@ -127,7 +127,7 @@ def run(api: str, deployment: str, parameters: dict[str, object]) -> None:
 
 def wait_for_videos(count: int, folder: Path) -> None:
     give_up = time.monotonic() + 120
-    while len(list((folder / "videos").glob("*.mp4"))) < count:
+    while len(list((folder / "replicate").glob("*.mp4"))) < count:
         assert time.monotonic() < give_up
         time.sleep(0.2)
 

@@ -119,7 +119,7 @@ def schedules(api: SyncPrefectClient) -> list[tuple[object, bool]]:
 @pytest.fixture
 def videos(home: Path) -> Path:
     """Where the videos of a test come to be."""
-    folder = home / "videos"
+    folder = home / "replicate"
     shutil.rmtree(folder, ignore_errors=True)
     return folder
 

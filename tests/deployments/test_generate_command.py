@@ -30,9 +30,8 @@ Command = Callable[[str], tuple[object, str, str]]
 
 @pytest.fixture(autouse=True)
 def _quick(  # pyright: ignore[reportUnusedFunction] pytest calls it
-    replicate: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    replicate: Emulator,
 ) -> Iterator[None]:
-    monkeypatch.chdir(tmp_path)  # where the videos go
     replicate.behave(duration_factor=0.1)
     yield
     replicate.behave(duration_factor=1.0)
@@ -43,7 +42,7 @@ def test_its_output_is_the_path_of_the_video_and_a_terminal_shows_a_bar(
 ) -> None:
     video = [*PROCESS, "generate", "bytedance/seedance-1-lite", "--prompt", "a red fox"]
     ours, its = pty.openpty()
-    env = run_env | {"TERM": "xterm"}
+    env = run_env | {"TERM": "xterm", "HOME": str(tmp_path)}
 
     with subprocess.Popen(video, env=env, stdout=subprocess.PIPE, stderr=its, text=True) as process:
         os.close(its)
@@ -53,7 +52,7 @@ def test_its_output_is_the_path_of_the_video_and_a_terminal_shows_a_bar(
 
     assert process.returncode == 0, shown
     path = Path(output.removesuffix("\n"))
-    assert path.parent == tmp_path / "videos"
+    assert path.parent == tmp_path / "replicate"
     assert b"ftyp" in path.read_bytes()[:12]
     assert "━━━" in shown
     assert "100 %" in shown
