@@ -29,6 +29,7 @@ from prefect_replicate.values.batch import counts_of
 _PROMPT_LENGTH = 60
 _RESULT_LENGTH = 300
 _TABLE_BYTES = 280_000
+_LOOK_ALIKE = str.maketrans("<>`", "‹›'")
 _GALLERY_COLUMNS = 3
 
 IN_GALLERY = 40
@@ -67,8 +68,11 @@ def _row(one: ItemOutcome) -> dict[str, Any]:
 
 
 def _plain(text: str, most: int) -> str:
-    """A text in which V1 finds no link; that is all it obeys in a table."""
-    return in_line(text, most).replace("](", "] (")
+    """A text that reads the same in both UIs.
+
+    V1 takes a cell for Markdown and HTML, and V2 shows all that would escape them.
+    """
+    return in_line(text, most).translate(_LOOK_ALIKE).replace("](", "] (")
 
 
 def _result(one: ItemOutcome) -> str:

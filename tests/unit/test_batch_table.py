@@ -48,7 +48,8 @@ def test_a_row_shows_what_became_of_an_item() -> None:
     ("given", "column", "shown"),
     [
         ({"prompt": "a\n  fox"}, "prompt", "a fox"),
-        ({"prompt": "<img src=x>"}, "prompt", "<img src=x>"),
+        ({"prompt": "<img src=x>"}, "prompt", "‹img src=x›"),
+        ({"prompt": "`a` [b](http://c)"}, "prompt", "'a' [b] (http://c)"),
         ({"prompt": "x" * 100}, "prompt", "x" * 59 + "…"),
         ({"error": "y" * 400}, "result", "y" * 299 + "…"),
         ({"output": "a text\nof two lines"}, "result", "a text of two lines"),
