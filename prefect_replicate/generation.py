@@ -135,7 +135,7 @@ class ModelGeneration(GenerationSettings):
             self = replace(self, input=whole)
         destination = or_default(self.destination)
         # Also where the schema knows of no file: an output may be one all the same.
-        check_destination_folder(destination, is_deployed=run.scope.is_deployed)
+        await check_place(run, destination)
         if schema.output.makes_files is not False:
             await check_destination(destination)
         try:
@@ -188,6 +188,20 @@ class ModelGeneration(GenerationSettings):
         if self.check_input:
             validate_input(schema, self.model, as_given(given))
         return given
+
+
+async def check_place(run: Run, destination: object) -> None:
+    """Refuse a destination that whoever has started this run may not name.
+
+    Raises:
+        ConfigurationError: Neither the settings nor the run's deployment name it.
+    """
+    try:
+        check_destination_folder(destination, is_deployed=run.scope.is_deployed)
+    except ConfigurationError:
+        found = await _deployment_of(run)
+        if found is None or found.parameters.get("destination") != str(destination):
+            raise
 
 
 async def _deployment_of(run: Run) -> DeploymentResponse | None:

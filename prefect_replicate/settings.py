@@ -13,6 +13,7 @@ from typing import TypeVar
 from prefect.blocks.core import Block
 from prefect.settings.base import PrefectBaseSettings, build_settings_config
 from pydantic import ByteSize, Field, ValidationError
+from pydantic_settings import SettingsError
 
 from prefect_replicate.exceptions import ConfigurationError, InvalidInputError
 from prefect_replicate.values.poll_policy import PollPolicy
@@ -86,6 +87,9 @@ def settings() -> ReplicateSettings:
     """
     try:
         return ReplicateSettings()
+    except SettingsError as exc:
+        [name] = re.findall(r'field "(\w+)"', str(exc)) or ["…"]
+        raise ConfigurationError(f"{_PREFIX}{name.upper()} is not JSON: {exc.__cause__}.") from exc
     except ValidationError as exc:
         first = exc.errors(include_url=False)[0]
         name = _PREFIX + str(first["loc"][0]).upper()

@@ -22,7 +22,7 @@ from prefect_replicate.exceptions import (
     ReplicateError,
     RunEndedError,
 )
-from prefect_replicate.generation import attempts
+from prefect_replicate.generation import attempts, check_place
 from prefect_replicate.ledger.ledger import ledger_of
 from prefect_replicate.ledger.log import BatchLog
 from prefect_replicate.lifecycle.creation import Request, create, deadline_for
@@ -31,7 +31,7 @@ from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.lifecycle.run_watch import has_ended, refuse_if_known_to_have_ended
 from prefect_replicate.lifecycle.waiting import wait
 from prefect_replicate.outputs import check_destination
-from prefect_replicate.settings import check_destination_folder, or_default
+from prefect_replicate.settings import or_default
 from prefect_replicate.values import ItemOutcome, Prediction
 
 SIGN_SECONDS = 15.0
@@ -88,9 +88,8 @@ async def work_on(run: Run, part: Part) -> list[ItemOutcome]:
         ConfigurationError: Nothing can be stored, or the token was rejected; nothing was paid.
         RunEndedError: Prefect has ended the flow run, or the one around it.
     """
-    is_deployed = run.scope.is_deployed
     destination = or_default(part.options.destination)
-    check_destination_folder(destination, is_deployed=is_deployed)
+    await check_place(run, destination)
     await check_destination(destination)
     ledger = await ledger_of(run.scope)
     work = _Work(run, part, ledger.batch(part.log))

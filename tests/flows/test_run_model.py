@@ -170,3 +170,52 @@ def test_the_command_shows_what_a_model_takes(
     assert lines[1].startswith("prompt * ")
     assert any(line.startswith("aspect_ratio ") and "'16:9'" in line for line in lines)
     assert lines[-1] == "* required. It makes files."
+
+
+@pytest.mark.parametrize("output", ["Foxes laugh.", {"scores": [1, 2]}])
+def test_a_retry_still_has_a_text_that_replicate_has_deleted(
+    still: Emulator, options: dict[str, Any], output: Any, forget: Callable[..., None]
+) -> None:
+    attempts = list[int]()
+
+    @flow(retries=1)
+    def pipeline() -> Any:
+        made = run_model(TIMER, {"seconds": 0, "output": output}, **options)
+        attempts.append(1)
+        if len(attempts) == 1:
+            still.clock.advance(2 * 3600)
+            forget("ledgers", "ancestries", "process")
+            raise RuntimeError
+        return made.output
+
+    assert pipeline() == output
+    assert still.predictions.create_requests == 1
+
+
+def test_a_model_that_makes_no_files_needs_no_place_for_them(
+    replicate_emulator: Emulator, options: dict[str, Any]
+) -> None:
+    where = {**options, "destination": "/proc/nowhere"}
+
+    made = run_model("emulator/language", {"prompt": "What do foxes eat?"}, **where)
+
+    assert made.text
+
+
+def test_a_secret_in_the_parameters_is_warned_of(
+    replicate_emulator: Emulator, options: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    secret = {"type": "string", "format": "password", "x-cog-secret": True, "writeOnly": True}
+    schema = {
+        "components": {
+            "schemas": {
+                "Input": {"type": "object", "properties": {"api_key": secret}},
+                "Output": {"type": "string"},
+            }
+        }
+    }
+    replicate_emulator.add_model("acme/secret", schema, output="done")
+
+    run_model("acme/secret", {"api_key": "hush-hush-hush"}, **options)
+
+    assert "'api_key' is secret, and stands in the parameters of this run" in caplog.text

@@ -179,6 +179,20 @@ async def test_a_remote_block_gets_the_file_streamed(host, store, prediction, st
     assert fsspec.filesystem("memory").cat("bucket/videos/abc123.mp4") == VIDEO
 
 
+async def test_a_url_is_a_place_as_fsspec_has_them(host, store, prediction, staging: Path):
+    (file,) = await store(prediction(host.add("/a", VIDEO)), "memory://media/videos")
+
+    assert (file.location, file.uri) == ("memory://media/videos/abc123.mp4",) * 2
+    assert fsspec.filesystem("memory").cat("media/videos/abc123.mp4") == VIDEO
+
+
+async def test_a_file_url_is_a_folder(host, store, prediction, tmp_path: Path):
+    (file,) = await store(prediction(host.add("/a", VIDEO)), f"file://{tmp_path}/a%20b")
+
+    assert file.location == str(tmp_path / "a b" / "abc123.mp4")
+    assert content_of(file) == VIDEO
+
+
 async def test_a_failed_upload_is_tried_again_without_a_second_download(
     host, store, prediction, staging: Path
 ):
