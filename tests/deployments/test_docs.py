@@ -1,0 +1,120 @@
+"""The documentation is true: the blocks of each page run, from top to bottom."""
+
+from __future__ import annotations
+
+import os
+import re
+import runpy
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from prefect_replicate.emulator import Emulator
+
+ROOT = Path(__file__).parents[2]
+PAGES = ["README.md", *(str(one.relative_to(ROOT)) for one in sorted(ROOT.glob("docs/**/*.md")))]
+BLOCK = re.compile(r"^(?:<!-- not run: (.*?) -->\n)?```(python|bash)\n(.*?)^```", re.M | re.S)
+ELSEWHERE = ("pip install", "REPLICATE_API_TOKEN=")  # the set-up of these tests is the installation
+TUTORIAL = "docs/tutorial.md"
+
+
+class Block(NamedTuple):
+    reason: str
+    """Why it does not run here; empty if it does."""
+    language: str
+    code: str
+
+
+def blocks_of(page: str) -> list[Block]:
+    return [Block(*found) for found in BLOCK.findall((ROOT / page).read_text())]
+
+
+def running(page: str) -> list[Block]:
+    return [one for one in blocks_of(page) if not one.reason]
+
+
+@pytest.fixture
+def quick(replicate: Emulator) -> Iterator[None]:
+    replicate.behave(duration_factor=0.1)
+    yield
+    replicate.behave(duration_factor=1.0)
+
+
+@pytest.mark.parametrize("page", [one for one in PAGES if running(one)])
+def test_the_blocks_of_a_page_run(
+    page: str,
+    account: None,
+    run_env: dict[str, str],
+    replicate: Emulator,
+    quick: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    names: dict[str, object] = {"__name__": "__main__"}
+    before = replicate.predictions.create_requests
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", category=DeprecationWarning, module="__main__")
+        for _, language, code in running(page):
+            if language == "bash":
+                run_in_shell(code, run_env | {"HOME": str(tmp_path)}, tmp_path)
+            elif "def test_" not in code:
+                exec(compile(code, f"<{page}>", "exec", dont_inherit=True), names)
+
+    if page == TUTORIAL:  # which says that a retry pays nothing
+        assert replicate.predictions.create_requests - before == 18
+
+
+def run_in_shell(code: str, env: dict[str, str], folder: Path) -> None:
+    lines = [line for line in code.splitlines() if not any(mark in line for mark in ELSEWHERE)]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
+
+    done = subprocess.run(
+        ["bash", "-euc", "\n".join(lines)],
+        env=env | {"PATH": path},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_block_that_is_a_test_passes(page: str, pytester: pytest.Pytester) -> None:
+    tests = [one.code for one in running(page) if "def test_" in one.code]
+    if not tests:
+        return
+    pytester.makeconftest('pytest_plugins = ["prefect_replicate.emulator.fixtures"]')
+    pytester.makepyfile(*tests)
+
+    result = pytester.runpytest_inprocess("-o", "asyncio_default_fixture_loop_scope=function")
+
+    result.assert_outcomes(passed=len(tests))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_and_picture_of_a_page_leads_somewhere(page: str) -> None:
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / page).read_text())
+
+    missing = [one for one in targets if not ((ROOT / page).parent / one).exists()]
+
+    assert missing == []
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
+def test_the_reference_of_the_command_line_is_made_from_its_help() -> None:
+    script = runpy.run_path(str(ROOT / "scripts" / "cli-reference"))
+
+    assert (ROOT / "docs" / "reference" / "cli.md").read_text() == script["reference"]()
