@@ -191,7 +191,8 @@ class _HandingOut:
                 " `prefect_replicate.generate_videos`, and name it as FLOW/DEPLOYMENT in"
                 " `deployment`. Nothing was paid."
             ) from exc
-        _check_flow_of(deployment, name, self._part_runs[0].parameters)
+        asked = self._batch.asked
+        _check_flow_of(deployment, name, {*asked.ADVANCED, *asked.NOT_IN_FORMS}, self._part_runs[0])
         return deployment
 
     async def _earlier_runs(self) -> defaultdict[str, list[FlowRun]]:
@@ -333,9 +334,11 @@ class _HandingOut:
         self._caller.tell(lambda: log("%s", message))
 
 
-def _check_flow_of(deployment: DeploymentResponse, name: str, parameters: dict[str, Any]) -> None:
+def _check_flow_of(
+    deployment: DeploymentResponse, name: str, hidden: set[str], part_run: _PartRun
+) -> None:
     known: dict[str, Any] = (deployment.parameter_openapi_schema or {}).get("properties", {})
-    unknown = sorted(parameters.keys() - known.keys())
+    unknown = sorted(({"advanced", *part_run.parameters} - hidden) - known.keys())
     if known and unknown:
         raise ConfigurationError(
             f"Deployment {name!r} is not one of this version of the flow"

@@ -10,9 +10,9 @@ import pytest
 from prefect import get_client
 from prefect.utilities.callables import parameter_schema
 
-from prefect_replicate import ReplicateCredentials, generate_video, generate_videos
+from prefect_replicate import ReplicateCredentials, generate_video, generate_videos, run_models
 from prefect_replicate.emulator import Emulator
-from prefect_replicate.exceptions import ConfigurationError
+from prefect_replicate.exceptions import BatchError, ConfigurationError
 
 REQUESTS = ["a fox", "a hare"]
 
@@ -46,6 +46,17 @@ def test_a_deployment_that_cannot_do_it_is_refused_before_anything_is_paid(
         generate_videos(
             REQUESTS, model="emulator/timer", fan_out="deployment", deployment=deployment
         )
+    assert replicate_emulator.predictions.create_requests == 0
+
+
+@pytest.mark.parametrize("definition", [generate_videos, run_models])
+def test_a_deployment_takes_also_what_its_form_does_not_show(
+    replicate_emulator: Emulator, definition: Any
+) -> None:
+    made = {"model": "emulator/timer", "fan_out": "deployment", "worker_timeout": 0.5}
+
+    with pytest.raises(BatchError, match="a process that serves `unmanned`"):
+        definition(REQUESTS, deployment=deploy(definition), **made)
     assert replicate_emulator.predictions.create_requests == 0
 
 
