@@ -33,8 +33,8 @@ def demo(
     """Generate a video on a local Replicate and a Prefect server made for it.
 
     Args:
-        keep: Leave both up, with a deployment to run from the Prefect UI, until Ctrl-C.
-        real: Run on Replicate itself, which is paid; needs `REPLICATE_API_TOKEN`.
+        keep: Keep both running, with a deployment to run from the Prefect UI, until Ctrl-C.
+        real: Run on Replicate itself, which costs money; needs `REPLICATE_API_TOKEN`.
     """
     try:
         from prefect_replicate.demo.show import show
@@ -97,8 +97,8 @@ def generate(
         duration: Length in seconds.
         aspect_ratio: Such as `16:9`.
         resolution: Such as `720p`.
-        seed: For a result that can be repeated.
-        negative_prompt: What the video is not to show.
+        seed: For reproducible results.
+        negative_prompt: What to keep out of the video.
         destination: A directory, a URL such as `s3://bucket/folder`, or `block:type-slug/name` for
             a storage block; `~/replicate` if not given.
         timeout: Seconds after which the prediction is canceled; an hour if not given.
@@ -185,8 +185,8 @@ def deploy(
         name: Of the deployment; `owner-name` if not given.
         pool: The work pool whose workers run it; they need prefect-replicate installed.
         serve: Run it in this process, until Ctrl-C.
-        cron: When to run it by itself, such as `0 7 * * *`; each run is paid for.
-        input: What the form shows first, as `key=value`; as of `run`, without local files.
+        cron: When to run it, such as `0 7 * * *`; each run costs money.
+        input: What its runs start from, as `key=value`; like `run`, but without local files.
         secret: A secret input, as `key=secret-block`: the name of the saved Secret block with it.
         destination: Where files go, unless the form says otherwise: a directory, a URL such as
             `s3://bucket/folder`, or `block:type-slug/name`; if not given, as the settings say.

@@ -230,7 +230,7 @@ def _result(done: Future[T]) -> T:
         raise exc.with_traceback(None) from cause and cause.with_traceback(None)
     except Exception as exc:  # of a block, of Prefect's client, or a fault of ours
         raise ReplicateError(
-            f"{type(exc).__name__}: {exc}. A retry continues with what was paid until then."
+            f"{type(exc).__name__}: {exc}. A retry continues with what has been paid so far."
         ) from exc
 
 

@@ -168,7 +168,7 @@ class ModelGeneration(GenerationSettings):
             and own != {name: fixed.get(name) for name in own}
         ):
             raise ConfigurationError(
-                "`secrets`, and the model that gets them, are for whoever deploys to say, not for"
+                "`secrets`, and the model that gets them, are set by whoever deploys, not by"
                 " whoever starts a run. Nothing was paid."
             )
         if found is None or TAG not in found.tags:

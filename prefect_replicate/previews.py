@@ -139,9 +139,7 @@ def _drawn(path: str, kind: str, sizes: Sizes) -> Preview:
             return _picture(path, sizes)
         return _recording(path, sizes)
     except ImportError:
-        return Preview(
-            problem="a preview needs the extra `preview`: pip install 'prefect-replicate[preview]'"
-        )
+        return Preview(problem="a preview needs PyAV and Pillow: pip install av pillow")
     except Exception as exc:  # noqa: BLE001 - decoders raise anything at all
         reason = getattr(exc, "strerror", None) or str(exc).replace(path, "it")
         return Preview(problem=f"it can't be decoded as {kind}: {reason or type(exc).__name__}")

@@ -41,13 +41,13 @@ class ReplicateSettings(PrefectBaseSettings):
     destination: str = Field(
         default="~/replicate",
         description=(
-            "Where flows, tasks and the command line store files if they are not told: a folder, a"
-            " URL such as s3://bucket/folder, or block:type-slug/name."
+            "Where flows, tasks and the command line store files if no destination is given: a"
+            " folder, a URL such as s3://bucket/folder, or block:type-slug/name."
         ),
     )
     policy: PollPolicy = Field(
         default_factory=PollPolicy,
-        description="How often to poll, and for how long, where nothing else is said; as JSON.",
+        description="How often to poll, and for how long, where nothing else is given; as JSON.",
     )
     sweep_grace: float = Field(
         default=300.0,
@@ -58,7 +58,7 @@ class ReplicateSettings(PrefectBaseSettings):
         default="",
         description=(
             "Folders whose files a run of a deployment may send to a model if a parameter names"
-            f" them, with {os.pathsep!r} between them. As it comes, none."
+            f" them, with {os.pathsep!r} between them. None by default."
         ),
     )
     destination_folders: str = Field(
@@ -107,9 +107,9 @@ def check_input_file(text: str, what: str, *, is_deployed: bool) -> None:
     folders = settings().input_folders
     if not _is_below(text, folders):
         raise InvalidInputError(
-            f"{what}={text!r} is taken for a file on the worker, and a run of a deployment reads"
+            f"{what}={text!r} is read as a file on the worker, and a run of a deployment reads"
             f" only from the folders in {INPUT_FOLDERS}: {folders or 'there is none'}. Give a URL,"
-            " or have its folder named there. Nothing was paid."
+            " or add its folder there. Nothing was paid."
         )
 
 
@@ -131,7 +131,7 @@ def check_destination_folder(destination: object, *, is_deployed: bool) -> None:
     own, others = settings().destination, settings().destination_folders
     if not _is_below(str(destination), os.pathsep.join([own, others])):
         raise ConfigurationError(
-            f"destination={str(destination)!r} is chosen by whoever starts a run, and a run of a"
+            f"destination={str(destination)!r} comes from whoever starts the run, and a run of a"
             f" deployment stores files only in {own}, in the folders in {DESTINATION_FOLDERS}, or"
             " in a storage block ('block:<type-slug>/<name>'). Nothing was paid."
         )

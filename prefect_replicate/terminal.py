@@ -229,7 +229,7 @@ def orphans(*, cancel: bool, grace: float, block: str | None) -> list[Orphan]:
     Raises:
         ReplicateError: Prefect could not be asked.
     """
-    _require_prefect("whose flow runs to look at")
+    _require_prefect("whose flow runs to check")
     try:
         _check_prefect()
         # It warns at exit that it has still to tell Prefect of artifacts that were changed.
@@ -316,7 +316,7 @@ def _load(block: str) -> ReplicateCredentials:
 def _require_prefect(purpose: str) -> None:
     if not has_prefect():
         raise ConfigurationError(
-            f"PREFECT_API_URL is not set: it names the Prefect server {purpose}."
+            f"PREFECT_API_URL is not set; set it to the Prefect server {purpose}."
         )
 
 

@@ -299,7 +299,7 @@ class Connection:
 
     def _bad_address(self, exc: Exception) -> ConfigurationError:
         return ConfigurationError(
-            f"base_url {self.address.base_url!r} is not usable: {exc}. It should be like"
+            f"base_url {self.address.base_url!r} can't be used: {exc}. It should look like"
             f" {DEFAULT_BASE_URL}, without /v1."
         )
 

@@ -114,8 +114,8 @@ async def _look_up(connection: Connection, reference: ModelReference) -> Resolve
         if exc.status != 404:
             raise
         raise InvalidInputError(
-            f"Replicate knows no {_kind(reference)} {str(reference)!r} that this account may use."
-            " Check the spelling. Nothing was sent."
+            f"{_kind(reference).capitalize()} {str(reference)!r} was not found, or this account"
+            " can't use it. Check the spelling. Nothing was sent."
         ) from exc
 
 
@@ -154,7 +154,7 @@ async def _schema_of(connection: Connection, model: str, version: str) -> dict[s
 
 
 def _warn_of_no_check(what: object, why: object) -> None:
-    message = "The schema of %s can't be read, so that its input is sent unchecked: %s"
+    message = "The schema of %s can't be read, so its input is sent unchecked: %s"
     _logger.warning(message, what, why)
 
 

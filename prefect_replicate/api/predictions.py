@@ -204,4 +204,4 @@ def _warn_once(status: str) -> None:
     warned = process_state("unknown statuses", _UnknownStatuses)
     if status not in warned:
         warned.add(status)
-        _logger.warning("Replicate reports the unknown status %r; taken as unfinished.", status)
+        _logger.warning("Replicate reports the unknown status %r; treated as unfinished.", status)

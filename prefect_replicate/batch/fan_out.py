@@ -241,7 +241,7 @@ class _HandingOut:
     async def _look(self, deployment: DeploymentResponse) -> None:
         states = await _states_of({*self._around, *(one.run_id for one in self._open)})
         if any(states[one].type in ENDED for one in self._around if one in states):
-            raise RunEndedError("The flow run was ended while others worked on its batch.")
+            raise RunEndedError("The flow run was ended while other runs worked on its batch.")
         for part_run in self._open:
             state = states.get(part_run.run_id)
             if state is None:
@@ -270,7 +270,7 @@ class _HandingOut:
         elif step is Step.REPLACE:
             await self._replace(part_run, state, deployment)
         elif step is Step.DECLARE_DEAD:
-            why = f"It has shown nothing for {view.looked_at - part_run.sign_at:.0f} s"
+            why = f"No sign of life for {view.looked_at - part_run.sign_at:.0f} s"
             await _set_state(part_run.run_id, Crashed(message=why))
 
     async def _restart(self, part_run: _PartRun, deployment: DeploymentResponse) -> None:
@@ -292,7 +292,7 @@ class _HandingOut:
         part_run.crashes += 1
         if part_run.crashes <= REPLACEMENTS:
             message = f"Flow run {part_run.run_id} ({part_run.part}) {_standing(state)}"
-            self._say("warning", f"{message}: another takes its place")
+            self._say("warning", f"{message}: starting another in its place")
             await self._start(part_run, deployment)
             return
         self._give_up(part_run, f"{_standing(state)}, as were the {REPLACEMENTS} before it")
@@ -341,7 +341,7 @@ def _check_flow_of(
     unknown = sorted(({"advanced", *part_run.parameters} - hidden) - known.keys())
     if known and unknown:
         raise ConfigurationError(
-            f"Deployment {name!r} is not one of this version of the flow"
+            f"Deployment {name!r} does not run this version of the flow"
             f" `prefect_replicate.generate_videos`: it has no parameter {unknown[0]!r}. Nothing was"
             " paid."
         )

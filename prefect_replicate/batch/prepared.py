@@ -145,7 +145,7 @@ def _tell_duplicates(
     groups = duplicates(requests)
     for numbers in groups[:_MOST_DUPLICATES]:
         shown = ", ".join(map(str, numbers[:10])) + (", …" if len(numbers) > 10 else "")
-        message = f"Items {shown} are equal: each is generated, and paid for"
+        message = f"Items {shown} are equal: each is generated and paid for"
         caller.tell(partial(logger.warning, message))
     if len(groups) > _MOST_DUPLICATES:
         more = f"So are items in {len(groups) - _MOST_DUPLICATES} more groups"

@@ -159,7 +159,7 @@ def _read(kind: type[R], row: Row) -> R | str:
     content: Any = {"prompt": row.content} if isinstance(row.content, str) else row.content
     if not isinstance(content, Mapping):
         what = type(content).__name__
-        return f"a {what} is no request; give a prompt, a dict or a {kind.__name__}"
+        return f"a {what} is not a request; give a prompt, a dict or a {kind.__name__}"
     fields = _with_inputs(_given(cast("Mapping[str, Any]", content)), kind)
     try:
         return kind.model_validate(fields)

@@ -52,7 +52,7 @@ def reader_for(name: str) -> Reader:
     """
     reader = _READERS.get(PurePath(name).suffix.casefold())
     if reader is None:
-        refuse(f"{name} is of no kind that can be read; accepted are {', '.join(_READERS)}.")
+        refuse(f"{name} can't be read; accepted are {', '.join(_READERS)}.")
     return reader
 
 
@@ -145,8 +145,7 @@ def _parquet_rows(file: BinaryIO, name: str, known: tuple[str, ...]) -> Iterator
         parquet: Any = importlib.import_module("pyarrow.parquet")
     except ImportError as exc:
         raise ConfigurationError(
-            f"Reading {name} needs pyarrow: pip install 'prefect-replicate[parquet]'."
-            " Nothing was paid."
+            f"Reading {name} needs pyarrow: pip install pyarrow. Nothing was paid."
         ) from exc
     try:
         table = parquet.ParquetFile(file)
@@ -182,7 +181,7 @@ def _check_columns(columns: Sequence[str], name: str, known: tuple[str, ...]) ->
         refuse(f"{name} has unknown columns: {', '.join(unknown[:5])}; {accepted}.{hint}")
     twice = sorted({repr(c) for c in columns if columns.count(c) > 1})
     if twice:
-        refuse(f"{name} has columns that are there twice: {', '.join(twice)}.")
+        refuse(f"{name} has duplicate columns: {', '.join(twice)}.")
 
 
 def _lines(file: BinaryIO, name: str) -> Iterator[str]:
@@ -231,7 +230,7 @@ async def read_rows(path: str | Path, most: int, known: tuple[str, ...] = ()) ->
 def _reader_of(name: str) -> Reader:
     is_block = name.startswith("block:")
     if not name or "://" in name or (is_block and not _BLOCK_PATH.fullmatch(name)):
-        refuse(f"{name!r} is no file that rows can be read from; give {_FORMS}.")
+        refuse(f"{name!r} is not a file with rows; give {_FORMS}.")
     return reader_for(name)
 
 

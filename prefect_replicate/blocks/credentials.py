@@ -63,7 +63,7 @@ class ReplicateCredentials(CredentialsBlock):
         title="API token",
         description=(
             "Token from replicate.com/account/api-tokens, starting with r8_. A block made in Python"
-            " may do without: it reads REPLICATE_API_TOKEN from the environment when it is used."
+            " may leave it out: it reads REPLICATE_API_TOKEN from the environment when it is used."
         ),
     )
     base_url: Annotated[str | None, _TEXT] = Field(
@@ -123,7 +123,7 @@ class ReplicateCredentials(CredentialsBlock):
             )
         if not token.isascii() or not token.isprintable() or " " in token:
             raise ConfigurationError(
-                "The Replicate API token has spaces or characters that no token has; copy it again."
+                "The Replicate API token has spaces or other invalid characters; copy it again."
             )
         keep_secret(token)
         try:
@@ -146,13 +146,11 @@ def _normalized(url: str) -> str:
     url = url.strip().rstrip("/")
     if not _is_web_address(url):
         raise ValueError(
-            f"base_url {url!r} is not a web address; it should be like {DEFAULT_BASE_URL},"
+            f"base_url {url!r} is not a web address; it should look like {DEFAULT_BASE_URL},"
             " without /v1."
         )
     if urlsplit(url).query or urlsplit(url).fragment:
-        raise ValueError(
-            f"base_url {url!r} has a query or a fragment, which no address of an API has."
-        )
+        raise ValueError(f"base_url {url!r} has a query or a fragment; remove it.")
     if "@" in urlsplit(url).netloc:
         raise ValueError("base_url must not hold a user or password: it is shown and recorded.")
     return url.removesuffix("/v1") if urlsplit(url).path == "/v1" else url

@@ -55,7 +55,7 @@ class PredictionRun(JobRun[Any]):
 
     @dispatch(await_for_completion)
     def wait_for_completion(self, on_update: OnUpdate | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]  # as every block of Prefect does it
-        """Look at the prediction until it has succeeded.
+        """Poll the prediction until it succeeds.
 
         Raises:
             PredictionFailedError: The model failed.
@@ -147,32 +147,32 @@ class ReplicateModel(JobBlock[Any]):
     credentials: ReplicateCredentials = Field(
         default_factory=ReplicateCredentials,
         title="Credentials",
-        description="Account that the predictions are made and paid on.",
+        description="Account that runs and pays for the predictions.",
     )
     default_input: dict[str, Any] = Field(
         default_factory=dict,
         title="Default input",
-        description="Input that every run starts from; what is passed to `trigger` wins.",
+        description="Input that every run starts from; what is passed to `trigger` overrides it.",
     )
     timeout: float | None = Field(
         default=DEFAULT_TIMEOUT,
         gt=0,
         le=LONGEST_SECONDS,
         title="Timeout",
-        description="Seconds from creation after which a prediction is canceled; empty: no limit.",
+        description="Seconds from creation after which a prediction is canceled. None: no limit.",
     )
     policy: PollPolicy = Field(
         default_factory=PollPolicy,
         title="Poll policy",
-        description="How often to look at a prediction, and separate limits for queue and run.",
+        description="How often to poll, and separate limits for queue and run.",
     )
 
     on_crash: OnCrash = Field(
         default="cancel",
         title="On crash",
         description=(
-            "What becomes of a prediction when its run crashes: `cancel`, or `keep` it running for"
-            " a retry of the run to continue with."
+            "What happens to a prediction when its run crashes: `cancel` it, or `keep` it running"
+            " for a retry of the run to continue with."
         ),
     )
 

@@ -170,7 +170,7 @@ def check_is_of(known: Generation, prediction: Prediction) -> None:
     if not prediction.is_terminal and not known.has_made(prediction):
         raise LedgerError(
             f"prediction {prediction.id} is not what a call of {in_line(known.intent.model)} makes"
-            f" with the input that is written down: it is left alone. See {prediction.web_url}."
+            f" with the recorded input: it is left alone. See {prediction.web_url}."
         )
 
 

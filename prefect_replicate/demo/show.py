@@ -95,7 +95,7 @@ def show(*, keep: bool, real: bool) -> int:
         elif exit_code == 0:
             _say(
                 "",
-                "All of it is stopped now. With --keep it stays up, to look around and press Run.",
+                "Everything is stopped now. With --keep it keeps running, to try more.",
             )
         return exit_code
 
@@ -136,7 +136,7 @@ def _keep(prefect: PrefectServer, replicate: Replicate) -> None:
         try:
             process.wait()
         except KeyboardInterrupt:
-            _say("", "Stopping all of it.")
+            _say("", "Stopping everything.")
             prefect.cancel_flow_runs()
 
 
@@ -153,11 +153,13 @@ def _deployment_id(prefect: PrefectServer, process: subprocess.Popen[bytes]) -> 
 
 def _invite(prefect: PrefectServer, replicate: Replicate, deployment: UUID) -> None:
     _tell("Press Run", f"{prefect.ui_url}/deployments/deployment/{deployment}")
-    _say("", "There, Run > Quick run or Custom run asks for a prompt; all else has a default.")
+    _say(
+        "", "There, Run > Quick run or Custom run asks for a prompt; everything else has a default."
+    )
     _say("To use them from another shell:", "")
     for name, value in {"PREFECT_API_URL": prefect.api_url, **replicate.shell}.items():
         _say(f"  export {name}={value}")
-    _say("", "Ctrl-C stops all of it.", "")
+    _say("", "Ctrl-C stops everything.", "")
 
 
 def _tell(name: str, value: str) -> None:

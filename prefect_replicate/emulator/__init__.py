@@ -34,10 +34,11 @@ lists the routes.
 
 from importlib.util import find_spec as _find_spec
 
-_NEEDED = ("av", "PIL", "python_multipart", "standardwebhooks", "starlette", "uvicorn")
-if _missing := [name for name in _NEEDED if _find_spec(name) is None]:
+_NEEDED = ("av", "pillow", "python-multipart", "standardwebhooks", "starlette", "uvicorn")
+_MODULES = {"pillow": "PIL", "python-multipart": "python_multipart"}
+if _missing := [name for name in _NEEDED if _find_spec(_MODULES.get(name, name)) is None]:
     raise ModuleNotFoundError(
-        f"the emulator needs {', '.join(_missing)}: pip install 'prefect-replicate[emulator]'"
+        f"the emulator needs {', '.join(_missing)}: pip install {' '.join(_missing)}"
     )
 
 from prefect_replicate.emulator.behaviour import Behaviour  # noqa: E402 after the check above

@@ -37,15 +37,15 @@ def generate_video(*args: Any, **parameters: Any) -> GeneratedVideo:
         duration: Length in seconds.
         aspect_ratio: Such as `16:9`.
         resolution: Such as `720p`.
-        seed: For a result that can be repeated.
-        negative_prompt: What the video is not to show.
+        seed: For reproducible results.
+        negative_prompt: What to keep out of the video.
         destination: For files: a directory, a URL such as `s3://bucket/folder`, a storage block, or
             `block:type-slug/name` for a saved one. If not given, as the settings say:
             `~/replicate`.
         timeout: Seconds from a prediction's creation after which it is canceled. `None`: no limit.
         retries: New predictions when one fails for a reason of Replicate's, not of the input's.
-        policy: How often to look, and separate limits for queue and run.
-        on_crash: What becomes of the prediction when the run crashes: `cancel`, or `keep` it
+        policy: How often to poll, and separate limits for queue and run.
+        on_crash: What happens to the prediction when the run crashes: `cancel` it, or `keep` it
             running for a retry of the run to continue with.
         regenerate_expired: Whether a retry pays again when Replicate has deleted the result, as it
             does after an hour.

@@ -49,9 +49,9 @@ def generate_videos(*args: Any, **parameters: Any) -> GeneratedVideos:
             `~/replicate`.
         timeout: Seconds from a prediction's creation after which it is canceled. `None`: no limit.
         retries: New predictions for an item that fails for a reason of Replicate's.
-        policy: How often to look, and separate limits for queue and run.
-        on_crash: What becomes of the predictions when the run crashes: `cancel`, or `keep` them
-            running for a retry of the run to continue with.
+        policy: How often to poll, and separate limits for queue and run.
+        on_crash: What happens to the predictions when the run crashes: `cancel` them, or `keep`
+            them running for a retry of the run to continue with.
         regenerate_expired: Whether a retry pays again for a result that Replicate has deleted.
         check_input: Whether to check the inputs; not, for a model whose schema is wrong.
         concurrency: Items that may be under way at once, in each process that works on them.

@@ -97,8 +97,8 @@ def run_model(*args: Any, **parameters: Any) -> ModelOutput:
             `~/replicate`.
         timeout: Seconds from a prediction's creation after which it is canceled. `None`: no limit.
         retries: New predictions when one fails for a reason of Replicate's, not of the input's.
-        policy: How often to look, and separate limits for queue and run.
-        on_crash: What becomes of the prediction when the run crashes: `cancel`, or `keep` it
+        policy: How often to poll, and separate limits for queue and run.
+        on_crash: What happens to the prediction when the run crashes: `cancel` it, or `keep` it
             running for a retry of the run to continue with.
         regenerate_expired: Whether a retry pays again when Replicate has deleted the result, as it
             does after an hour.

@@ -208,8 +208,8 @@ class OwnLog(Log, _Row):
         if unreadable := self.row.unreadable:
             raise LedgerError(
                 f"The input {unreadable[0].key} of flow run {self.ledger.root} can't be read"
-                " by this version of prefect-replicate, so that it isn't known what was paid for"
-                " this call. Nothing was started; delete it if nothing of yours depends on it."
+                " by this version of prefect-replicate, so it is unknown what was paid for"
+                " this call. Nothing was started; delete it if you don't need it."
             )
 
 

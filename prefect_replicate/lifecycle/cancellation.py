@@ -135,7 +135,7 @@ async def stop(run: Run, prediction_id: str, *, is_known: bool = True) -> Predic
     try:
         return await cancel(run, prediction_id, is_known=is_known)
     except ReplicateError as exc:
-        message = "Prediction %s could not be canceled and may run on until its deadline: %s"
+        message = "Prediction %s could not be canceled and may run until its deadline: %s"
         run.say(message, prediction_id, exc, level=logging.ERROR)
         return None
 
@@ -143,7 +143,7 @@ async def stop(run: Run, prediction_id: str, *, is_known: bool = True) -> Predic
 async def stop_unless_kept(run: Run, prediction_id: str, *, is_known: bool = True) -> None:
     """Cancel for a caller that was interrupted, unless its run comes back for the prediction."""
     if await _is_kept(run, prediction_id):
-        run.say("Prediction %s goes on, for this run to continue with it", prediction_id)
+        run.say("Prediction %s keeps running; a retry of this run continues with it", prediction_id)
     else:
         await stop(run, prediction_id, is_known=is_known)
 

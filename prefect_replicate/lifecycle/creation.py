@@ -293,10 +293,10 @@ class _Creation:
         if may_be_of(prediction, self.request.model, digests):
             return
         raise LedgerError(
-            f"Prediction {prediction.id}, which is written down for this call of"
+            f"Prediction {prediction.id}, which is recorded for this call of"
             f" {self.model.reference}, is of another model or has another input. Nothing was"
             f" started; delete the inputs {PREFIX}{self.log.row.name}-… of flow run"
-            f" {self.ledger.root} if nothing of yours depends on them."
+            f" {self.ledger.root} if you don't need them."
         )
 
     async def _useful(self, prediction: Prediction) -> Prediction | None:

@@ -263,7 +263,7 @@ def refuse_if_known_to_have_ended(run: Run) -> None:
     if has_ended(run):
         raise RunEndedError(
             f"Flow run {run.scope.flow_run_id} goes on although it, or the run around it, has been"
-            " ended; nothing more is started for it. Retry the run to go on."
+            " ended; nothing more is started for it. Retry the run to continue."
         )
 
 

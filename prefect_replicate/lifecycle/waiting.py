@@ -48,7 +48,7 @@ _UNKNOWN_SECONDS = 5.0
 _LAST_LOOK_SECONDS = 5.0
 """How long a limit that has passed waits for the look that is due with it."""
 
-_FAILED = "on_update failed; the wait goes on"
+_FAILED = "on_update failed; the wait continues"
 
 _TELL_AGAIN_SECONDS = 5.0
 """The longest that `on_update` hears nothing, so that what shows progress can move on."""
@@ -175,14 +175,16 @@ class _Wait:
         if self._is_final(error) or now - self._failing_since >= self.policy.failure_budget:
             known = f"last seen {self.last.status}" if self.last else "never seen"
             message = (
-                f"Prediction {prediction_id} ({known}) can't be looked at: {error} It may still"
-                " run, until its deadline, and is paid; a retry continues with it."
+                f"Prediction {prediction_id} ({known}) can't be read: {error} It may still"
+                " run until its deadline, and cost money; a retry continues with it."
             )
             if isinstance(error, APIError):
                 raise type(error)(message, error.status) from error
             raise ConfigurationError(message) from error
         if is_new and watch.is_first_to_fail(self.run.scope.flow_run_id):
-            self.run.say("A look at %s failed: %s", prediction_id, error, level=logging.WARNING)
+            self.run.say(
+                "A status request for %s failed: %s", prediction_id, error, level=logging.WARNING
+            )
 
     def _is_final(self, error: APIError | ConfigurationError) -> bool:
         """Whether looking again can't help, as what was good enough before may be so again."""
@@ -266,8 +268,8 @@ async def wait(
         if not isinstance(exc, Exception):
             raise
         raise ReplicateError(
-            f"The wait for prediction {prediction_id} broke off: {type(exc).__name__}: {exc}. The"
-            " log says what became of it; a retry continues with it if it goes on."
+            f"The wait for prediction {prediction_id} was interrupted: {type(exc).__name__}: {exc}."
+            " The log says what happened to it; a retry continues with it if it is still running."
         ) from exc
     assert waiting.last is not None
     await record_outcome(run, waiting.last)

@@ -127,7 +127,7 @@ def _at_url(url: str) -> str | RemoteFileSystem:
     scheme = url.partition("://")[0]
     if scheme in ("http", "https") or scheme not in available_protocols():
         raise ConfigurationError(
-            f"Destination {url!r} can't be written to: {scheme} is no storage; give {_FORMS}."
+            f"Destination {url!r} can't be written to: {scheme} is not a storage; give {_FORMS}."
         )
     try:
         return RemoteFileSystem(basepath=url)

@@ -72,7 +72,7 @@ def read_reply(status: int, headers: Mapping[str, str], size: int) -> Body | Non
     """
     packing = headers.get("content-encoding", "identity").strip().lower()
     if status in (200, 206) and packing not in _PACKINGS:
-        raise Refused(f"its host packs it as {packing!r} although it was asked not to")
+        raise Refused(f"its host compresses it as {packing!r} although asked not to")
     if status == 200 and packing != "identity":
         # Its length, its ranges and its ETag are of the packed bytes.
         return _body(headers, 0, None)._replace(etag=None, is_packed=True)
@@ -237,12 +237,12 @@ class _Transfer:
         if kind not in ("audio", "image", "video") or expected == "image/svg+xml":
             return
         if not self.part.size:
-            raise Refused(f"its host sent nothing in the place of {kind}")
+            raise Refused(f"its host sent nothing instead of {kind}")
         head = self.part.head().lstrip().lower()
         if media_type == "text/html" or head.startswith((b"<!doctype html", b"<html")):
-            raise Refused(f"its host sent an HTML page in the place of {kind}")
+            raise Refused(f"its host sent an HTML page instead of {kind}")
         if media_type == "application/json" or head.startswith((b"{", b"[{", b'["')):
-            raise Refused(f"its host sent JSON in the place of {kind}")
+            raise Refused(f"its host sent JSON instead of {kind}")
 
     def _decode(self) -> Body:
         file = decode_data_uri(self.url)
@@ -279,7 +279,9 @@ class _Transfer:
             if body is None or (body.start and body.etag != self.part.etag):
                 # Also where a host pays no heed to `If-Range`: the bytes would be of two files.
                 self.part.restart(None)
-                raise TryAgain(f"HTTP {response.status_code} does not fit the part that is there")
+                raise TryAgain(
+                    f"HTTP {response.status_code} does not match the part that has arrived"
+                )
             if body.start == 0:
                 self.part.restart(body.etag)
             self._check_size(body.total or 0)

@@ -51,7 +51,7 @@ def output_error(exc: Exception, prediction: Prediction, what: str, folder: Path
     """Say what happened to the file `what` that was on its way into `folder`."""
     if isinstance(exc, Gone):
         return expired_error(prediction)
-    about = f"Prediction {prediction.id} is done and paid, but {what}"
+    about = f"Prediction {prediction.id} has succeeded and is paid, but {what}"
     if isinstance(exc, OSError):
         return OutputError(
             f"{about} could not be written to {folder}: {exc.strerror or exc}."

@@ -49,7 +49,7 @@ class AccessRules:
             return f"it is on {url.scheme}, and only https is allowed"
         own = self.api_url.raw_path.rstrip(b"/")
         if self.is_of_api(url) and not _API_FILE.fullmatch(url.raw_path.removeprefix(own)):
-            return "it is none of the API's files, and nothing else there is an output"
+            return "it is on the API, but not one of its files"
         if not self._is_allowed(url):
             host = _host_and_port(url)
             return (
@@ -223,7 +223,7 @@ class Fetcher:
                 failure = exc  # the host's next address may be reachable
             except httpx.LocalProtocolError:
                 # Its text quotes the header, hence the token: neither shown nor chained.
-                raise Refused("the API token has characters that no header may have") from None
+                raise Refused("the API token has characters that a header can't contain") from None
         raise failure or TryAgain(f"{url.host} has no address")
 
     def _requests(self, url: httpx.URL, headers: Mapping[str, str]) -> list[httpx.Request]:

@@ -114,9 +114,9 @@ async def upload(
         cause = failed.last_attempt.exception() or failed
         attempts = failed.last_attempt.attempt_number
         raise OutputError(
-            f"Prediction {prediction.id} is done and paid, but block {label(block)} did not take"
-            f" {path.name} in {attempts} attempts: {one_line(cause)}. The file is kept at {path};"
-            " storing again uses it."
+            f"Prediction {prediction.id} has succeeded and is paid, but block {label(block)} did"
+            f" not take {path.name} in {attempts} attempts: {one_line(cause)}. The file is kept at"
+            f" {path}; storing again uses it."
         ) from cause
 
 
@@ -237,7 +237,7 @@ def files_of(
     if prediction.data_removed:
         raise expired_error(prediction)
     if not is_usable_id(prediction.id):
-        raise OutputError(f"Prediction id {prediction.id!r} can't stand in a file name.")
+        raise OutputError(f"Prediction id {prediction.id!r} can't be part of a file name.")
     return collect_files(prediction, schema, rules.has_files_alone)
 
 
@@ -261,7 +261,9 @@ async def _open(prediction: Prediction, destination: Destination) -> Path | Stor
     try:
         return await open_destination(destination)
     except ConfigurationError as exc:
-        raise OutputError(f"Prediction {prediction.id} is done and paid, but: {exc}") from exc
+        raise OutputError(
+            f"Prediction {prediction.id} has succeeded and is paid, but: {exc}"
+        ) from exc
 
 
 @asynccontextmanager

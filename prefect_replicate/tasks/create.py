@@ -75,7 +75,7 @@ def create_prediction(
         cancel_after: Seconds from creation after which Replicate ends it by itself, so that it
             does not run on when nobody is left to watch; at least 5. `None`: one day.
         replaces: A failed prediction for which this one is a new attempt at the same call.
-        on_crash: What becomes of it when the run crashes, as by SIGTERM, Ctrl-C or the death of
+        on_crash: What happens to it when the run crashes, as by SIGTERM, Ctrl-C or the death of
             its process: `cancel`, or `keep` it running for a retry of the run to continue with.
         regenerate_expired: Whether a retry pays again when this call has succeeded, but Replicate
             has deleted the result, as it does after an hour. If not, the download says so.

@@ -21,11 +21,11 @@ def wait_for_prediction(
     policy: PollPolicy | None = None,
     on_update: OnUpdate | None = None,
 ) -> Prediction:
-    """Look at a prediction, ever less often, until it has succeeded.
+    """Poll a prediction with back-off until it succeeds.
 
     The model's log is forwarded to the run's log as it grows. When the wait is interrupted, by a
-    cancel, a timeout of Prefect's or Ctrl-C, the prediction is canceled; a failed look is not the
-    end of it.
+    cancel, a timeout of Prefect's or Ctrl-C, the prediction is canceled; a failed status request
+    doesn't end the wait.
 
     Args:
         prediction: A prediction or its id.
@@ -34,14 +34,14 @@ def wait_for_prediction(
             limit.
         policy: How often to poll, and separate limits for queue and run; if not given, that of the
             settings.
-        on_update: Called with the prediction after each look, and every five seconds between; a
-            coroutine function is awaited. An exception in it is logged.
+        on_update: Called with the prediction after each status request, and every five seconds in
+            between; a coroutine function is awaited. An exception in it is logged.
 
     Raises:
         PredictionFailedError: The model failed.
         PredictionCanceledError: It was canceled or aborted, or its flow run has been ended.
         PredictionTimeoutError: A limit passed; it was canceled, and the message says how it ended.
-        APIError: It could not be looked at for longer than the policy's failure budget.
+        APIError: Status requests failed for longer than the policy's `failure_budget`.
     """
     asked = checked(prediction=prediction, timeout=timeout, policy=policy, on_update=on_update)
     return call_as(credentials, wait, *asked)

@@ -48,14 +48,14 @@ class VideoRequest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     prompt: Annotated[str, AfterValidator(_not_empty)] | None = Field(
-        default=None, description="What the video is to show; for a model that takes no text, none."
+        default=None, description="What to show; leave it out for a model that takes no text."
     )
     model: Annotated[str, AfterValidator(_well_formed)] | None = Field(
-        default=None, description="Another model than the batch's."
+        default=None, description="A model other than the batch's."
     )
     input: dict[str, Any] = Field(
         default_factory=dict,
-        description="Further input in the model's own names; each wins over the batch's.",
+        description="Further input in the model's own names; overrides the batch's.",
     )
     image: Annotated[str, BeforeValidator(_path_as_text)] | None = Field(
         default=None, description="First frame: a URL or a local file."
@@ -65,10 +65,11 @@ class VideoRequest(BaseModel):
     )
     aspect_ratio: str | None = Field(default=None, description="Such as `16:9`.")
     resolution: str | None = Field(default=None, description="Such as `720p`.")
-    seed: int | None = Field(default=None, description="For a result that can be repeated.")
-    negative_prompt: str | None = Field(default=None, description="What the video is not to show.")
+    seed: int | None = Field(default=None, description="For reproducible results.")
+    negative_prompt: str | None = Field(default=None, description="What to keep out of the video.")
     id: Annotated[str, BeforeValidator(_whole_number_as_text)] | None = Field(
-        default=None, description="Yours, to tell the outcomes apart; it is not sent."
+        default=None,
+        description="Your own name for the outcome; it is not sent to Replicate.",
     )
 
 
@@ -86,13 +87,14 @@ class ModelRequest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     input: dict[str, Any] = Field(
-        default_factory=dict, description="The model's input; each wins over the batch's."
+        default_factory=dict, description="The model's input; overrides the batch's."
     )
     model: Annotated[str, AfterValidator(_well_formed)] | None = Field(
-        default=None, description="Another model than the batch's."
+        default=None, description="A model other than the batch's."
     )
     id: Annotated[str, BeforeValidator(_whole_number_as_text)] | None = Field(
-        default=None, description="Yours, to tell the outcomes apart; it is not sent."
+        default=None,
+        description="Your own name for the outcome; it is not sent to Replicate.",
     )
 
 
@@ -172,7 +174,7 @@ class ModelOutputs(BaseModel):
         """Counts, model time and wall time, in one line."""
         return (
             f"{counts_of(self.outcomes)}; {self.predict_time:,.1f} s of model time, "
-            f"{self.wall_seconds:,.0f} s on the clock"
+            f"{self.wall_seconds:,.0f} s elapsed"
         )
 
 

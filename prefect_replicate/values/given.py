@@ -70,14 +70,14 @@ def _plain(value: Any, depth: int) -> Any:
     if isinstance(value, str):
         return _text(value)
     if isinstance(value, float) and not math.isfinite(value):
-        raise _Unusable(f"{value}, which JSON has no number for")
+        raise _Unusable(f"{value}, which JSON can't represent")
     if isinstance(value, int) and abs(value) > _LARGEST:
-        raise _Unusable("a number of hundreds of digits")
+        raise _Unusable("a number with hundreds of digits")
     if value is None or isinstance(value, bool | int | float) or is_file(value):
         return value
     if isinstance(value, TextIOBase):
         raise _Unusable("a file that is open as text; open it with mode 'rb'")
-    raise _Unusable(f"a {type(value).__name__}, which JSON has no form for")
+    raise _Unusable(f"a {type(value).__name__}, which JSON can't represent")
 
 
 def _meant(value: Any) -> Any:
@@ -107,7 +107,7 @@ def _meant(value: Any) -> Any:
 
 def _name(name: Any) -> str:
     if not isinstance(name, str):
-        raise _Unusable(f"a dict with the key {name!r}, and JSON has texts as keys alone")
+        raise _Unusable(f"a dict with the key {name!r}, and JSON keys are texts")
     return _text(name)
 
 
@@ -115,7 +115,7 @@ def _text(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise _Unusable("a text with half a character in it (a lone surrogate)") from None
+        raise _Unusable("a text with half a character (a lone surrogate)") from None
     return text
 
 

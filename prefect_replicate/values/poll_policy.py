@@ -26,10 +26,15 @@ class PollPolicy(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    min_interval: _Seconds = Field(default=0.5, ge=0, description="Seconds before the first look.")
+    min_interval: _Seconds = Field(
+        default=0.5, ge=0, description="Seconds before the first status request."
+    )
     max_interval: _Seconds = Field(default=10.0, ge=0, description="Longest pause in seconds.")
     factor: float = Field(
-        default=1.1, ge=1, le=1000, description="Growth of the pause from look to look."
+        default=1.1,
+        ge=1,
+        le=1000,
+        description="Growth of the pause from one status request to the next.",
     )
     jitter: float = Field(default=0.1, ge=0, lt=1, description="Random share of each pause, ±.")
     queue_timeout: _Seconds | None = Field(
@@ -45,7 +50,7 @@ class PollPolicy(BaseModel):
     failure_budget: _Seconds = Field(
         default=300.0,
         ge=0,
-        description="Seconds for which every look may fail before the wait gives up.",
+        description="Seconds for which every status request may fail before the wait gives up.",
     )
 
     @model_validator(mode="after")

@@ -163,7 +163,7 @@ def _frames(asked: float, target: InputProperty, rate: float | None) -> Any:
     if rate is None:
         raise Refused(
             target.name,
-            "it counts frames and does not say how many a second:"
+            "it counts frames, and its schema does not say how many a second:"
             f" set {target.name!r} in `input` instead of duration",
         )
     choices = _numbered(target)

@@ -63,7 +63,7 @@ class VideoGeneration(VideoSettings, ModelGeneration, _Prompt):
         """What is sent to the model, with the common parameters in its own names."""
         if schema.output.makes_files is False:
             raise InvalidInputError(
-                f"{self.model} makes no files, and so no video: run it with `run_model`. Nothing"
+                f"{self.model} makes no files, so no video: run it with `run_model`. Nothing"
                 " was paid."
             )
         own = {**(self.input or {}), **await read_secrets(self.secrets or {}, schema)}

@@ -96,7 +96,7 @@ def test_asterisks_are_no_token_even_where_the_environment_has_one(
     ["api.replicate.com", "ftp://x", "http://", "https:///v1", "http://[::1", "http://x:99999"],
 )
 def test_a_base_url_that_is_no_address_is_refused_in_the_form(url: str) -> None:
-    with pytest.raises(ValidationError, match="is not a web address; it should be like https://"):
+    with pytest.raises(ValidationError, match="is not a web address; it should look like https://"):
         ReplicateCredentials(base_url=url)
 
 

@@ -139,7 +139,7 @@ def test_without_its_extra_it_names_the_extra() -> None:
         _, errors = process.communicate(timeout=10)
 
     last = errors.splitlines()[-1]
-    assert last.endswith("the emulator needs av: pip install 'prefect-replicate[emulator]'")
+    assert last.endswith("the emulator needs av: pip install av")
 
 
 def test_it_imports_neither_prefect_nor_the_encoder() -> None:

@@ -109,7 +109,7 @@ async def test_an_input_that_fails_as_nobody_foresaw_loses_no_other_item(
     videos = await agenerate_videos(["a fox", unheard_of, "a hare"], **options)
 
     assert states(videos) == ["succeeded", "failed", "succeeded"]
-    assert "input 'seconds' is a object, which JSON has no form for" in (
+    assert "input 'seconds' is a object, which JSON can't represent" in (
         videos.failed[0].error or ""
     )
 
@@ -171,5 +171,5 @@ async def test_a_prediction_that_can_no_longer_be_looked_at_is_not_left_running(
 
     videos = await agenerate_videos([LONG, "an owl"], **options)
 
-    assert "can't be looked at" in (videos.failed[0].error or "")
+    assert "can't be read" in (videos.failed[0].error or "")
     assert still.predictions.live() == []

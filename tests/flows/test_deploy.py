@@ -181,7 +181,7 @@ def test_credentials_are_handed_over_as_a_saved_block(
     ("model", "options", "error", "told"),
     [
         ("no reference", {}, InvalidInputError, "is not a model reference"),
-        ("nobody/nothing", {}, InvalidInputError, "knows no model 'nobody/nothing'"),
+        ("nobody/nothing", {}, InvalidInputError, "Model 'nobody/nothing' was not found"),
         (TIMER, {"input": {"seconds": "x"}}, InvalidInputError, "seconds takes a number"),
         (TIMER, {"input": {"secnods": 1}}, InvalidInputError, "did you mean 'seconds'"),
         (TIMER, {"input": {"key": "x"}}, ConfigurationError, "is secret, and would stand in"),
@@ -264,7 +264,7 @@ def test_a_model_that_is_gone_is_listed_as_such(replicate_emulator: Emulator) ->
 
     assert drift.error is not None
     assert "emulator/gone" in drift.error
-    assert "knows no model" in run_of(deployment_id).message
+    assert "was not found" in run_of(deployment_id).message
     assert replicate_emulator.predictions.create_requests == 0
 
 

@@ -34,7 +34,7 @@ def deploy(flow: Any) -> str:
     [
         ("generate-videos/no-such", "There is no deployment 'generate-videos/no-such'"),
         ("no-such", "There is no deployment 'no-such'"),
-        ("generate-video/unmanned", "is not one of this version of the flow"),
+        ("generate-video/unmanned", "does not run this version of the flow"),
     ],
 )
 def test_a_deployment_that_cannot_do_it_is_refused_before_anything_is_paid(

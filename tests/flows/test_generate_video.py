@@ -213,7 +213,7 @@ async def test_one_canceled_elsewhere_is_not_tried_again(
 
 
 BAD = [
-    ({"model": "nobody/nothing"}, "knows no model 'nobody/nothing'"),
+    ({"model": "nobody/nothing"}, "Model 'nobody/nothing' was not found"),
     ({"model": "nothing"}, "not a model reference; accepted are"),
     ({"prompt": ""}, "prompt"),
     ({"prompt": "  "}, "prompt"),

@@ -289,7 +289,7 @@ def test_a_run_fails_with_the_counts_when_an_item_has(
     assert isinstance(error, BatchError)
     assert len(error.videos.succeeded) == 1
     assert re.search(
-        r"2 items: 1 succeeded, 1 failed; \d+\.\d s of model time, \d+ s on the clock\. The first"
+        r"2 items: 1 succeeded, 1 failed; \d+\.\d s of model time, \d+ s elapsed\. The first"
         r" is item 2: .*NSFW.* A retry of the run redoes only what has not succeeded\.",
         state.message or "",
     )

@@ -244,7 +244,7 @@ async def test_a_hook_that_cannot_cancel_says_so_and_does_not_raise(
     state = await generation(return_state=True)
 
     assert state.is_failed()
-    assert "could not be canceled and may run on until its deadline" in caplog.text
+    assert "could not be canceled and may run until its deadline" in caplog.text
 
 
 @pytest.mark.parametrize("of", ["flow", "task"])

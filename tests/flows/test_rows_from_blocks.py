@@ -136,5 +136,5 @@ async def test_a_block_that_is_not_there_is_told() -> None:
 async def test_a_block_that_has_no_files_is_told() -> None:
     reference = await saved(Secret(value="x"))
 
-    with pytest.raises(ConfigurationError, match="a Secret is no storage block"):
+    with pytest.raises(ConfigurationError, match="a Secret is not a storage block"):
         await video_requests(path=f"{reference}/a.csv")

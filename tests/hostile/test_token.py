@@ -154,7 +154,7 @@ def test_an_output_is_nothing_of_the_api_but_its_files(
     scripted.says("all that the account has")
     made = Prediction(id="abc", status="succeeded", output=scripted.base_url + path)
 
-    with pytest.raises(OutputError, match=r"none of the API's files|made no files"):
+    with pytest.raises(OutputError, match=r"not one of its files|made no files"):
         download_outputs.fn(made, tmp_path)
 
     assert scripted.requests == []
@@ -168,7 +168,7 @@ def test_a_redirect_of_an_output_leads_nowhere_else_in_the_api(
     scripted.says((302, "", {"location": path or scripted.base_url}), "all that the account has")
     made = Prediction(id="abc", status="succeeded", output=f"{scripted.base_url}/v1/files/a")
 
-    with pytest.raises(OutputError, match=r"none of the API's files|made no files"):
+    with pytest.raises(OutputError, match=r"not one of its files|made no files"):
         download_outputs.fn(made, tmp_path)
 
     assert len(scripted.requests) == 1

@@ -155,7 +155,7 @@ async def test_a_refusal_is_not_repeated(host, store, prediction, tmp_path):
     url = host.add("/a.mp4", CONTENT)
     host.answers(403)
 
-    with pytest.raises(OutputError, match=r"abc123 is done and paid.* answered HTTP 403"):
+    with pytest.raises(OutputError, match=r"abc123 has succeeded and is paid.* answered HTTP 403"):
         await store(prediction(f"{url}?signature=secret"), tmp_path)
 
     assert len(host.requests) == 1

@@ -47,7 +47,7 @@ async def test_the_token_is_not_sent_again_once_a_redirect_has_left_the_api(
 async def test_a_token_that_no_header_can_carry_is_not_shown(host, store, prediction, tmp_path):
     url = host.add(API_FILE, b"a")
 
-    with pytest.raises(OutputError, match="characters that no header may have") as raised:
+    with pytest.raises(OutputError, match="characters that a header can't contain") as raised:
         await store(prediction(url), tmp_path, api_url=host.url, token=f"{TOKEN}\n")
 
     assert TOKEN not in "".join(traceback.format_exception(raised.value))

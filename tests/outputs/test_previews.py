@@ -223,6 +223,4 @@ def test_without_the_extra_a_line_says_what_to_install(
 
     problem = drawn(tmp_path / "a.png", "image/png").problem
 
-    assert (
-        problem == "a preview needs the extra `preview`: pip install 'prefect-replicate[preview]'"
-    )
+    assert problem == "a preview needs PyAV and Pillow: pip install av pillow"

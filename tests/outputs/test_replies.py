@@ -70,5 +70,5 @@ def test_a_body_that_is_packed_unasked_is_read_from_its_start() -> None:
 
 @pytest.mark.parametrize("packing", ["br", "zstd", "gzip, gzip", "x"])
 def test_a_body_that_is_packed_in_another_way_is_refused(packing: str) -> None:
-    with pytest.raises(Refused, match=f"packs it as '{packing}'"):
+    with pytest.raises(Refused, match=f"compresses it as '{packing}'"):
         read_reply(200, {"content-encoding": packing}, 0)

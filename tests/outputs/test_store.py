@@ -58,14 +58,14 @@ async def test_an_output_may_have_no_files(store, prediction, tmp_path, output: 
 
 
 async def test_an_id_that_is_a_path_is_refused(store, prediction, tmp_path):
-    with pytest.raises(OutputError, match="can't stand in a file name"):
+    with pytest.raises(OutputError, match="can't be part of a file name"):
         await store(prediction("data:,x", id="../../etc/x"), tmp_path / "a" / "b")
 
 
 async def test_a_bad_destination_after_paying_is_an_output_error(store, prediction, tmp_path):
     (tmp_path / "file").touch()
 
-    with pytest.raises(OutputError, match=r"abc123 is done and paid, but.*can't be written to"):
+    with pytest.raises(OutputError, match=r"has succeeded and is paid, but.*can't be written to"):
         await store(prediction("data:,x"), tmp_path / "file")
 
 

@@ -74,15 +74,17 @@ def test_anything_else_is_refused_before_any_request(
 def test_an_unknown_model_is_refused_before_a_create(
     replicate_emulator: Emulator, model: str, kind: str
 ) -> None:
-    with pytest.raises(InvalidInputError, match=f"knows no {kind} '{model}'.*Nothing was sent"):
+    with pytest.raises(
+        InvalidInputError, match=f"{kind.capitalize()} '{model}' was not found.*Nothing was sent"
+    ):
         create_prediction.fn(model, {})
     assert replicate_emulator.requests.matching("POST") == []
 
 
 def test_a_mistyped_model_can_be_corrected_at_once(replicate_emulator: Emulator) -> None:
-    with pytest.raises(InvalidInputError, match="knows no model"):
+    with pytest.raises(InvalidInputError, match="was not found"):
         create_prediction.fn("emulator/tiemr", {})
-    with pytest.raises(InvalidInputError, match="knows no model"):
+    with pytest.raises(InvalidInputError, match="was not found"):
         create_prediction.fn("emulator/tiemr", {})
 
     assert len(replicate_emulator.requests.matching("GET", "tiemr")) == 2
@@ -113,7 +115,7 @@ async def test_a_version_whose_page_is_hidden_is_run_unchecked(
     await acreate_prediction.fn(model, {"prompt": "a red fox"})
 
     assert account.predictions.create_requests == 1
-    assert "can't be read, so that its input is sent unchecked" in caplog.text
+    assert "can't be read, so its input is sent unchecked" in caplog.text
 
 
 @pytest.mark.parametrize(

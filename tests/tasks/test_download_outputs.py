@@ -95,7 +95,7 @@ def test_a_destination_that_cannot_be_written_leaves_the_result_paid_and_said(
 ) -> None:
     (tmp_path / "file").write_text("in the way")
 
-    with pytest.raises(OutputError, match=r"is done and paid, but: .*can't be written to[^\n]*$"):
+    with pytest.raises(OutputError, match=r"is paid, but: .*can't be written to[^\n]*$"):
         download_outputs.fn(made(), tmp_path / "file" / "folder")
 
 

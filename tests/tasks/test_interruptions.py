@@ -250,7 +250,7 @@ def test_a_wait_that_cannot_cancel_lets_the_interruption_through(
     with pytest.raises(KeyboardInterrupt, match=r"^$"):
         wait_for_prediction.fn(running, policy=quick, on_update=interrupt)
 
-    assert "could not be canceled and may run on until its deadline" in caplog.text
+    assert "could not be canceled and may run until its deadline" in caplog.text
 
 
 class BrokenConsole(logging.Handler):

@@ -111,7 +111,7 @@ async def test_an_outage_is_one_back_off_for_all(
     assert len(done) == 40
     assert len(failed) == 8
     assert max(failed) - min(failed) > 25
-    assert len([line for line in caplog.messages if line.startswith("A look at")]) == 1
+    assert len([line for line in caplog.messages if line.startswith("A status request for")]) == 1
 
 
 async def test_a_list_that_fails_is_done_without(account: LocalAccount) -> None:

@@ -162,9 +162,7 @@ async def test_failures_that_are_not_consecutive_do_not_add_up(account: LocalAcc
 async def test_a_prediction_that_is_unknown_is_not_looked_at_for_ever(
     account: LocalAccount,
 ) -> None:
-    with pytest.raises(
-        APIError, match=r"nosuchprediction \(never seen\) can't be looked at"
-    ) as lost:
+    with pytest.raises(APIError, match=r"nosuchprediction \(never seen\) can't be read") as lost:
         await await_for_prediction.fn("nosuchprediction")
     assert lost.value.status == 404
     assert asyncio.get_running_loop().time() < 10
@@ -188,7 +186,7 @@ async def test_looks_that_are_refused_for_ever_end_the_wait(account: LocalAccoun
     account.faults.add("not_found", **POLL, times=None)
     created = await acreate_prediction.fn("emulator/timer", {"seconds": NEVER})
 
-    with pytest.raises(APIError, match=r"last seen processing\) can't be looked at.*HTTP 404"):
+    with pytest.raises(APIError, match=r"last seen processing\) can't be read.*HTTP 404"):
         await await_for_prediction.fn(created)
 
     assert account.requests["get"] < 100
@@ -205,7 +203,7 @@ async def test_a_token_that_is_revoked_while_waiting_is_said(account: LocalAccou
 def test_a_token_that_never_was_good_is_said_at_once(still: Emulator, running: Prediction) -> None:
     still.faults.add("unauthenticated", **POLL, times=None)
 
-    with pytest.raises(ConfigurationError, match=r"never seen\) can't be looked at"):
+    with pytest.raises(ConfigurationError, match=r"never seen\) can't be read"):
         wait_for_prediction.fn(running.id)
 
 
@@ -345,7 +343,7 @@ def test_an_exception_in_on_update_is_logged_and_harmless(
     created = create_prediction.fn("emulator/timer", {"seconds": 0.1})
 
     assert wait_for_prediction.fn(created, policy=quick, on_update=broken).is_succeeded
-    assert "on_update failed; the wait goes on" in caplog.text
+    assert "on_update failed; the wait continues" in caplog.text
     assert "the progress bar fell over" in caplog.text
 
 
@@ -378,7 +376,7 @@ async def test_a_coroutine_function_is_awaited_on_the_callers_loop(
 
     assert done.is_succeeded
     assert set(loops) == {asyncio.get_running_loop()}
-    assert "on_update failed; the wait goes on" in caplog.text
+    assert "on_update failed; the wait continues" in caplog.text
 
 
 def test_on_update_may_call_tasks_itself(

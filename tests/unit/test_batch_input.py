@@ -57,7 +57,7 @@ async def test_a_request_is_a_value_a_dict_or_a_prompt(given: Any, read: VideoRe
         ({"prompt": "x", "modle": "a/b"}, r"'modle' is unknown \(did you mean 'model'\?; the mod"),
         ({"prompt": "x", "fps": 24}, r"'fps' is unknown \(accepted are prompt, .*into `input`\)"),
         ({"prompt": "x", "seed": "a", "duration": "b"}, "duration 'b' .*, seed 'a' should be"),
-        (["x"], "a list is no request; give a prompt, a dict or a VideoRequest"),
+        (["x"], "a list is not a request; give a prompt, a dict or a VideoRequest"),
     ],
 )  # fmt: skip
 async def test_a_bad_item_is_told_with_its_number_before_anything_is_paid(
@@ -148,10 +148,13 @@ async def test_a_bad_row_is_told_with_its_number_and_line(
         ("~nobody-of-this-name/a.csv", "No rows can be read from '~nobody-of-this-name/a.csv'"),
         ("null\0byte.csv", "null byte"),
         ("header.csv", "The batch is empty: header.csv has no rows"),
-        ("", "'' is no file that rows can be read from; give a local file, or 'block:<type-slug>"),
-        ("s3://bucket/a.csv", "'s3://bucket/a.csv' is no file that .* in a saved storage block"),
-        ("block:local-file-system/a.csv", "is no file that rows can be read from"),
-        ("block:a/b/c.xlsx", "block:a/b/c.xlsx is of no kind that can be read"),
+        ("", "'' is not a file with rows; give a local file, or 'block:<type-slug>"),
+        (
+            "s3://bucket/a.csv",
+            "'s3://bucket/a.csv' is not a file with rows.* in a saved storage block",
+        ),
+        ("block:local-file-system/a.csv", "is not a file with rows"),
+        ("block:a/b/c.xlsx", "block:a/b/c.xlsx can't be read"),
     ],
 )
 async def test_a_file_that_is_none_is_refused(

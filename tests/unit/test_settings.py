@@ -71,7 +71,7 @@ def test_a_deployments_run_may_name_nothing_else(
     monkeypatch.setenv(f"{PREFIX}DESTINATION", "~/replicate")
     monkeypatch.setenv(f"{PREFIX}DESTINATION_FOLDERS", "/data/out:s3://media/in:/other")
 
-    with pytest.raises(ConfigurationError, match="is chosen by whoever starts a run"):
+    with pytest.raises(ConfigurationError, match="comes from whoever starts the run"):
         check_destination_folder(destination, is_deployed=True)
 
 
@@ -82,5 +82,5 @@ def test_a_folder_that_leads_out_by_a_link_is_none_of_them(
     (tmp_path / "in" / "out").symlink_to(tmp_path)
     monkeypatch.setenv(f"{PREFIX}DESTINATION_FOLDERS", str(tmp_path / "in"))
 
-    with pytest.raises(ConfigurationError, match="is chosen by whoever starts a run"):
+    with pytest.raises(ConfigurationError, match="comes from whoever starts the run"):
         check_destination_folder(str(tmp_path / "in" / "out" / "x"), is_deployed=True)

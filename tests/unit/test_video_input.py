@@ -252,7 +252,7 @@ def test_frames_are_counted_at_the_rate_that_the_user_sets(
         (
             "acme/untimed",
             4,
-            "it counts frames and does not say how many a second:"
+            "it counts frames, and its schema does not say how many a second:"
             " set 'num_frames' in `input` instead of duration.",
         ),
         ("luma/ray", 5, "it has no input for duration."),

@@ -117,7 +117,7 @@ class Fates:
         look = 0
         while not self._witness.saw(event, life.flow_run_id, planned.prompts):
             look += 1
-            # A look at the state takes the server's time, of which there is little.
+            # A status request for the state takes the server's time, of which there is little.
             if look % 10 == 0 and self._state(life).is_final():
                 return False
             if look * _LOOK_SECONDS > _MOMENT_SECONDS:
