@@ -184,6 +184,8 @@ class ModelGeneration(GenerationSettings):
                 " keeps: save it in a Secret block, and name that in `secrets`", plain[0],
                 level=logging.WARNING,
             )  # fmt: skip
+            for name in plain:
+                keep_secret(str(given[name]))
         given |= await read_secrets(self.secrets or {}, schema)
         if self.check_input:
             validate_input(schema, self.model, as_given(given))

@@ -9,17 +9,19 @@ import logging
 import math
 import re
 import time
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import PurePath
 from typing import Any, NamedTuple, TypeVar, cast
 from uuid import UUID
 
+import coolname.data
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.context import FlowRunContext
 
 from prefect_replicate.engine import begin
 from prefect_replicate.exceptions import LedgerError
-from prefect_replicate.ledger.prefect_api import create_artifact, update_artifact
+from prefect_replicate.ledger.prefect_api import create_artifact, request, update_artifact
 from prefect_replicate.lifecycle.bookkeeping import expectation_of
 from prefect_replicate.lifecycle.delivery import previews_of
 from prefect_replicate.lifecycle.model_logs import percent_done
@@ -36,16 +38,24 @@ _ACTION = "show a generation"
 MOST_BYTES = 300_000
 """Of an artifact, which each reader of it loads as a whole."""
 
+ENDED = ("succeeded", "failed", "canceled", "aborted")
 _SHOWN_ROWS = 50
 _LONGEST_LOCATION = 500
 _SHOWN_CHARACTERS = 15_000
 """Of a text or JSON; the whole is in the result."""
 
+_UNBROKEN = re.compile(r"[^\s/]{40}(?=[^\s/])")
+"""What would lie over V2's side bar: a line may break after it where it is followed by U+200B."""
+
 _MARKUP = re.compile(r"[\[\]*`~|\\#!]|(?<!\w)_|_(?!\w)")
 """What Markdown would obey; V1 shows it as it is where it is written as an entity."""
 
-_MADE_UP_NAME = re.compile("[a-z]+-[a-z]+")
-"""Prefect's own, of two words."""
+_GREEK = (
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma"
+    " tau upsilon phi chi psi omega"
+)
+_MADE_UP_IN_UI = re.compile(rf"[A-Z][a-z]+-[A-Z][a-z]+|(?:{'|'.join(_GREEK.split())})\d*-[a-z-]+")
+"""What the forms of V2 and V1 fill in as a run's name."""
 
 _UPDATE_SECONDS = 1.0
 _TYPICAL_SECONDS = 60.0
@@ -78,17 +88,33 @@ def flow_run_name() -> str:
     context = FlowRunContext.get()
     assert context is not None
     assert context.flow_run is not None
-    if not _MADE_UP_NAME.fullmatch(context.flow_run.name):
+    if not is_made_up(context.flow_run.name):
         return context.flow_run.name
     asked: dict[str, Any] = context.parameters or {}
     items: Any = asked.get("requests") or asked.get("prompts") or asked.get("variations")
-    about = asked.get("prompt") or dict[str, Any](asked.get("input") or {}).get("prompt")
+    input: Any = asked.get("input")
+    own = cast("dict[str, Any]", input) if isinstance(input, dict) else {}
+    about = asked.get("prompt") or own.get("prompt")
     if isinstance(items, list):
         about = f"{len(cast('list[Any]', items))} items"
     elif asked.get("path"):
         about = PurePath(str(asked["path"])).name
     model = str(asked.get("model") or "").rpartition("/")[2].partition(":")[0]
     return in_line(": ".join(filter(None, [model, str(about or "")])) or context.flow_run.name, 80)
+
+
+def is_made_up(name: str) -> bool:
+    """Whether a flow run's name was given by Prefect, and not by somebody."""
+    parts = name.split("-")
+    is_prefects = len(parts) == 2 and _words().issuperset(parts)
+    return is_prefects or _MADE_UP_IN_UI.fullmatch(name) is not None
+
+
+@lru_cache(maxsize=1)
+def _words() -> frozenset[str]:
+    """Those that Prefect makes names of."""
+    lists: Any = coolname.data.config
+    return frozenset(word for one in lists.values() for word in one.get("words", ()))
 
 
 def task_run_name(verb: str) -> Any:  # Prefect types it as no function can be
@@ -152,19 +178,46 @@ def _page(output: ModelOutput, previews: Sequence[Preview]) -> str:
     return "\n\n".join(filter(None, sections))
 
 
+async def show_end(flow_run_id: UUID, ended: Mapping[str, float | None], how: str) -> None:
+    """Say on the cards of a flow run how it has ended, where its own process could not.
+
+    Args:
+        flow_run_id: The run.
+        ended: By id, the predictions of it that were canceled, with their seconds of model time.
+        how: The run has ended.
+
+    Raises:
+        LedgerError: Prefect's API could not be asked.
+    """
+    wanted = {"flow_run_id": {"any_": [str(flow_run_id)]}, "type": {"any_": ["progress", "table"]}}
+    reply = await request(_ACTION, "POST", "/artifacts/filter", json={"artifacts": wanted})
+    for one in reply.json():
+        about = str(one.get("description") or "")
+        found = re.match(r".*: (prediction (\S+) of .*)", about)
+        if found is not None and found[2] in ended and not about.startswith(ENDED):
+            seconds = ended[found[2]]
+            about = f"canceled{'' if seconds is None else f', {seconds:.1f} s'}: {found[1]}"
+        elif found is None and re.search(r"\d (running|waiting)\b", about):
+            about = f"{how}: {about}"
+        else:
+            continue
+        await update_artifact(UUID(one["id"]), ArtifactUpdate(description=about), _ACTION)
+
+
 def _images(previews: Sequence[Preview]) -> Iterator[str]:
     for one in previews:
         if one.moving:
-            yield f'<img src="{one.moving}" alt="moving preview" width="480">'
+            width = min(one.width or 480, 480)
+            yield f'<img src="{one.moving}" alt="moving preview" width="{width}">'
         if one.still:
-            width = 240 if one.moving else 480
+            width = min(one.width or 480, 240 if one.moving else 480)
             yield f'<img src="{one.still}" alt="still" width="{width}">'
 
 
 def _content(output: ModelOutput) -> str:
     """A text, line by line as a quotation; or JSON."""
     if output.text is not None:
-        lines = html.escape(_cut(output.text), quote=False).splitlines()
+        lines = _escaped(_cut(output.text)).splitlines()
         return "\n".join(f"> {line}" for line in lines) or "> "
     shown = _cut(json.dumps(output.output, ensure_ascii=False, indent=2))
     fence = "`" * max(3, *(len(one) + 1 for one in re.findall("`+", shown)), 3)
@@ -203,7 +256,11 @@ def _text(value: Any) -> str:
 
 def cell(text: str, most: int = 200) -> str:
     """A text as it may stand in a line or a table of Markdown."""
-    return html.escape(_MARKUP.sub(r"\\\g<0>", in_line(text, most)), quote=False)
+    return _escaped(_UNBROKEN.sub("\\g<0>\u200b", in_line(text, most)))
+
+
+def _escaped(text: str) -> str:
+    return html.escape(_MARKUP.sub(r"\\\g<0>", text), quote=False)
 
 
 class _Progress(NamedTuple):

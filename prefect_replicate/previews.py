@@ -23,11 +23,16 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
-_SECONDS = 20.0
-"""For all files of a call; and so many for decoding each."""
+_SECONDS = 10.0
+"""For all files of a call. Whoever waits for the result waits for its previews too."""
 
-_DECODING_SECONDS = 6.0
-_MEMORY = 4_000_000_000
+_DECODING_SECONDS = 5.0
+"""For one of them."""
+
+_MEMORY = 3_000_000_000
+"""Bytes of address space, of which a large video takes a fourth."""
+
+_LINE = "preview "
 _FRAMES = 24
 _SHORTEST_FRAME, _LONGEST_FRAME = 0.04, 0.4
 _AT_ONCE_PIXELS = 2_000_000_000
@@ -63,6 +68,8 @@ class Preview(NamedTuple):
     """A `data:` URI."""
     moving: str | None = None
     """A `data:` URI of an animated image."""
+    width: int = 0
+    """Of the still, in pixels."""
     facts: str = ""
     """Such as `5.0 s, 1280×720, 24 fps`."""
     problem: str | None = None
@@ -80,18 +87,20 @@ def draw(files: Sequence[tuple[Path, str]], sizes: Sizes) -> list[Preview]:
         files: Paths and media types.
         sizes: Of the images of each.
     """
-    drawn = list[Preview]()
-    while len(drawn) < len(files):  # again, without the one that a process has ended over
-        lines, problem = _ask(files[len(drawn) :], sizes)
+    drawn, end = list[Preview](), time.monotonic() + _SECONDS
+    while len(drawn) < len(files) and (left := end - time.monotonic()) > 0:
+        # again, without the one that a process has ended over
+        lines, problem = _ask(files[len(drawn) :], sizes, left)
         drawn += [Preview(**json.loads(line)) for line in lines]
         if len(drawn) < len(files):
             drawn.append(Preview(problem=problem))
-    return drawn
+    missing = len(files) - len(drawn)
+    return [*drawn, *[Preview(problem="the others have taken too long")] * missing]
 
 
-def _ask(files: Sequence[tuple[Path, str]], sizes: Sizes) -> tuple[list[bytes], str]:
+def _ask(files: Sequence[tuple[Path, str]], sizes: Sizes, seconds: float) -> tuple[list[str], str]:
     """Have another process draw files; what it says of each, and why it said no more."""
-    asked = json.dumps([[[str(path), kind] for path, kind in files], sizes])
+    asked = json.dumps([[[str(path), kind] for path, kind in files], sizes, seconds])
     # Not the environment: it has the token. A folder of its own, as Python looks for modules there.
     environment = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     if "SYSTEMROOT" in os.environ:  # Python on Windows does not start without
@@ -101,35 +110,40 @@ def _ask(files: Sequence[tuple[Path, str]], sizes: Sizes) -> tuple[list[bytes], 
             reply = subprocess.run(
                 [sys.executable, "-m", "prefect_replicate.previews"],
                 input=asked.encode(), capture_output=True, cwd=folder, env=environment,
-                timeout=_SECONDS + _DECODING_SECONDS * len(files), start_new_session=True,
+                timeout=seconds, start_new_session=True,
             )  # fmt: skip
         except subprocess.TimeoutExpired as exc:
-            return _whole_lines(exc.stdout or b""), "it takes too long to decode"
+            return _lines(exc.stdout or b""), "it takes too long to decode"
         except OSError as exc:
             return [], f"no process to draw it could be started: {exc}"
-    return _whole_lines(reply.stdout), f"its decoder ended with {reply.returncode}"
+    return _lines(reply.stdout), f"its decoder ended with {reply.returncode}"
 
 
-def _whole_lines(output: bytes) -> list[bytes]:
-    return output.split(b"\n")[:-1]
+def _lines(output: bytes) -> list[str]:
+    """What was said of each file. Whatever else starts with Python may print, too."""
+    whole = output.decode(errors="replace").split("\n")[:-1]
+    return [line.removeprefix(_LINE) for line in whole if line.startswith(_LINE)]
 
 
 # What follows runs in the other process.
 
 
 def main() -> None:
-    files, sizes = json.loads(sys.stdin.read())
-    _limit_memory()
+    files, sizes, seconds = json.loads(sys.stdin.read())
+    _limit(seconds)
     for path, media_type in files:
         preview = _drawn(path, media_type.partition("/")[0], Sizes(*sizes))
-        sys.stdout.write(json.dumps(preview._asdict()) + "\n")
+        sys.stdout.write(f"\n{_LINE}{json.dumps(preview._asdict())}\n")
         sys.stdout.flush()
 
 
-def _limit_memory() -> None:
-    with suppress(ImportError, ValueError, OSError):  # Windows, macOS
+def _limit(seconds: float) -> None:
+    """End by itself in time, as whoever has started it may be gone, and before memory is."""
+    with suppress(ImportError, ValueError, OSError, AttributeError):  # Windows, macOS
         import resource
+        import signal
 
+        signal.alarm(math.ceil(seconds) + 1)
         resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
 
 
@@ -157,7 +171,7 @@ def _picture(path: str, sizes: Sizes) -> Preview:
     if path.endswith(".svg"):
         if not content:
             raise ValueError("SVG is shown only if it is small")
-        return Preview(_uri(content, "image/svg+xml"))
+        return Preview(_uri(content, "image/svg+xml"), width=480)
     Image.init()
     known = [one for one in _PICTURES if one in Image.OPEN]
     opened: Any = Image.open(path, formats=known)
@@ -166,17 +180,24 @@ def _picture(path: str, sizes: Sizes) -> Preview:
         count = getattr(image, "n_frames", 1)
         if count > 1 and sizes.moving:
             picked = {round(number * (count - 1) / (_FRAMES - 1)) for number in range(_FRAMES)}
-            sequence: Any = ImageSequence.Iterator(image)
-            frames = [one.convert("RGBA") for at, one in enumerate(sequence) if at in picked]
+            sequence: Any = _in_time(ImageSequence.Iterator(image))
+            frames = [_opaque(one) for at, one in enumerate(sequence) if at in picked]
             seconds = count * image.info.get("duration", 100) / 1000
             return _of_frames(frames, seconds, f"{facts}, {count} frames", sizes)
         if content and image.format in _SHOWN_AS_THEY_ARE:
             image.load()  # fails here if the rest is missing
-            return Preview(_uri(content, Image.MIME[image.format]), facts=facts)
+            return Preview(_uri(content, Image.MIME[image.format]), None, _width(image), facts)
         image.draft("RGB", (1920, 1920))  # decodes a JPEG as small as that
         upright = ImageOps.exif_transpose(image)
         has_alpha = "A" in upright.getbands() or "transparency" in upright.info
-        return Preview(_still(upright.convert("RGBA" if has_alpha else "RGB"), alone), facts=facts)
+        shown = upright.convert("RGBA" if has_alpha else "RGB")
+        return Preview(_still(shown, alone), width=_width(shown), facts=facts)
+
+
+def _opaque(frame: Any) -> Any:
+    frame = frame.convert("RGBA")
+    frame.thumbnail((960, 960))
+    return frame
 
 
 def _still(image: Any, sizes: Sizes) -> str | None:
@@ -213,8 +234,14 @@ def _webp(frames: Sequence[Any], width: int, quality: int, milliseconds: int = 0
 
 
 def _of_frames(frames: Sequence[Any], seconds: float, facts: str, sizes: Sizes) -> Preview:
-    still = _still(frames[len(frames) // 2], sizes)
-    return Preview(still, _moving(frames, seconds, sizes) if sizes.moving else None, facts)
+    middle = frames[len(frames) // 2]
+    moving = _moving(frames, seconds, sizes) if sizes.moving else None
+    return Preview(_still(middle, sizes), moving, _width(middle), facts)
+
+
+def _width(image: Any) -> int:
+    """Pixels that it is at most drawn wide, such that it is no higher than 960."""
+    return max(1, round(image.width * min(1, 960 / image.height)))
 
 
 def _recording(path: str, sizes: Sizes) -> Preview:
@@ -328,7 +355,7 @@ def _sound(container: Any, sizes: Sizes) -> Preview:
         half = max(own) / loudest * (height / 2 - 2)
         lines.line([(x, height / 2 - half), (x, height / 2 + half + 1)], _WAVE_COLOR)
     about = f"{seconds or len(peaks) / 100:.1f} s, {facts}"
-    return Preview(_still(image, sizes), facts=about)
+    return Preview(_still(image, sizes), width=width, facts=about)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ from prefect.deployments import arun_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelling, Crashed
 
-from prefect_replicate.batch.plan import Part, parameters_for
+from prefect_replicate.batch.plan import DEFAULT_DEPLOYMENTS, Part, parameters_for
+from prefect_replicate.batch.plan import Batch as Asked
 from prefect_replicate.batch.prepared import Batch
 from prefect_replicate.batch.view import LOOK_SECONDS
 from prefect_replicate.batch.work import SIGN_SECONDS
@@ -179,20 +180,24 @@ class _HandingOut:
                 self._say("warning", str(exc))
 
     async def _deployment(self) -> DeploymentResponse:
-        client, name = await prefect_client(), self._batch.asked.deployment
+        client, asked = await prefect_client(), self._batch.asked
+        own = self._batch.scope.deployment_id if asked.deployment is None else None
+        name = asked.deployment or DEFAULT_DEPLOYMENTS[asked.FLOW]
         try:
-            with as_ledger_error(f"read the deployment {name!r}"):
-                deployment = await client.read_deployment_by_name(name)
+            with as_ledger_error(f"read the deployment {own or name!r}"):
+                if own is not None:
+                    deployment = await client.read_deployment(own)
+                else:
+                    deployment = await client.read_deployment_by_name(name)
         except LedgerError as exc:
             if not isinstance(exc.__cause__, ObjectNotFound | ValueError):
                 raise
             raise ConfigurationError(
                 f"There is no deployment {name!r} to hand the batch to. Deploy the flow"
-                " `prefect_replicate.generate_videos`, and name it as FLOW/DEPLOYMENT in"
+                f" `prefect_replicate.{asked.FLOW}`, and name it as FLOW/DEPLOYMENT in"
                 " `deployment`. Nothing was paid."
             ) from exc
-        asked = self._batch.asked
-        _check_flow_of(deployment, name, {*asked.ADVANCED, *asked.NOT_IN_FORMS}, self._part_runs[0])
+        _check_flow_of(deployment, asked, self._part_runs[0])
         return deployment
 
     async def _earlier_runs(self) -> defaultdict[str, list[FlowRun]]:
@@ -218,7 +223,7 @@ class _HandingOut:
     async def _start(self, part_run: _PartRun, deployment: DeploymentResponse) -> None:
         """Start a run for a part, whose key has a retry of the request find the same run."""
         try:
-            with as_ledger_error(f"start a run of {self._batch.asked.deployment}"):
+            with as_ledger_error(f"start a run of {deployment.name}"):
                 run = await arun_deployment(
                     deployment.id,
                     client=await prefect_client(),
@@ -230,7 +235,7 @@ class _HandingOut:
                 )
         except LedgerError as exc:
             if isinstance(exc.__cause__, httpx.HTTPStatusError):
-                _check_accepted(exc.__cause__, self._batch.asked.deployment)
+                _check_accepted(exc.__cause__, deployment.name)
             raise
         self._noted(part_run, run)
 
@@ -334,15 +339,14 @@ class _HandingOut:
         self._caller.tell(lambda: log("%s", message))
 
 
-def _check_flow_of(
-    deployment: DeploymentResponse, name: str, hidden: set[str], part_run: _PartRun
-) -> None:
+def _check_flow_of(deployment: DeploymentResponse, asked: Asked, part_run: _PartRun) -> None:
+    hidden = {*asked.ADVANCED, *asked.NOT_IN_FORMS}
     known: dict[str, Any] = (deployment.parameter_openapi_schema or {}).get("properties", {})
     unknown = sorted(({"advanced", *part_run.parameters} - hidden) - known.keys())
     if known and unknown:
         raise ConfigurationError(
-            f"Deployment {name!r} does not run this version of the flow"
-            f" `prefect_replicate.generate_videos`: it has no parameter {unknown[0]!r}. Nothing was"
+            f"Deployment {deployment.name!r} does not run this version of the flow"
+            f" `prefect_replicate.{asked.FLOW}`: it has no parameter {unknown[0]!r}. Nothing was"
             " paid."
         )
 

@@ -35,7 +35,12 @@ from prefect_replicate.video.options import (
     VideoSettings,
 )
 
-DEFAULT_DEPLOYMENT = "generate-videos/video-batch"
+DEFAULT_DEPLOYMENTS = {
+    "generate_videos": "generate-videos/video-batch",
+    "run_models": "run-models/model-batch",
+}
+"""Of `deployments/`, for batches that are started elsewhere."""
+
 _PASSED_ON = (
     "timeout",
     "retries",
@@ -262,7 +267,8 @@ class _Source:
 class VideoBatch(BatchSettings, VideoSettings, _Source):
     """The parameters of `generate_videos`, which documents them."""
 
-    deployment: str = DEFAULT_DEPLOYMENT
+    FLOW: ClassVar[str] = "generate_videos"
+    deployment: str | None = None
 
     async def items(self) -> list[Item]:
         """Read them.
@@ -294,7 +300,8 @@ class _ModelSource:
 class ModelBatch(BatchSettings, _ModelSource):
     """The parameters of `run_models`, which documents them."""
 
-    deployment: str = "run-models/model-batch"
+    FLOW: ClassVar[str] = "run_models"
+    deployment: str | None = None
 
     async def items(self) -> list[Item]:
         """Read them.

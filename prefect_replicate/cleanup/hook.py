@@ -6,6 +6,7 @@ a fresh one that the worker starts), so it goes by the ledger alone.
 
 import asyncio
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
@@ -34,6 +35,7 @@ from prefect_replicate.lifecycle.bookkeeping import announce
 from prefect_replicate.lifecycle.cancellation import stop
 from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.lifecycle.run_watch import crashed_around, note_end
+from prefect_replicate.presentation import show_end
 from prefect_replicate.text import in_line
 from prefect_replicate.values import Prediction
 
@@ -78,6 +80,14 @@ async def _cancel_after(caller: Caller, flow_run_id: UUID, state: StateType, log
         crashed = await crashed_around(flow_run_id)
     # The runs of deployments that it has started go on after a failure, but not after a cancel.
     await cancel_all(caller, flow_run_id, logger, crashed=crashed, of_deployments=state in CANCELED)
+    known = [log.generation for log in (await ledger_of(RunScope(flow_run_id))).all]
+    ended = {
+        str(one.prediction_id): one.predict_time
+        for one in known
+        if one is not None and one.status == "canceled"
+    }
+    with suppress(LedgerError):
+        await show_end(flow_run_id, ended, "canceled" if state in CANCELED else state.value.lower())
 
 
 async def cancel_all(

@@ -66,7 +66,8 @@ def generate_videos(*args: Any, **parameters: Any) -> GeneratedVideos:
             limit.
         part: Set for the runs of the deployment: names the part of the batch that one does, so that
             a run that takes the place of a crashed one goes on with it.
-        deployment: Of this flow, for `fan_out="deployment"`, as `flow/deployment`.
+        deployment: Of this flow, for `fan_out="deployment"`, as `flow/deployment`. If not given,
+            the one that this run is of, else that of `deployments/`.
         advanced: Those of these that are rarely needed, as forms show them together; one that is
             given by its own name wins.
 

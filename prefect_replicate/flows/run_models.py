@@ -52,7 +52,8 @@ def run_models(*args: Any, **parameters: Any) -> ModelOutputs:
         fan_out: As of `generate_videos`.
         worker_timeout: As of `generate_videos`.
         part: As of `generate_videos`.
-        deployment: Of this flow, for `fan_out="deployment"`, as `flow/deployment`.
+        deployment: Of this flow, for `fan_out="deployment"`, as `flow/deployment`. If not given,
+            the one that this run is of, else that of `deployments/`.
         advanced: Those of these that are rarely needed, as forms show them together; one that is
             given by its own name wins.
 

@@ -113,7 +113,8 @@ async def _draw(files: Sequence[OutputFile], paths: Mapping[str, Path], place: P
     }
     if not wanted or not settings().previews:
         return []
-    made = dict(zip(wanted, await in_thread(draw, list(wanted.values()), sizes), strict=True))
+    previews = await in_thread(draw, list(wanted.values()), sizes)
+    made = dict(zip(wanted, previews, strict=True))
     for sha256, preview in made.items():
         drawn[sha256] = preview
     return [one.problem for one in made.values() if one.problem]

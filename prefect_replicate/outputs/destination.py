@@ -7,7 +7,6 @@ import re
 import tempfile
 from pathlib import Path
 from typing import Any, TypeAlias
-from urllib.parse import unquote, urlsplit
 
 import httpx
 from fsspec import available_protocols
@@ -20,7 +19,7 @@ from prefect.settings import get_current_settings
 from prefect_replicate.engine import in_thread
 from prefect_replicate.exceptions import ConfigurationError
 from prefect_replicate.outputs.failure import one_line
-from prefect_replicate.settings import settings
+from prefect_replicate.settings import path_of, settings
 
 
 async def load_block(slug_and_name: str, what: str) -> Block:
@@ -83,6 +82,8 @@ async def open_destination(destination: object) -> Path | StorageBlock:
     """
     if isinstance(destination, str) and destination.startswith("block:"):
         destination = await _load(destination)
+    if isinstance(destination, str):
+        destination = path_of(destination)
     if isinstance(destination, str) and "://" in destination:
         destination = await in_thread(_at_url, destination)
     if isinstance(destination, LocalFileSystem):
@@ -120,11 +121,14 @@ async def _load(reference: str) -> Block:
     return await load_block(match[1], f"Destination {reference!r}")
 
 
-def _at_url(url: str) -> str | RemoteFileSystem:
+def _at_url(url: str) -> RemoteFileSystem:
     """A place as fsspec names it."""
-    if url.startswith("file://"):
-        return unquote(urlsplit(url).path)
-    scheme = url.partition("://")[0]
+    scheme, _, rest = url.partition("://")
+    if "@" in rest.partition("/")[0]:
+        raise ConfigurationError(
+            f"A destination at {scheme}:// names a user or password, which would be shown: give a"
+            " storage block."
+        )
     if scheme in ("http", "https") or scheme not in available_protocols():
         raise ConfigurationError(
             f"Destination {url!r} can't be written to: {scheme} is not a storage; give {_FORMS}."

@@ -19,6 +19,7 @@ from prefect_replicate.lifecycle.creation import OnCrash
 from prefect_replicate.settings import settings
 from prefect_replicate.text import in_line
 from prefect_replicate.values import PollPolicy, Prediction
+from prefect_replicate.values.form import title_of
 from prefect_replicate.values.poll_policy import LONGEST_SECONDS
 
 P = ParamSpec("P")
@@ -217,7 +218,10 @@ def _group(parameters: Sequence[Parameter], function: Callable[..., Any]) -> typ
     """A model with some of a function's parameters, which forms show under one heading."""
     about = parameter_docstrings(inspect.getdoc(function))
     fields = {
-        one.name: (one.annotation, Field(one.default, description=about.get(one.name)))
+        one.name: (
+            one.annotation,
+            Field(one.default, title=title_of(one.name), description=about.get(one.name)),
+        )
         for one in parameters
     }
     return create_model("Advanced", __base__=Advanced, **cast("Any", fields))

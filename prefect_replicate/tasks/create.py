@@ -16,6 +16,7 @@ from prefect_replicate.lifecycle.creation import (
     deadline_for,
     keeps,
 )
+from prefect_replicate.settings import settings
 from prefect_replicate.tasks.arguments import checked
 from prefect_replicate.values import Prediction
 
@@ -38,6 +39,7 @@ def _request(
         regenerate_expired=regenerate_expired,
         check_input=check_input,
     )
+    settings()  # one that makes no sense costs nothing now, and a result later
     replaced = replaces.id if isinstance(replaces, Prediction) else replaces
     deadline = deadline_for(None) if cancel_after is None else cancel_after
     return Request(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from prefect_replicate import (
 )
 from prefect_replicate.batch.plan import VideoBatch
 from prefect_replicate.emulator import Emulator
+from prefect_replicate.exceptions import BatchError
 from prefect_replicate.flows.deploy import model_deployment
 from prefect_replicate.generation import ModelGeneration
 
@@ -74,16 +76,31 @@ def test_a_run_is_named_after_its_model_and_what_is_asked_for(
     assert len(name_of(state)) <= 80
 
 
+@pytest.mark.parametrize(
+    ("name", "is_kept"),
+    [
+        ("Report of Monday", True),
+        ("nightly-batch", True),
+        ("fox", True),
+        ("Practical-Kiwi", False),
+        ("beta4-cerros-a", False),
+        ("psi3-draygo-instability", False),
+    ],
+)
 def test_a_run_that_somebody_has_named_keeps_its_name(
-    replicate_emulator: Emulator, options: dict[str, Any], name_of: Callable[[Any], str]
+    replicate_emulator: Emulator,
+    options: dict[str, Any],
+    name_of: Callable[[Any], str],
+    name: str,
+    is_kept: bool,
 ) -> None:
     with get_client(sync_client=True) as client:
-        named = client.create_flow_run(run_model, name="Report of Monday")
+        named = client.create_flow_run(run_model, name=name)
 
     parameters = {"model": TIMER, "input": {"prompt": "a fox"}, **options}
     state = run_flow(run_model, flow_run=named, parameters=parameters, return_type="state")
 
-    assert name_of(state) == "Report of Monday"
+    assert (name_of(state) == name) is is_kept
 
 
 async def test_task_runs_are_named_after_the_model_and_the_prediction(
@@ -230,3 +247,38 @@ def test_what_a_deployment_starts_from_is_under_what_its_run_gives(
     assert run.parameters["destination"] == str(tmp_path)
     [prediction] = replicate_emulator.predictions
     assert prediction.input == {"seconds": 0.1, "log_lines": 3}
+
+
+@pytest.mark.parametrize("definition", [generate_video, generate_videos])
+def test_the_cards_of_a_run_that_was_cut_off_say_so_first(
+    replicate_emulator: Emulator,
+    options: dict[str, Any],
+    artifacts: Callable[..., list[Any]],
+    definition: Any,
+) -> None:
+    asked = ["a fox"] if definition is generate_videos else "a fox"
+    cut = definition.with_options(timeout_seconds=2)
+
+    state = cut(asked, TIMER, {"seconds": 600}, **options, return_state=True)
+
+    [progress] = artifacts(state, "progress")
+    words = (
+        r"failed: 1 item: 1 (running|waiting)" if definition is generate_videos else r"canceled, \d"
+    )
+    assert re.match(words, progress.description)
+
+
+def test_a_batch_goes_to_the_deployment_that_its_run_is_of(
+    replicate_emulator: Emulator, options: dict[str, Any], deployed_run: Callable[..., Any]
+) -> None:
+    with pytest.raises(BatchError, match="a process that serves `results`"):
+        deployed_run(
+            generate_videos,
+            requests=["a fox"],
+            model=TIMER,
+            policy=options["policy"],
+            fan_out="deployment",
+            worker_timeout=0.5,
+        )
+
+    assert replicate_emulator.predictions.create_requests == 0

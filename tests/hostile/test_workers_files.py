@@ -108,7 +108,7 @@ def test_below_a_folder_that_was_named_files_are_read(
     picture: Path,
     tmp_path: Path,
 ) -> None:
-    monkeypatch.setenv(INPUT_FOLDERS, os.pathsep.join(["/nowhere", str(picture.parent)]))
+    monkeypatch.setenv(INPUT_FOLDERS, ",".join(["/nowhere", str(picture.parent)]))
     monkeypatch.setenv(DESTINATION_FOLDERS, str(tmp_path))
 
     video = run(generate_video, prompt="a fox", image=str(picture), destination=str(tmp_path))

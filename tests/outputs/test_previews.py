@@ -191,7 +191,6 @@ def test_a_decoder_that_never_ends_is_stopped(
     (package / "__init__.py").write_text("import time; time.sleep(600)")
     monkeypatch.syspath_prepend(str(tmp_path / "modules"))
     monkeypatch.setattr(previews, "_SECONDS", 0.5)
-    monkeypatch.setattr(previews, "_DECODING_SECONDS", 0.5)
     (tmp_path / "a.png").write_bytes(b"x")
 
     assert drawn(tmp_path / "a.png", "image/png").problem == "it takes too long to decode"
@@ -224,3 +223,42 @@ def test_without_the_extra_a_line_says_what_to_install(
     problem = drawn(tmp_path / "a.png", "image/png").problem
 
     assert problem == "a preview needs PyAV and Pillow: pip install av pillow"
+
+
+def test_what_else_is_printed_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "modules" / "PIL"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("print('hello'); print('{}', end=''); raise ImportError")
+    monkeypatch.syspath_prepend(str(tmp_path / "modules"))
+    (tmp_path / "a.png").write_bytes(b"x")
+
+    problem = drawn(tmp_path / "a.png", "image/png").problem
+
+    assert problem == "a preview needs PyAV and Pillow: pip install av pillow"
+
+
+def test_all_files_of_a_call_share_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "modules" / "PIL"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("import time; time.sleep(600)")
+    monkeypatch.syspath_prepend(str(tmp_path / "modules"))
+    monkeypatch.setattr(previews, "_SECONDS", 0.5)
+    (tmp_path / "a.png").write_bytes(b"x")
+
+    shown = draw([(tmp_path / "a.png", "image/png")] * 12, SIZES)
+
+    assert [one.problem for one in shown[:2]] == [
+        "it takes too long to decode",
+        "the others have taken too long",
+    ]
+    assert len(shown) == 12
+
+
+def test_a_tall_picture_is_not_drawn_wider_than_it_is(tmp_path: Path) -> None:
+    Image.new("RGB", (20, 6000)).save(tmp_path / "a.png")
+
+    assert drawn(tmp_path / "a.png", "image/png").width == 3

@@ -112,7 +112,7 @@ def test_the_bar_says_first_what_to_expect(
 
 
 def test_previews_come_first_and_nothing_is_at_replicate(small: Path) -> None:
-    preview = Preview("data:image/webp;base64,AA", "data:image/webp;base64,BB", "5.0 s, 2×2")
+    preview = Preview("data:image/webp;base64,AA", "data:image/webp;base64,BB", 480, "5.0 s, 2×2")
 
     shown = output_page(made(output(small)), [preview])
 
@@ -153,6 +153,15 @@ def test_the_page_links_to_places_that_have_a_page(
     assert f"* {place} in s3-bucket/mine, 5 bytes" in shown
 
 
+def test_a_text_is_no_markdown() -> None:
+    text = "![x](http://host/beacon.png)\n# a head"
+    one = prediction(status="succeeded", output=text)
+
+    shown = output_page(ModelOutput(prediction=one, output=text, text=text))
+
+    assert "> \\!\\[x\\](http://host/beacon.png)\n> \\# a head" in shown
+
+
 def test_a_page_never_outgrows_its_artifact(small: Path) -> None:
     large = "data:image/webp;base64," + "A" * 200_000
     inputs = {f"input_{number}": "ö" * 200 for number in range(500)}
@@ -181,7 +190,8 @@ def test_the_page_has_parameters_metrics_and_hashes(small: Path) -> None:
         ("a\nfox | b", "# a fox \\| b"),
         ("<script>alert(1)</script>", "# &lt;script&gt;alert(1)&lt;/script&gt;"),
         ("# a [fox](http://x) *b* `c` a_b _d_", r"# \# a \[fox\](http://x) \*b\* \`c\` a_b \_d\_"),
-        ("x" * 300, "# " + "x" * 199 + "…"),
+        ("x y " * 100, "# " + "x y " * 49 + "x y…"),
+        ("x" * 90, "# " + ("x" * 40 + "\u200b") * 2 + "x" * 10),
     ],
 )
 def test_a_prompt_cannot_break_the_page(small: Path, prompt: str, title: str) -> None:

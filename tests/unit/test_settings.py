@@ -15,7 +15,8 @@ PREFIX = "PREFECT_INTEGRATIONS_REPLICATE_"
 
 def test_the_environment_sets_what_is_not_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"{PREFIX}DESTINATION", "s3://media/replicate")
-    monkeypatch.setenv(f"{PREFIX}POLICY", '{"min_interval": 2, "max_interval": 30}')
+    monkeypatch.setenv(f"{PREFIX}POLL_MIN_INTERVAL", "2")
+    monkeypatch.setenv(f"{PREFIX}POLL_MAX_INTERVAL", "30")
     monkeypatch.setenv(f"{PREFIX}PREVIEWS", "false")
 
     [policy] = checked(policy=None)
@@ -29,8 +30,10 @@ def test_the_environment_sets_what_is_not_said(monkeypatch: pytest.MonkeyPatch) 
     ("name", "value"),
     [
         ("PREVIEWS", "perhaps"),
-        ("POLICY", '{"min_interval": -1}'),
-        ("POLICY", "fast"),
+        ("POLL_MIN_INTERVAL", "-1"),
+        ("POLL_MAX_INTERVAL", "fast"),
+        ("POLL_MAX_INTERVAL", "0.1"),
+        ("QUEUE_TIMEOUT", "inf"),
         ("SWEEP_GRACE", "-5"),
         ("MAX_FILE_SIZE", "0"),
     ],
@@ -46,13 +49,26 @@ def test_a_setting_that_makes_no_sense_is_named(
 
 @pytest.mark.parametrize(
     "destination",
-    ["s3://media/in", "s3://media/in/deeper", "~/replicate/x", "/data/out/x", "block:a/b"],
+    [
+        "s3://media/in",
+        "s3://media/in/deeper",
+        "~/replicate/x",
+        "/data/out/x",
+        "block:a/b",
+        "sftp://host:2222/in/x",
+        "file:///urls/in/x",
+        "/urls/in",
+        "file:///data/out/x",
+    ],
 )
 def test_a_deployments_run_may_name_what_the_settings_allow(
     monkeypatch: pytest.MonkeyPatch, destination: str
 ) -> None:
     monkeypatch.setenv(f"{PREFIX}DESTINATION", "~/replicate")
-    monkeypatch.setenv(f"{PREFIX}DESTINATION_FOLDERS", "/data/out:s3://media/in:/other")
+    monkeypatch.setenv(
+        f"{PREFIX}DESTINATION_FOLDERS",
+        "/data/out, s3://media/in,sftp://host:2222/in,file:///urls/in",
+    )
 
     check_destination_folder(destination, is_deployed=True)
 
@@ -61,7 +77,10 @@ def test_a_deployments_run_may_name_what_the_settings_allow(
     "destination",
     [
         "s3://media", "s3://media/inner", "s3://media/in/../other", "s3://media/in/%2e%2e/x",
-        "S3://media/in", "file:///data/out", "simplecache::s3://media/in", "/data", "/data/out/..",
+        "S3://media/in", "file:///data", "sftp://host/in", "sftp://host:2222/etc",
+        "file:///urls/in/../x", "file:///urls/in/%2e%2e/x",
+        "s3://media/in/.\t./x", "s3://media/in/a b", "file://host/urls/in",
+        "simplecache::s3://media/in", "/data", "/data/out/..",
         "~/replicate/../x", "memory://x", "gs://media/in", "", " s3://media/in",
     ],
 )  # fmt: skip
@@ -69,7 +88,10 @@ def test_a_deployments_run_may_name_nothing_else(
     monkeypatch: pytest.MonkeyPatch, destination: str
 ) -> None:
     monkeypatch.setenv(f"{PREFIX}DESTINATION", "~/replicate")
-    monkeypatch.setenv(f"{PREFIX}DESTINATION_FOLDERS", "/data/out:s3://media/in:/other")
+    monkeypatch.setenv(
+        f"{PREFIX}DESTINATION_FOLDERS",
+        "/data/out, s3://media/in,sftp://host:2222/in,file:///urls/in",
+    )
 
     with pytest.raises(ConfigurationError, match="comes from whoever starts the run"):
         check_destination_folder(destination, is_deployed=True)
