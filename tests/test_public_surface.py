@@ -168,3 +168,41 @@ def test_the_emulators_needs_are_not_the_packages() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout == "set()\n"
+
+
+def documented() -> list[str]:
+    twins = {
+        name
+        for name in prefect_replicate.__all__
+        if name[:1] == "a" and name[1:] in prefect_replicate.__all__
+    }
+    return [name for name in prefect_replicate.__all__ if name not in twins and name[0] != "_"]
+
+
+@pytest.mark.parametrize("name", documented())
+def test_every_public_name_says_what_it_is(name: str) -> None:
+    doc = inspect.getdoc(getattr(prefect_replicate, name)) or ""
+
+    assert len(doc.splitlines()[0]) > 20
+    assert doc.splitlines()[0].endswith(".")
+
+
+CALLED = [
+    name for name in documented() if isinstance(getattr(prefect_replicate, name), Flow | Task)
+]
+
+
+@pytest.mark.parametrize("name", [*CALLED, "model_deployment"])
+def test_what_is_called_documents_its_parameters_its_errors_and_an_example(name: str) -> None:
+    doc = inspect.getdoc(getattr(prefect_replicate, name)) or ""
+
+    for section in ("Args:", "Raises:", "Example:"):
+        assert section in doc
+
+
+@pytest.mark.parametrize("name", ["ReplicateCredentials", "ReplicateModel"])
+def test_a_block_has_an_example_and_describes_its_fields(name: str) -> None:
+    block = getattr(prefect_replicate, name)
+
+    assert "Example:" in (inspect.getdoc(block) or "")
+    assert all(field.description for field in block.model_fields.values())

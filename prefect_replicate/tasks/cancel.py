@@ -35,6 +35,14 @@ def cancel_prediction(
     Raises:
         APIError: There is no such prediction, or Replicate could not be asked.
         PredictionError: It has not ended within two minutes.
+
+    Example:
+        ```python
+        from prefect_replicate import cancel_prediction, create_prediction
+
+        ended = cancel_prediction(create_prediction("emulator/timer", {"seconds": 60}))
+        print(ended.status, ended.predict_time)
+        ```
     """
     return call_as(credentials, _cancel, *checked(prediction=prediction))
 

@@ -89,6 +89,19 @@ def create_prediction(
         LedgerError: Prefect's API could not be read or written; nothing was paid.
         RunEndedError: Prefect has ended the flow run; nothing was paid.
         UncertainCreateError: Replies were lost, and no such prediction was found.
+
+    Example:
+        ```python
+        from prefect import flow
+        from prefect_replicate import create_prediction, wait_for_prediction
+
+        @flow
+        def render(prompts: list[str]) -> list[str]:
+            started = [
+                create_prediction.submit("emulator/timer", {"prompt": one}) for one in prompts
+            ]
+            return [one.result().id for one in wait_for_prediction.map(started)]
+        ```
     """
     request = _request(
         model, input, cancel_after, replaces, on_crash, regenerate_expired, check_input

@@ -62,6 +62,15 @@ def download_outputs(
     Raises:
         OutputExpiredError: Replicate has deleted the files.
         OutputError: The output has no files, or one could not be fetched or stored.
+
+    Example:
+        ```python
+        from prefect_replicate import create_prediction, download_outputs, wait_for_prediction
+
+        started = create_prediction("emulator/picture", {"prompt": "a red fox"})
+        for file in download_outputs(wait_for_prediction(started), "pictures"):
+            print(file.location, file.sha256)
+        ```
     """
     place = or_default(destination)
     asked = checked(made=prediction, destination=place, allowed_hosts=allowed_hosts)

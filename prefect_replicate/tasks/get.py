@@ -32,6 +32,14 @@ def get_prediction(
 
     Raises:
         APIError: There is no such prediction, or Replicate could not be asked.
+
+    Example:
+        ```python
+        from prefect_replicate import create_prediction, get_prediction
+
+        started = create_prediction("emulator/timer", {"seconds": 1})
+        print(get_prediction(started.id).status)
+        ```
     """
     return call_as(credentials, _get, *checked(prediction=prediction))
 

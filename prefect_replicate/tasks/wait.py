@@ -42,6 +42,18 @@ def wait_for_prediction(
         PredictionCanceledError: It was canceled or aborted, or its flow run has been ended.
         PredictionTimeoutError: A limit passed; it was canceled, and the message says how it ended.
         APIError: Status requests failed for longer than the policy's `failure_budget`.
+
+    Example:
+        ```python
+        from prefect import flow
+        from prefect_replicate import PollPolicy, create_prediction, wait_for_prediction
+
+        @flow
+        def patient(prompt: str) -> str:
+            started = create_prediction("emulator/timer", {"prompt": prompt})
+            policy = PollPolicy(max_interval=30, queue_timeout=600)
+            return wait_for_prediction(started, timeout=1800, policy=policy).status
+        ```
     """
     asked = checked(prediction=prediction, timeout=timeout, policy=policy, on_update=on_update)
     return call_as(credentials, wait, *asked)

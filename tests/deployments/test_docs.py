@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import runpy
@@ -10,10 +11,12 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import dedent
 from typing import NamedTuple
 
 import pytest
 
+import prefect_replicate
 from prefect_replicate.emulator import Emulator
 
 ROOT = Path(__file__).parents[2]
@@ -70,6 +73,26 @@ def test_the_blocks_of_a_page_run(
 
     if page == TUTORIAL:  # which says that a retry pays nothing
         assert replicate.predictions.create_requests - before == 18
+
+
+EXAMPLE = re.compile(r"```python\n(.*?)```", re.S)
+UNRUN = ("serve(", "BLOCK_NAME", "await ")  # until Ctrl-C; what a reader has saved; a notebook
+
+
+def examples() -> list[str]:
+    names = [one for one in prefect_replicate.__all__ if not one.startswith("__")]
+    docs = [inspect.getdoc(getattr(prefect_replicate, one)) or "" for one in names]
+    found = [code for doc in docs for code in EXAMPLE.findall(doc)]
+    return [dedent(one) for one in found if not any(mark in one for mark in UNRUN)]
+
+
+@pytest.mark.parametrize("code", examples(), ids=lambda code: code.split("\n")[-2].strip()[:50])
+def test_an_example_of_the_reference_runs(
+    code: str, account: None, quick: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    exec(compile(code, "<example>", "exec", dont_inherit=True), {"__name__": "__main__"})
 
 
 def run_in_shell(code: str, env: dict[str, str], folder: Path) -> None:
