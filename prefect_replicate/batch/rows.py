@@ -252,8 +252,8 @@ async def _from_block(reference: str) -> bytes:
     block = await load_block(match[1], repr(reference))
     if not isinstance(block, _ReadableBlock):
         raise ConfigurationError(
-            f"No rows can be read from {reference!r}: a {type(block).__name__} is no storage block"
-            " (a ReadableFileSystem or an ObjectStorageBlock). Nothing was paid."
+            f"No rows can be read from {reference!r}: a {type(block).__name__} is not a storage"
+            " block (a ReadableFileSystem or an ObjectStorageBlock). Nothing was paid."
         )
     try:
         return await _content(block, match[2])

@@ -134,7 +134,7 @@ def test_a_secret_is_not_for_whoever_starts_a_run_to_choose(replicate_emulator: 
         run_of(fixed, model="emulator/community-timer"),
     ]
 
-    assert all("are for whoever deploys to say" in one.message for one in states)
+    assert all("are set by whoever deploys" in one.message for one in states)
     assert replicate_emulator.predictions.create_requests == 0
 
 

@@ -174,7 +174,7 @@ async def test_a_retry_is_not_handed_what_is_somebody_elses(
             raise RuntimeError
         return made
 
-    with pytest.raises(LedgerError, match=f"Prediction {theirs.id}, which is written down for"):
+    with pytest.raises(LedgerError, match=f"Prediction {theirs.id}, which is recorded for"):
         await generation()
     assert still.predictions.create_requests == 2
 

@@ -125,7 +125,7 @@ async def test_equal_items_are_each_generated_and_warned_of(
 
     assert len({one.prediction_id for one in videos.succeeded}) == 3
     assert len({one.files[0].location for one in videos.succeeded}) == 3
-    assert "Items 1, 3 are equal: each is generated, and paid for" in caplog.text
+    assert "Items 1, 3 are equal: each is generated and paid for" in caplog.text
 
 
 async def test_of_many_groups_of_equal_items_five_are_named(

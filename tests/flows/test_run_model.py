@@ -54,9 +54,9 @@ async def test_its_twin_returns_a_text(
 @pytest.mark.parametrize(
     ("output", "shown"),
     [
-        ("A fox | laughs\n<b>loudly</b>", ["> A fox | laughs", "> &lt;b&gt;loudly&lt;/b&gt;"]),
+        ("A fox | laughs\n<b>loudly</b>", ["> A fox \\| laughs", "> &lt;b&gt;loudly&lt;/b&gt;"]),
         ({"scores": [1, 2]}, ["```json", '  "scores": [']),
-        ("```", ["> ```"]),
+        ("```", ["> \\`\\`\\`"]),
         ({"code": "```"}, ["````json"]),
         ("", ["> "]),
     ],
