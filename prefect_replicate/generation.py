@@ -72,6 +72,15 @@ def attempts(retries: int) -> dict[str, Any]:
 _TEXT = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "null"}]})
 """What forms draw for a file or a folder; not for each of the types that Python may give."""
 
+Seconds = Annotated[
+    float | None,
+    WithJsonSchema({"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "null"}]}),
+]
+"""Of which Prefect's server refuses those that make no sense, before a run exists."""
+
+Count = Annotated[int, WithJsonSchema({"type": "integer", "minimum": 0})]
+CountFromOne = Annotated[int, WithJsonSchema({"type": "integer", "minimum": 1})]
+
 FileText = Annotated[str | Path | None, _TEXT]
 
 
@@ -88,8 +97,8 @@ class GenerationSettings:
     NOT_IN_FORMS: ClassVar[tuple[str, ...]] = ()
 
     destination: Annotated[Destination | None, _TEXT] = None
-    timeout: float | None = DEFAULT_TIMEOUT
-    retries: int = 2
+    timeout: Seconds = DEFAULT_TIMEOUT
+    retries: Count = 2
     policy: PollPolicy | None = None
     on_crash: OnCrash = "cancel"
     regenerate_expired: bool = False

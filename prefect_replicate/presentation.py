@@ -96,7 +96,8 @@ def flow_run_name() -> str:
     own = cast("dict[str, Any]", input) if isinstance(input, dict) else {}
     about = asked.get("prompt") or own.get("prompt")
     if isinstance(items, list):
-        about = f"{len(cast('list[Any]', items))} items"
+        count = len(cast("list[Any]", items))
+        about = f"{count} item{'' if count == 1 else 's'}"
     elif asked.get("path"):
         about = PurePath(str(asked["path"])).name
     model = str(asked.get("model") or "").rpartition("/")[2].partition(":")[0]

@@ -17,7 +17,13 @@ from prefect_replicate.batch.requests import model_requests, requests_or_lines, 
 from prefect_replicate.blocks import ReplicateCredentials
 from prefect_replicate.blocks.portable import PortableCredentials
 from prefect_replicate.exceptions import ConfigurationError, InvalidInputError
-from prefect_replicate.generation import FileText, GenerationSettings, ModelOptions
+from prefect_replicate.generation import (
+    CountFromOne,
+    FileText,
+    GenerationSettings,
+    ModelOptions,
+    Seconds,
+)
 from prefect_replicate.ledger.facts import digest
 from prefect_replicate.lifecycle.creation import keeps
 from prefect_replicate.settings import settings
@@ -206,13 +212,13 @@ class BatchSettings(GenerationSettings):
     )
     NOT_IN_FORMS: ClassVar[tuple[str, ...]] = ("requests", "prompt", "part", "deployment")
 
-    concurrency: int = 100
+    concurrency: CountFromOne = 100
     on_item_failure: OnItemFailure = "continue"
     max_failures: int | None = None
     raise_on_failure: bool = True
-    chunk_size: int = 100
+    chunk_size: CountFromOne = 100
     fan_out: FanOut = "tasks"
-    worker_timeout: float | None = 600.0
+    worker_timeout: Seconds = 600.0
     part: str = ""
 
     @property

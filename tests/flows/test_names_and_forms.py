@@ -59,7 +59,7 @@ def name_of(prefect_api: None) -> Callable[[Any], str]:
         (run_model, {"model": TIMER, "input": {"prompt": "a hare"}}, "timer: a hare"),
         (run_model, {"model": TIMER}, "timer"),
         (run_models, {"requests": ["a", "b"], "model": TIMER}, "timer: 2 items"),
-        (run_models, {"prompts": ["a"], "model": TIMER}, "timer: 1 items"),
+        (run_models, {"prompts": ["a"], "model": TIMER}, "timer: 1 item"),
     ],
 )  # fmt: skip
 def test_a_run_is_named_after_its_model_and_what_is_asked_for(
@@ -134,6 +134,8 @@ def test_a_form_has_what_is_rare_under_one_heading_and_nothing_internal(definiti
     assert {"policy", "on_crash", "regenerate_expired", "check_input"} <= {*grouped}
     assert all(one.get("description") for one in grouped.values())
     assert shown["destination"]["anyOf"] == [{"type": "string"}, {"type": "null"}]
+    assert shown["timeout"]["anyOf"][0] == {"type": "number", "exclusiveMinimum": 0}
+    assert shown["retries"]["minimum"] == 0
 
 
 def test_what_is_under_advanced_counts_unless_it_is_given_by_its_own_name() -> None:
