@@ -160,7 +160,7 @@ def test_a_retry_announces_nothing_again(
 
     @flow(retries=1)
     def twice() -> None:
-        predict(TIMER, {"seconds": 0.2}, **options)
+        predict(TIMER, {"seconds": 2}, **options)
         end()
 
     state = twice(return_state=True)
