@@ -5,7 +5,11 @@ Those of the same name are updated.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Annotated, Any
+from uuid import UUID
 
 from cyclopts import App, Parameter
 from prefect import get_client
@@ -13,6 +17,7 @@ from prefect.automations import Automation
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.events.actions import CallWebhook, RunDeployment, SendNotification
 from prefect.events.schemas.automations import EventTrigger
+from prefect.exceptions import ObjectNotFound
 
 FILE_STORED = "prefect.asset.materialization.succeeded"
 FAILED = "replicate.prediction.failed"
@@ -76,7 +81,7 @@ def run_on_file(client: SyncPrefectClient, deployment: str, model: str | None) -
         trigger=EventTrigger(expect={FILE_STORED}, match_related=made_from),
         actions=[
             RunDeployment(
-                deployment_id=client.read_deployment_by_name(deployment).id,
+                deployment_id=deployment_id(client, deployment),
                 parameters={"location": from_payload("location")},
             )
         ],
@@ -87,7 +92,8 @@ def notify_of(
     client: SyncPrefectClient, what: str, event: str, text: str, block: str, model: str | None
 ) -> Automation:
     slug, _, name = block.partition("/")
-    document = client.read_block_document_by_name(name, slug)
+    with there_must_be("block", block):
+        document = client.read_block_document_by_name(name, slug)
     if slug == "webhook":
         payload = f'{{% set text %}}{text}{{% endset %}}{{"text": {{{{ text | tojson }}}}}}'
         action = CallWebhook(block_document_id=document.id, payload=payload)
@@ -108,11 +114,24 @@ def run_batch(client: SyncPrefectClient, deployment: str, take: tuple[str, ...])
         trigger=EventTrigger(expect={BATCH_REQUESTED}),
         actions=[
             RunDeployment(
-                deployment_id=client.read_deployment_by_name(deployment).id,
+                deployment_id=deployment_id(client, deployment),
                 parameters={name: from_payload(name) for name in take},
             )
         ],
     )
+
+
+def deployment_id(client: SyncPrefectClient, name: str) -> UUID:
+    with there_must_be("deployment", name):
+        return client.read_deployment_by_name(name).id
+
+
+@contextmanager
+def there_must_be(what: str, name: str) -> Generator[None]:
+    try:
+        yield
+    except (ObjectNotFound, ValueError):
+        sys.exit(f"There is no {what} {name!r} for an automation to use: make it first.")
 
 
 def label(model: str | None) -> dict[str, str]:

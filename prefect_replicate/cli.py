@@ -138,7 +138,7 @@ def run(
         input: An input by the model's own name, as `key=value`: a text where the model takes one,
             else JSON, or a local file after `@`.
         secret: A secret input, as `key=secret-block`: the name of the saved Secret block with it.
-        destination: For files, as of `generate`.
+        destination: Where files go; see `generate`.
         timeout: Seconds after which the prediction is canceled; an hour if not given.
         block: Name of a saved `ReplicateCredentials` block; else `REPLICATE_API_TOKEN` is used.
     """
@@ -191,7 +191,7 @@ def deploy(
         destination: Where files go, unless the form says otherwise: a directory, a URL such as
             `s3://bucket/folder`, or `block:type-slug/name`; if not given, as the settings say.
         block: Name of a saved `ReplicateCredentials` block; else `REPLICATE_API_TOKEN` is used.
-        check: List the deployments whose models have changed since; 1 if there are some.
+        check: List the deployments whose models have changed since; exits with 1 if there are any.
     """
     from prefect_replicate import terminal
 

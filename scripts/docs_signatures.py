@@ -11,8 +11,8 @@ class Signatures(griffe.Extension):
     """Reads parameters and descriptions from the imported package."""
 
     def on_function(self, *, func: griffe.Function, **_: Any) -> None:
-        """Replace the `*args, **parameters` of what `parameters_of` decorates."""
-        if any("parameters_of" in str(one.value) for one in func.decorators):
+        """Show what flows and tasks take, with the values of their defaults."""
+        if any(str(one.value).startswith(("flow(", "task(")) for one in func.decorators):
             found = getattr(import_module(func.module.path), func.name)
             parameters = inspect.signature(found.fn).parameters.values()
             func.parameters = griffe.Parameters(*map(_shown, parameters))
@@ -24,7 +24,11 @@ class Signatures(griffe.Extension):
             field = getattr(owner, "model_fields", {}).get(attr.name)
             if field is not None and field.description:
                 attr.docstring = griffe.Docstring(field.description, parent=attr)
-                attr.value = None if field.is_required() else repr(field.get_default())
+                attr.value = (
+                    None
+                    if field.is_required()
+                    else repr(field.get_default(call_default_factory=True))
+                )
                 attr.labels.clear()
 
 

@@ -97,7 +97,7 @@ def cancel_orphaned_predictions(
 
     For a schedule, beside the hooks: where a machine, a worker or a process dies, no hook runs. A
     prediction is an orphan when its flow run, or one around it, has ended, was deleted, or has
-    stopped to give heartbeats; so it is, too, when all of them have completed without waiting for
+    stopped sending heartbeats; so it is, too, when all of them have completed without waiting for
     it. Flow runs that are suspended, scheduled or wait for a retry keep theirs. A prediction that
     no flow run has recorded is left alone, and so is that of a flow run which was deleted together
     with those around it: its deadline ends it. All is shown in a table on the run's Artifacts

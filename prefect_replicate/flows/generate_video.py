@@ -32,7 +32,7 @@ def generate_video(*args: Any, **parameters: Any) -> GeneratedVideo:
         prompt: What the video is to show; none for a model that takes no text.
         model: `owner/name`, `owner/name:version`, a 64-hex version, or `deployment:owner/name`.
         input: Further input in the model's own names; it wins over the parameters below.
-        credentials: The account; empty reads `REPLICATE_API_TOKEN`.
+        credentials: The account; `None` reads `REPLICATE_API_TOKEN`.
         image: First frame: a URL or a local file.
         duration: Length in seconds.
         aspect_ratio: Such as `16:9`.
@@ -49,11 +49,11 @@ def generate_video(*args: Any, **parameters: Any) -> GeneratedVideo:
             running for a retry of the run to continue with.
         regenerate_expired: Whether a retry pays again when Replicate has deleted the result, as it
             does after an hour.
-        check_input: Whether to check the input; not, for a model whose schema is wrong.
+        check_input: Whether to check the input; `False` for a model whose schema is wrong.
         secrets: Inputs that are secret: their names, and those of the saved Secret blocks that
             hold them.
-        advanced: Those of these that are rarely needed, as forms show them together; one that is
-            given by its own name wins.
+        advanced: Rarely needed parameters, grouped for the form; one given directly takes
+            precedence.
 
     Raises:
         InvalidInputError: The model can't take this; nothing was paid.

@@ -28,22 +28,22 @@ def generate_videos(*args: Any, **parameters: Any) -> GeneratedVideos:
 
     Args:
         requests: One for each video; a text is its prompt.
-        model: Of those that name none: `owner/name`, `owner/name:version`, a 64-hex version, or
+        model: For requests without one: `owner/name`, `owner/name:version`, a 64-hex version, or
             `deployment:owner/name`.
         input: Further input in the model's own names, for all; that of a request wins.
-        credentials: The account; empty reads `REPLICATE_API_TOKEN` where the work is done.
+        credentials: The account; `None` reads `REPLICATE_API_TOKEN` where the work is done.
         prompts: Instead of `requests`: texts, each line of which is the prompt of a video.
         prompt: With `variations`, instead of `requests`: what all of them show.
         variations: With `prompt`: the fields in which each video differs.
         path: Instead of `requests`: a CSV, JSONL or Parquet file with a row for each video, local
             or in a saved block, as `block:type-slug/name/path`. Columns are named as the fields of
             a request, and `input.NAME` for the model's own.
-        image: First frame of those that name none: a URL or a local file.
-        duration: Length in seconds, of those that give none.
-        aspect_ratio: Such as `16:9`, of those that give none.
-        resolution: Such as `720p`, of those that give none.
-        seed: Of those that give none.
-        negative_prompt: What those are not to show that do not say so themselves.
+        image: First frame for requests without one: a URL or a local file.
+        duration: Length in seconds, for requests without one.
+        aspect_ratio: Such as `16:9`, for requests without one.
+        resolution: Such as `720p`, for requests without one.
+        seed: Default for requests without one.
+        negative_prompt: Default for requests without one.
         destination: For files: a directory, a URL such as `s3://bucket/folder`, a storage block, or
             `block:type-slug/name` for a saved one. If not given, as the settings say:
             `~/replicate`.
@@ -53,7 +53,7 @@ def generate_videos(*args: Any, **parameters: Any) -> GeneratedVideos:
         on_crash: What happens to the predictions when the run crashes: `cancel` them, or `keep`
             them running for a retry of the run to continue with.
         regenerate_expired: Whether a retry pays again for a result that Replicate has deleted.
-        check_input: Whether to check the inputs; not, for a model whose schema is wrong.
+        check_input: Whether to check the inputs; `False` for a model whose schema is wrong.
         concurrency: Items that may be under way at once, in each process that works on them.
         on_item_failure: Whether to `continue` with the others when an item fails, or `stop`
             starting more. What is under way is finished.
@@ -68,8 +68,8 @@ def generate_videos(*args: Any, **parameters: Any) -> GeneratedVideos:
             a run that takes the place of a crashed one goes on with it.
         deployment: Of this flow, for `fan_out="deployment"`, as `flow/deployment`. If not given,
             the one that this run is of, else that of `deployments/`.
-        advanced: Those of these that are rarely needed, as forms show them together; one that is
-            given by its own name wins.
+        advanced: Rarely needed parameters, grouped for the form; one given directly takes
+            precedence.
 
     Raises:
         InvalidInputError: The batch or a parameter makes no sense; nothing was paid.

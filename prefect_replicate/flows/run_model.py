@@ -91,7 +91,7 @@ def run_model(*args: Any, **parameters: Any) -> ModelOutput:
         model: `owner/name`, `owner/name:version`, a 64-hex version, or `deployment:owner/name`.
         input: The model's input, by its own names. A text is a local file where the model takes a
             file and the text is no URL.
-        credentials: The account; empty reads `REPLICATE_API_TOKEN`.
+        credentials: The account; `None` reads `REPLICATE_API_TOKEN`.
         destination: For files: a directory, a URL such as `s3://bucket/folder`, a storage block, or
             `block:type-slug/name` for a saved one. If not given, as the settings say:
             `~/replicate`.
@@ -102,11 +102,11 @@ def run_model(*args: Any, **parameters: Any) -> ModelOutput:
             running for a retry of the run to continue with.
         regenerate_expired: Whether a retry pays again when Replicate has deleted the result, as it
             does after an hour.
-        check_input: Whether to check the input; not, for a model whose schema is wrong.
+        check_input: Whether to check the input; `False` for a model whose schema is wrong.
         secrets: Inputs that are secret: their names, and those of the saved Secret blocks that
             hold them.
-        advanced: Those of these that are rarely needed, as forms show them together; one that is
-            given by its own name wins.
+        advanced: Rarely needed parameters, grouped for the form; one given directly takes
+            precedence.
 
     Returns:
         The output: its files as they are stored, its text, or JSON.

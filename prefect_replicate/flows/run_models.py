@@ -25,10 +25,10 @@ def run_models(*args: Any, **parameters: Any) -> ModelOutputs:
     Args:
         requests: One for each item: a `ModelRequest`, a dict whose fields are those of one and
             whose others are inputs, or a text, which is its prompt.
-        model: Of those that name none: `owner/name`, `owner/name:version`, a 64-hex version, or
+        model: For requests without one: `owner/name`, `owner/name:version`, a 64-hex version, or
             `deployment:owner/name`.
         input: Of all; that of a request wins, name by name.
-        credentials: The account; empty reads `REPLICATE_API_TOKEN` where the work is done.
+        credentials: The account; `None` reads `REPLICATE_API_TOKEN` where the work is done.
         prompts: Instead of `requests`: texts, each line of which is the prompt of an item.
         variations: Instead of `requests`: the inputs in which each item differs from `input`.
         path: Instead of `requests`: a CSV, JSONL or Parquet file with a row for each item, local or
@@ -43,7 +43,7 @@ def run_models(*args: Any, **parameters: Any) -> ModelOutputs:
         on_crash: What happens to the predictions when the run crashes: `cancel` them, or `keep`
             them running for a retry of the run to continue with.
         regenerate_expired: Whether a retry pays again for a result that Replicate has deleted.
-        check_input: Whether to check the inputs; not, for a model whose schema is wrong.
+        check_input: Whether to check the inputs; `False` for a model whose schema is wrong.
         concurrency: As of `generate_videos`.
         on_item_failure: As of `generate_videos`.
         max_failures: As of `generate_videos`.
@@ -54,8 +54,8 @@ def run_models(*args: Any, **parameters: Any) -> ModelOutputs:
         part: As of `generate_videos`.
         deployment: Of this flow, for `fan_out="deployment"`, as `flow/deployment`. If not given,
             the one that this run is of, else that of `deployments/`.
-        advanced: Those of these that are rarely needed, as forms show them together; one that is
-            given by its own name wins.
+        advanced: Rarely needed parameters, grouped for the form; one given directly takes
+            precedence.
 
     Raises:
         InvalidInputError: The batch or a parameter makes no sense; nothing was paid.

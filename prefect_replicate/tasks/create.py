@@ -81,7 +81,7 @@ def create_prediction(
             its process: `cancel`, or `keep` it running for a retry of the run to continue with.
         regenerate_expired: Whether a retry pays again when this call has succeeded, but Replicate
             has deleted the result, as it does after an hour. If not, the download says so.
-        check_input: Whether to check the input; not, for a model whose schema is wrong.
+        check_input: Whether to check the input; `False` for a model whose schema is wrong.
 
     Raises:
         InvalidInputError: Model or input can't be sent; nothing was paid.

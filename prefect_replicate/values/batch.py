@@ -146,7 +146,7 @@ class ModelOutputs(BaseModel):
     outcomes: list[ItemOutcome]
     """In the order of the requests."""
     wall_seconds: float
-    """That this attempt of the run has taken."""
+    """Seconds that this attempt of the run took."""
 
     @property
     def succeeded(self) -> list[ItemOutcome]:

@@ -25,8 +25,10 @@ class Orphan(BaseModel):
     why: str
     """What became of the flow run, in words."""
     outcome: Outcome
-    """`found`: alive, and a dry run; `ended`: by itself, before; `void`: no prediction was made;
-    `left`: it was waited for again, or ended, in the last moment; `failed`: `error` says why."""
+    """`canceled`; `found`: alive, and a dry run; `ended`: by itself, before; `void`: no prediction
+    was made; `left`: it was waited for again, or ended, in the last moment; `failed`: `error` says
+    why.
+    """
     error: str | None = None
     seconds_run: float | None = None
     """Seconds of model time so far; `None` where it has not started, or is not known."""

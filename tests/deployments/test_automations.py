@@ -231,3 +231,13 @@ def test_the_readme_gives_the_commands_that_are_tried_here() -> None:
     lines = (ROOT / "deployments" / "README.md").read_text().splitlines()
 
     assert {ON_FILE, NOTIFY, BATCH, ONE_MODEL} <= set(lines)
+
+
+@pytest.mark.parametrize(
+    "line", [ON_FILE.replace("publish", "nobody-made"), NOTIFY.replace("team", "nobody-made")]
+)
+def test_what_is_not_there_is_told_in_one_line(line: str, automate: Callable[[str], None]) -> None:
+    with pytest.raises(
+        SystemExit, match=r"There is no (deployment|block) '.*nobody-made.*make it first"
+    ):
+        automate(line)

@@ -34,7 +34,8 @@ RUN = (
 )
 CAMPAIGN = (
     "prefect deployment run generate-videos/video-batch --params"
-    """ '{"path": "~/campaigns/fox.csv", "fan_out": "deployment", "chunk_size": 50}'"""
+    """ '{"path": "~/campaigns/fox.csv","""
+    """ "advanced": {"fan_out": "deployment", "chunk_size": 50}}'"""
 )
 SCHEDULES = [("0 7 * * *", False), (timedelta(minutes=10), True)]
 Env = dict[str, str]
