@@ -17,7 +17,10 @@ from typing import NamedTuple
 import pytest
 
 import prefect_replicate
+from prefect_replicate.demo.prefect_server import PrefectServer
 from prefect_replicate.emulator import Emulator
+from prefect_replicate.engine import call, known_state
+from prefect_replicate.ledger.limits import remove_limit
 
 ROOT = Path(__file__).parents[2]
 PAGES = ["README.md", *(str(one.relative_to(ROOT)) for one in sorted(ROOT.glob("docs/**/*.md")))]
@@ -48,6 +51,17 @@ def quick(replicate: Emulator) -> Iterator[None]:
     replicate.behave(duration_factor=1.0)
 
 
+@pytest.fixture
+def tidy(account: None, prefect_server: PrefectServer) -> Iterator[None]:
+    """Leaves no limit and no deployment on the Prefect server, which other tests use too."""
+    yield
+    call(lambda _: remove_limit())
+    (known_state() or {}).pop("global limits", None)
+    with prefect_server.client() as client:
+        for one in client.read_deployments():
+            client.delete_deployment(one.id)
+
+
 @pytest.mark.parametrize("page", [one for one in PAGES if running(one)])
 def test_the_blocks_of_a_page_run(
     page: str,
@@ -55,6 +69,7 @@ def test_the_blocks_of_a_page_run(
     run_env: dict[str, str],
     replicate: Emulator,
     quick: None,
+    tidy: None,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
