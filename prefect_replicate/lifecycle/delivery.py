@@ -149,8 +149,8 @@ async def output_of(
         OutputExpiredError: Replicate has deleted it, and no files of it are stored.
         OutputError: Its files can't be stored.
     """
-    made = await _output_of(run, prediction, destination, allowed_hosts, shown)
-    if not made.files and len(json.dumps(made.output)) <= _KEPT:
+    made, has_files = await _output_of(run, prediction, destination, allowed_hosts, shown)
+    if not has_files and len(json.dumps(made.output)) <= _KEPT:
         await record_stored(run, prediction, output=made.output)
     return made
 
@@ -161,7 +161,8 @@ async def _output_of(
     destination: Any,
     allowed_hosts: Collection[str],
     shown: Place | None,
-) -> ModelOutput:
+) -> tuple[ModelOutput, bool]:
+    """The output, and whether there are files in it, stored or not."""
     schema = await output_schema_of(run.connection, prediction) or OutputSchema()
     files = list[OutputFile]()
     if destination is not None:
@@ -171,9 +172,9 @@ async def _output_of(
         output = await _kept_before(run, prediction)
         if output is None:
             raise expired_error(prediction, "output")
-    has_files = files or collect_files(prediction, schema, _rules(run).has_files_alone)
+    has_files = bool(files or collect_files(prediction, schema, _rules(run).has_files_alone))
     text = output if isinstance(output, str) and not has_files else None
-    return ModelOutput(prediction=prediction, output=output, text=text, files=files)
+    return ModelOutput(prediction=prediction, output=output, text=text, files=files), has_files
 
 
 async def store_whole(
@@ -188,7 +189,7 @@ async def store_whole(
         OutputExpiredError: Replicate has deleted it, and nothing of it is stored.
         OutputError: It can't be stored.
     """
-    made = await _output_of(run, prediction, destination, (), shown)
+    made, _ = await _output_of(run, prediction, destination, (), shown)
     if made.has_files_alone:
         return made.files, None
     as_json = json.dumps(made.output, ensure_ascii=False)

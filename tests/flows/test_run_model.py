@@ -18,7 +18,7 @@ from prefect_replicate import (
     run_model,
 )
 from prefect_replicate.emulator import Emulator
-from prefect_replicate.exceptions import InvalidInputError
+from prefect_replicate.exceptions import InvalidInputError, OutputExpiredError
 
 Artifacts = Callable[..., list[Any]]
 TIMER = "emulator/timer"
@@ -189,6 +189,26 @@ def test_a_retry_still_has_a_text_that_replicate_has_deleted(
         return made.output
 
     assert pipeline() == output
+    assert still.predictions.create_requests == 1
+
+
+def test_a_retry_does_not_take_the_link_of_a_deleted_file_for_a_text(
+    still: Emulator, quick: PollPolicy, forget: Callable[..., None]
+) -> None:
+    attempts = list[int]()
+
+    @flow(retries=1)
+    def pipeline() -> ModelOutput:
+        made = predict(TIMER, {"seconds": 0, "output": "file:a.png"}, policy=quick)
+        attempts.append(1)
+        if len(attempts) == 1:
+            still.clock.advance(2 * 3600)
+            forget("ledgers", "ancestries", "process")
+            raise RuntimeError
+        return made
+
+    with pytest.raises(OutputExpiredError):
+        pipeline()
     assert still.predictions.create_requests == 1
 
 
