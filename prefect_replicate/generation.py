@@ -138,17 +138,18 @@ class ModelGeneration(GenerationSettings):
         schema = await schema_of(run, self.model)
         found = await _deployment_of(run)
         changes = self._changes_since_deployed(run, found, schema)
+        asked = self
         if found is not None and TAG in found.tags:  # Prefect merges only whole parameters
             known: dict[str, Any] = found.parameters.get("input") or {}
             whole = {**known, **(self.input or {})}
-            self = replace(self, input=whole)
+            asked = replace(self, input=whole)
         destination = or_default(self.destination)
         # Also where the schema knows of no file: an output may be one all the same.
         await check_place(run, destination)
         if schema.output.makes_files is not False:
             await check_destination(destination)
         try:
-            input = await self.whole_input(run, schema)
+            input = await asked.whole_input(run, schema)
         except InvalidInputError as exc:
             if not changes:
                 raise

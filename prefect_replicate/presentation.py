@@ -30,6 +30,7 @@ from prefect_replicate.previews import Preview
 from prefect_replicate.text import in_line
 from prefect_replicate.values import GeneratedVideo, ModelOutput, OutputFile, Prediction
 from prefect_replicate.values.expectation import Expectation
+from prefect_replicate.values.prediction import TERMINAL_STATUSES
 
 T = TypeVar("T")
 
@@ -38,7 +39,7 @@ _ACTION = "show a generation"
 MOST_BYTES = 300_000
 """Of an artifact, which each reader of it loads as a whole."""
 
-ENDED = ("succeeded", "failed", "canceled", "aborted")
+_TERMINAL = tuple(TERMINAL_STATUSES)
 _SHOWN_ROWS = 50
 _LONGEST_LOCATION = 500
 _SHOWN_CHARACTERS = 15_000
@@ -88,7 +89,7 @@ def flow_run_name() -> str:
     context = FlowRunContext.get()
     assert context is not None
     assert context.flow_run is not None
-    if not is_made_up(context.flow_run.name):
+    if not _is_made_up(context.flow_run.name):
         return context.flow_run.name
     asked: dict[str, Any] = context.parameters or {}
     items: Any = asked.get("requests") or asked.get("prompts") or asked.get("variations")
@@ -104,7 +105,7 @@ def flow_run_name() -> str:
     return in_line(": ".join(filter(None, [model, str(about or "")])) or context.flow_run.name, 80)
 
 
-def is_made_up(name: str) -> bool:
+def _is_made_up(name: str) -> bool:
     """Whether a flow run's name was given by Prefect, and not by somebody."""
     parts = name.split("-")
     is_prefects = len(parts) == 2 and _words().issuperset(parts)
@@ -134,14 +135,17 @@ def progress_text(prediction: Prediction, age: float, expected: Expectation | No
     """What to expect of a prediction, first, as the UI's cards show some 30 characters."""
     about = f"prediction {prediction.id} of {prediction.model}"
     if prediction.is_terminal:
-        seconds = prediction.predict_time
-        return f"{prediction.status}{'' if seconds is None else f', {seconds:.1f} s'}: {about}"
+        return f"{_ended(prediction.status, prediction.predict_time)}: {about}"
     if expected is None:
         return f"{prediction.status}: {about}"
     return f"{expected.excuse if expected.is_overdue(age) else expected.estimate}: {about}"
 
 
-def title_of(prediction: Prediction) -> str:
+def _ended(status: str, seconds: float | None) -> str:
+    return status if seconds is None else f"{status}, {seconds:.1f} s"
+
+
+def _title(prediction: Prediction) -> str:
     """What people know a prediction by: its prompt, else its model."""
     return in_line(prediction.prompt or prediction.model or "")
 
@@ -169,7 +173,7 @@ def _page(output: ModelOutput, previews: Sequence[Preview]) -> str:
     ]
     sections = [
         " ".join(_images(previews)),
-        f"# {cell(title_of(prediction) or 'Output')}",
+        f"# {cell(_title(prediction) or 'Output')}",
         " · ".join(known),
         "" if output.files else _content(output),
         "\n".join(_stored(output.files, previews)),
@@ -195,9 +199,8 @@ async def show_end(flow_run_id: UUID, ended: Mapping[str, float | None], how: st
     for one in reply.json():
         about = str(one.get("description") or "")
         found = re.match(r".*: (prediction (\S+) of .*)", about)
-        if found is not None and found[2] in ended and not about.startswith(ENDED):
-            seconds = ended[found[2]]
-            about = f"canceled{'' if seconds is None else f', {seconds:.1f} s'}: {found[1]}"
+        if found is not None and found[2] in ended and not about.startswith(_TERMINAL):
+            about = f"{_ended('canceled', ended[found[2]])}: {found[1]}"
         elif found is None and re.search(r"\d (running|waiting)\b", about):
             about = f"{how}: {about}"
         else:
@@ -336,7 +339,7 @@ class Presentation:
         page = output_page(output, await previews_of(output.files, "page"))
         is_video = isinstance(output, GeneratedVideo)
         what, key = ("Video", "generated-video") if is_video else ("Output", "model-output")
-        await self._create("markdown", page, f"{what}: {cell(title_of(output.prediction))}", key)
+        await self._create("markdown", page, f"{what}: {cell(_title(output.prediction))}", key)
 
     async def _create(
         self, type: str, data: Any, about: str, key: str | None = None

@@ -30,7 +30,7 @@ _DECODING_SECONDS = 5.0
 """For one of them."""
 
 _MEMORY = 3_000_000_000
-"""Bytes of address space, of which a large video takes a fourth."""
+"""Bytes of address space; a video of 3840×2160 has taken 1.1 GB."""
 
 _LINE = "preview "
 _FRAMES = 24
@@ -181,7 +181,7 @@ def _picture(path: str, sizes: Sizes) -> Preview:
         if count > 1 and sizes.moving:
             picked = {round(number * (count - 1) / (_FRAMES - 1)) for number in range(_FRAMES)}
             sequence: Any = _in_time(ImageSequence.Iterator(image))
-            frames = [_opaque(one) for at, one in enumerate(sequence) if at in picked]
+            frames = [_reduced(one) for at, one in enumerate(sequence) if at in picked]
             seconds = count * image.info.get("duration", 100) / 1000
             return _of_frames(frames, seconds, f"{facts}, {count} frames", sizes)
         if content and image.format in _SHOWN_AS_THEY_ARE:
@@ -194,7 +194,7 @@ def _picture(path: str, sizes: Sizes) -> Preview:
         return Preview(_still(shown, alone), width=_width(shown), facts=facts)
 
 
-def _opaque(frame: Any) -> Any:
+def _reduced(frame: Any) -> Any:
     frame = frame.convert("RGBA")
     frame.thumbnail((960, 960))
     return frame
@@ -209,9 +209,9 @@ def _still(image: Any, sizes: Sizes) -> str | None:
 
 
 def _moving(frames: Sequence[Any], seconds: float, sizes: Sizes) -> str | None:
-    each = min(max(seconds / len(frames), _SHORTEST_FRAME), _LONGEST_FRAME)
     if len(frames) < 2:
         return None
+    each = min(max(seconds / len(frames), _SHORTEST_FRAME), _LONGEST_FRAME)
     for width, quality in ((480, 50), (360, 45), (300, 35), (240, 30), (160, 20)):
         content = _webp(frames, width, quality, round(1000 * each))
         if len(content) <= sizes.moving:

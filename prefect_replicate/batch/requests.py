@@ -36,7 +36,7 @@ def requests_or_lines(
     """The requests, or each line of the prompts as one: they may be pasted into a form.
 
     Raises:
-        InvalidInputError: Both are given, or there is no line.
+        InvalidInputError: Both are given.
     """
     if prompts is None:
         return None if requests is None else [*requests]

@@ -90,6 +90,7 @@ async def work_on(run: Run, part: Part) -> list[ItemOutcome]:
     """
     destination = or_default(part.options.destination)
     await check_place(run, destination)
+    part = replace(part, options=replace(part.options, destination=destination))
     await check_destination(destination)
     ledger = await ledger_of(run.scope)
     work = _Work(run, part, ledger.batch(part.log))
@@ -185,9 +186,7 @@ class _Work:
         assert prediction is not None
         async with self._shared.deliveries:
             shown = "gallery" if item.number <= IN_GALLERY else None
-            files, output = await store_whole(
-                run, prediction, or_default(options.destination), shown
-            )
+            files, output = await store_whole(run, prediction, options.destination, shown)
         seconds = _seconds_of(prediction, time.monotonic() - began)
         self._note(
             item, state="succeeded", prediction_id=prediction.id, web_url=prediction.web_url,

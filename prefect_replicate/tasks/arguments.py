@@ -198,8 +198,9 @@ def parameters_of(kind: Callable[P, Any]) -> Callable[[Callable[..., R]], Callab
             if one.name != "advanced"
         ]
         if advanced:
-            chosen = [wanted.parameters[name] for name in advanced]
-            group = _groups.setdefault(kind, _group(chosen, function))  # its twin has the same
+            if kind not in _groups:  # its twin has the same
+                _groups[kind] = _group([wanted.parameters[name] for name in advanced], function)
+            group = _groups[kind]
             last = Parameter("advanced", Parameter.KEYWORD_ONLY, default=group(), annotation=group)
             parameters.append(last)
         whole = wanted.replace(parameters=parameters, return_annotation=own.return_annotation)

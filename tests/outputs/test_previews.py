@@ -164,19 +164,29 @@ def test_what_is_not_what_it_says_is_told_in_a_line(
     assert (preview.still, preview.moving) == (None, None)
 
 
-def test_a_decoder_that_ends_its_process_costs_one_preview(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_sound(tmp_path / "a.wav", 1)
-    package = tmp_path / "modules" / "PIL"
-    package.mkdir(parents=True)
-    (package / "__init__.py").write_text("import os; os.abort()")
-    monkeypatch.syspath_prepend(str(tmp_path / "modules"))
-    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
+@pytest.fixture
+def decoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Puts code in the place of Pillow, and gives a picture for it to decode."""
 
+    def decoder(code: str) -> Path:
+        package = tmp_path / "modules" / "PIL"
+        package.mkdir(parents=True)
+        (package / "__init__.py").write_text(code)
+        monkeypatch.syspath_prepend(str(tmp_path / "modules"))
+        picture = tmp_path / "a.png"
+        picture.write_bytes(b"x")
+        return picture
+
+    return decoder
+
+
+def test_a_decoder_that_ends_its_process_costs_one_preview(
+    tmp_path: Path, decoder: Callable[[str], Path]
+) -> None:
+    picture = decoder("import os; os.abort()")
     svg = tmp_path / "b.svg"
     svg.write_text("<svg/>")
-    first, second = draw([(tmp_path / "a.png", "image/png"), (svg, "text/plain")], SIZES)
+    first, second = draw([(picture, "image/png"), (svg, "text/plain")], SIZES)
 
     assert first.problem is not None
     assert first.problem.startswith("its decoder ended with ")
@@ -184,72 +194,48 @@ def test_a_decoder_that_ends_its_process_costs_one_preview(
 
 
 def test_a_decoder_that_never_ends_is_stopped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    decoder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    package = tmp_path / "modules" / "PIL"
-    package.mkdir(parents=True)
-    (package / "__init__.py").write_text("import time; time.sleep(600)")
-    monkeypatch.syspath_prepend(str(tmp_path / "modules"))
+    picture = decoder("import time; time.sleep(600)")
     monkeypatch.setattr(previews, "_SECONDS", 0.5)
-    (tmp_path / "a.png").write_bytes(b"x")
 
-    assert drawn(tmp_path / "a.png", "image/png").problem == "it takes too long to decode"
+    assert drawn(picture, "image/png").problem == "it takes too long to decode"
 
 
 def test_the_decoder_gets_none_of_the_environment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    decoder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    package = tmp_path / "modules" / "PIL"
-    package.mkdir(parents=True)
-    (package / "__init__.py").write_text(
+    picture = decoder(
         "import os; raise ValueError(sorted({'REPLICATE_API_TOKEN', 'HOME'} & {*os.environ}))"
     )
-    monkeypatch.syspath_prepend(str(tmp_path / "modules"))
     monkeypatch.setenv("REPLICATE_API_TOKEN", "r8_a_token_that_is_secret")
-    (tmp_path / "a.png").write_bytes(b"x")
 
-    assert drawn(tmp_path / "a.png", "image/png").problem == "it can't be decoded as image: []"
+    assert drawn(picture, "image/png").problem == "it can't be decoded as image: []"
 
 
-def test_without_the_extra_a_line_says_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    package = tmp_path / "modules" / "PIL"
-    package.mkdir(parents=True)
-    (package / "__init__.py").write_text("raise ImportError")
-    monkeypatch.syspath_prepend(str(tmp_path / "modules"))
-    (tmp_path / "a.png").write_bytes(b"x")
+def test_without_the_extra_a_line_says_what_to_install(decoder: Callable[[str], Path]) -> None:
+    picture = decoder("raise ImportError")
 
-    problem = drawn(tmp_path / "a.png", "image/png").problem
+    problem = drawn(picture, "image/png").problem
 
     assert problem == "a preview needs PyAV and Pillow: pip install av pillow"
 
 
-def test_what_else_is_printed_costs_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    package = tmp_path / "modules" / "PIL"
-    package.mkdir(parents=True)
-    (package / "__init__.py").write_text("print('hello'); print('{}', end=''); raise ImportError")
-    monkeypatch.syspath_prepend(str(tmp_path / "modules"))
-    (tmp_path / "a.png").write_bytes(b"x")
+def test_what_else_is_printed_costs_nothing(decoder: Callable[[str], Path]) -> None:
+    picture = decoder("print('hello'); print('{}', end=''); raise ImportError")
 
-    problem = drawn(tmp_path / "a.png", "image/png").problem
+    problem = drawn(picture, "image/png").problem
 
     assert problem == "a preview needs PyAV and Pillow: pip install av pillow"
 
 
 def test_all_files_of_a_call_share_its_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    decoder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    package = tmp_path / "modules" / "PIL"
-    package.mkdir(parents=True)
-    (package / "__init__.py").write_text("import time; time.sleep(600)")
-    monkeypatch.syspath_prepend(str(tmp_path / "modules"))
+    picture = decoder("import time; time.sleep(600)")
     monkeypatch.setattr(previews, "_SECONDS", 0.5)
-    (tmp_path / "a.png").write_bytes(b"x")
 
-    shown = draw([(tmp_path / "a.png", "image/png")] * 12, SIZES)
+    shown = draw([(picture, "image/png")] * 12, SIZES)
 
     assert [one.problem for one in shown[:2]] == [
         "it takes too long to decode",

@@ -13,6 +13,14 @@ from prefect_replicate.tasks.arguments import checked
 PREFIX = "PREFECT_INTEGRATIONS_REPLICATE_"
 
 
+@pytest.fixture
+def named_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker whose settings name a few places."""
+    monkeypatch.setenv(f"{PREFIX}DESTINATION", "~/replicate")
+    places = "/data/out, s3://media/in,sftp://host:2222/in,file:///urls/in"
+    monkeypatch.setenv(f"{PREFIX}DESTINATION_FOLDERS", places)
+
+
 def test_the_environment_sets_what_is_not_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"{PREFIX}DESTINATION", "s3://media/replicate")
     monkeypatch.setenv(f"{PREFIX}POLL_MIN_INTERVAL", "2")
@@ -62,14 +70,8 @@ def test_a_setting_that_makes_no_sense_is_named(
     ],
 )
 def test_a_deployments_run_may_name_what_the_settings_allow(
-    monkeypatch: pytest.MonkeyPatch, destination: str
+    named_places: None, destination: str
 ) -> None:
-    monkeypatch.setenv(f"{PREFIX}DESTINATION", "~/replicate")
-    monkeypatch.setenv(
-        f"{PREFIX}DESTINATION_FOLDERS",
-        "/data/out, s3://media/in,sftp://host:2222/in,file:///urls/in",
-    )
-
     check_destination_folder(destination, is_deployed=True)
 
 
@@ -84,15 +86,7 @@ def test_a_deployments_run_may_name_what_the_settings_allow(
         "~/replicate/../x", "memory://x", "gs://media/in", "", " s3://media/in",
     ],
 )  # fmt: skip
-def test_a_deployments_run_may_name_nothing_else(
-    monkeypatch: pytest.MonkeyPatch, destination: str
-) -> None:
-    monkeypatch.setenv(f"{PREFIX}DESTINATION", "~/replicate")
-    monkeypatch.setenv(
-        f"{PREFIX}DESTINATION_FOLDERS",
-        "/data/out, s3://media/in,sftp://host:2222/in,file:///urls/in",
-    )
-
+def test_a_deployments_run_may_name_nothing_else(named_places: None, destination: str) -> None:
     with pytest.raises(ConfigurationError, match="comes from whoever starts the run"):
         check_destination_folder(destination, is_deployed=True)
 
