@@ -1,39 +1,98 @@
-"""Shows what `scripts/docs` can't read in the source: parameters of flows, and fields."""
+"""Shows what `scripts/docs` can't read in the source: fields, and what flows and tasks take."""
 
+import ast
 import inspect
+import re
+from collections.abc import Iterator
 from importlib import import_module
-from typing import Any
+from typing import Any, get_type_hints
 
 import griffe
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
 
 
 class Signatures(griffe.Extension):
-    """Reads parameters and descriptions from the imported package."""
+    """Reads parameters, fields, types and defaults from the imported package."""
 
     def on_function(self, *, func: griffe.Function, **_: Any) -> None:
-        """Show what flows and tasks take, with the values of their defaults."""
+        """Show what flows and tasks take and return."""
         if any(str(one.value).startswith(("flow(", "task(")) for one in func.decorators):
-            found = getattr(import_module(func.module.path), func.name)
-            parameters = inspect.signature(found.fn).parameters.values()
-            func.parameters = griffe.Parameters(*map(_shown, parameters))
-
-    def on_attribute(self, *, attr: griffe.Attribute, **_: Any) -> None:
-        """Take the description of a Pydantic field for its docstring."""
-        if attr.docstring is None and isinstance(attr.parent, griffe.Class):
-            owner = getattr(import_module(attr.module.path), attr.parent.name, None)
-            field = getattr(owner, "model_fields", {}).get(attr.name)
-            if field is not None and field.description:
-                attr.docstring = griffe.Docstring(field.description, parent=attr)
-                attr.value = (
-                    None
-                    if field.is_required()
-                    else repr(field.get_default(call_default_factory=True))
+            function = getattr(import_module(func.module.path), func.name).fn
+            types = get_type_hints(function)
+            func.returns = _annotation(types["return"], func)
+            func.parameters = griffe.Parameters(
+                *(
+                    griffe.Parameter(
+                        one.name,
+                        annotation=_annotation(types[one.name], func),
+                        kind=griffe.ParameterKind[one.kind.name.lower()],
+                        default=_default(one.default),
+                    )
+                    for one in inspect.signature(function).parameters.values()
                 )
-                attr.labels.clear()
+            )
+
+    def on_package(self, *, pkg: griffe.Module, **_: Any) -> None:
+        """List what each class has in its docstring, and link the errors that functions raise."""
+        for shown in _documented(pkg):
+            parsed = shown.docstring.parsed
+            if shown.is_class and (listed := [*_fields(shown), *_attributes(shown)]):
+                parsed.append(griffe.DocstringSectionAttributes(listed))
+            for section in parsed:
+                if section.kind is griffe.DocstringSectionKind.raises:
+                    for one in section.value:
+                        one.annotation = _linked(str(one.annotation), pkg["exceptions"])
 
 
-def _shown(one: inspect.Parameter) -> griffe.Parameter:
-    kind = griffe.ParameterKind[one.kind.name.lower()]
-    is_needed = one.default is inspect.Parameter.empty
-    default = None if is_needed else "Advanced()" if one.name == "advanced" else repr(one.default)
-    return griffe.Parameter(one.name, kind=kind, default=default)
+def _documented(of: griffe.Module | griffe.Class) -> Iterator[griffe.Object]:
+    for one in of.members.values():
+        if not one.is_alias and not one.name.startswith("_"):
+            if one.docstring and not one.is_module:
+                yield one
+            if one.is_module or one.is_class:
+                yield from _documented(one)
+
+
+def _fields(shown: griffe.Object) -> Iterator[griffe.DocstringAttribute]:
+    """Those of a Pydantic model, which may be described by `Field`, but for Prefect's own."""
+    model = getattr(import_module(shown.module.path), shown.name)
+    if not issubclass(model, BaseModel):
+        return
+    types = get_type_hints(model)
+    for name, field in model.model_fields.items():
+        if name in shown.all_members:
+            own = shown.all_members[name].docstring
+            about = own.value if own else field.description or ""
+            default = field.get_default(call_default_factory=True)
+            if default not in (PydanticUndefined, None, "", [], {}):
+                about = f"{about} Default: `{_default(default)}`."
+            yield griffe.DocstringAttribute(
+                name, annotation=_annotation(types[name], shown), description=about
+            )
+
+
+def _attributes(shown: griffe.Object) -> Iterator[griffe.DocstringAttribute]:
+    """Properties and attributes that have a docstring."""
+    fields = getattr(getattr(import_module(shown.module.path), shown.name), "model_fields", ())
+    for name, one in shown.all_members.items():
+        if one.is_attribute and one.docstring and name not in fields and not name.startswith("_"):
+            about = one.docstring.value
+            yield griffe.DocstringAttribute(name, annotation=one.annotation, description=about)
+
+
+def _annotation(kind: Any, shown: griffe.Object) -> griffe.Expr | str | None:
+    """Write a type as people do, without the names of modules."""
+    return _linked(re.sub(r"\b(?:\w+\.)+(?=\w)", "", inspect.formatannotation(kind)), shown.package)
+
+
+def _linked(code: str, scope: griffe.Module) -> griffe.Expr | str | None:
+    return griffe.get_expression(
+        ast.parse(code, mode="eval").body, parent=scope, parse_strings=False
+    )
+
+
+def _default(value: Any) -> str | None:
+    if value is inspect.Parameter.empty:
+        return None
+    return f"{type(value).__name__}()" if isinstance(value, BaseModel) else repr(value)
