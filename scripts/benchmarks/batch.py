@@ -16,7 +16,7 @@ _WALL_AIM = 1.25
 _ITEMS = 1000
 _CREATES_A_SECOND = STANDARD["create"].per_minute / 60
 _BATCHES = ("trivial tasks", "a batch")
-_WAITS = ("our waits", "the client's waits")
+_WAITS = ("waits", "waits of the official client")
 
 
 def measure(quick: bool) -> Measurement:
@@ -43,20 +43,19 @@ def _reported(taken: dict[str, list[dict[str, float]]], items: int) -> Measureme
     asked = against(
         statistics.median(one["prefect"] for one in taken["a batch"]) / items, 1, at_most=True
     )
-    waiting = taken["our waits"][0]
+    waiting = taken["waits"][0]
     return Measurement(
-        ("what", "CPU", "time", "memory", "to Prefect", "to Replicate"),
+        ("work", "CPU", "time", "memory", "requests to Prefect", "requests to Replicate"),
         [
             _row(f"{items} trivial tasks", taken["trivial tasks"]),
             _row(f"a batch of {items}", taken["a batch"]),
-            *(_row(f"{items} of {what}, for a minute", taken[what]) for what in _WAITS),
+            *(_row(f"{items} {what}, for one minute", taken[what]) for what in _WAITS),
         ],
         [
-            f"CPU of the batch over that of as many trivial tasks: {share}.",
-            f"Its time over the {ideal:.0f} s that the limit of creates and the models alone take:"
-            f" {wall}.",
-            f"Its requests to Prefect for each item: {asked}.",
-            f"A wait takes {waiting['megabytes'] / items * 1000:.0f} kB of memory.",
+            f"CPU time of the batch over that of the trivial tasks: {share}.",
+            f"Time of the batch over the {ideal:.0f} s that rate limit and models take: {wall}.",
+            f"Requests to Prefect per item: {asked}.",
+            f"Memory per wait: {waiting['megabytes'] / items * 1000:.0f} kB.",
         ],
     )
 

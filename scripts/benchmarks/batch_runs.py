@@ -92,8 +92,8 @@ def _for_a_while(seconds: float, waits: Callable[[], list[Awaitable[Any]]]) -> N
 _KINDS: dict[str, Callable[[int, float], Callable[[], None]]] = {
     "trivial tasks": _trivial_tasks,
     "a batch": _batch,
-    "our waits": _our_waits,
-    "the client's waits": _client_waits,
+    "waits": _our_waits,
+    "waits of the official client": _client_waits,
 }
 _begun: dict[str, float] = {}
 _requests: list[tuple[str, float]] = []

@@ -25,8 +25,8 @@ from prefect_replicate.lifecycle.creation import Request, create
 
 ONE, THREE, CLIENT = "one", "three", "client"
 TALLY_TITLES = {
-    ONE: "ours, in one process",
-    THREE: "ours, in three processes",
+    ONE: "this package, one process",
+    THREE: "this package, three processes",
     CLIENT: "`predictions.async_create`, gathered",
 }
 _SEED = 1

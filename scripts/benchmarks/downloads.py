@@ -81,11 +81,19 @@ def _reported(taken: dict[str, list[dict[str, Any]]], size: int) -> Measurement:
     speed = ratio(seconds["plain"], seconds["ours"])
     memory = growth["ours"]
     return Measurement(
-        ("way", "median speed", "our speed over it", "median CPU", "largest memory growth"),
+        (
+            "method",
+            "median speed",
+            "speed of `download_outputs` over it",
+            "median CPU",
+            "largest memory growth",
+        ),
         rows,
         [
-            f"Speed over the plain stream: {against(speed, _TARGET, at_most=False)}.",
-            f"Memory growth in MB: {against(memory, _MEMORY_TARGET, at_most=True)}.",
+            "Speed of `download_outputs` over the plain stream:"
+            f" {against(speed, _TARGET, at_most=False)}.",
+            "Memory growth of `download_outputs`, in MB:"
+            f" {against(memory, _MEMORY_TARGET, at_most=True)}.",
         ],
         is_met=speed >= _TARGET and memory <= _MEMORY_TARGET,
     )

@@ -28,14 +28,14 @@ def _reported(taken: dict[str, Any]) -> Measurement:
     return Measurement(
         ("", "three trivial tasks", "`generate_video`"),
         [
-            _seconds("time, as Prefect comes", taken["heartbeats"]),
+            _seconds("time, with Prefect's defaults", taken["heartbeats"]),
             _seconds("time, without heartbeats", taken["plain"]),
             *(_requests(kind, taken["requests"]) for kind in ("prefect", "replicate", "files")),
         ],
         [
-            f"Median ratio as Prefect comes: {against(as_shipped, _TARGET, at_most=True)}.",
+            f"Median ratio with Prefect's defaults: {against(as_shipped, _TARGET, at_most=True)}.",
             f"Median ratio without heartbeats: {against(work, _TARGET, at_most=True)}: "
-            f"{more * 1e3:.0f} ms more a run. In the run whose requests were counted, those to"
+            f"{more * 1e3:.0f} ms more per run. In the run whose requests were counted, those to"
             f" Prefect took {spent * 1e3:.0f} ms more.",
         ],
     )

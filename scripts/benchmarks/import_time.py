@@ -51,12 +51,12 @@ def measure(quick: bool) -> Measurement:
     ours = set(taken[_ALL][0][2]) - set(taken[_USED][0][2]) - {"prefect_replicate"}
     brought = ", ".join(f"`{name}`" for name in sorted(ours)) or "nothing"
     return Measurement(
-        ("statement", "median time", "median CPU", "over the first, time", "over the first, CPU"),
+        ("statement", "median time", "median CPU", "time over the first", "CPU over the first"),
         rows,
         [
             f"CPU time of `{_OURS}` over the first: {against(total, _TARGET, at_most=True)}.",
             f"CPU time of `{_ALL}` over the second: {ratio(cpus[_ALL], cpus[_USED]):.2f}.",
-            f"Packages that are loaded for us alone: {brought}.",
+            f"Packages that only this package loads: {brought}.",
         ],
         is_met=total <= _TARGET,
     )

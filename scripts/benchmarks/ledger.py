@@ -32,16 +32,16 @@ def _reported(taken: dict[str, list[list[float]]], hook: float) -> Measurement:
     more = (medians["within"][0] - medians["outside"][0]) * 1e3
     calls = medians["within"][1] + medians["within"][2]
     return Measurement(
-        ("a generation", "until it is created", "Prefect requests by then", "and to its end"),
+        ("generation", "time to create", "requests to Prefect until then", "and until its end"),
         [
             (title, f"{seconds * 1e3:.0f} ms", f"{before:g}", f"{after:g}")
             for way, title in _TITLES.items()
             for seconds, before, after in [medians[way]]
         ],
         [
-            f"Requests to Prefect for a generation: {against(calls, _AIM, at_most=True)}.",
-            f"Added before and after the create: {more:.0f} ms.",
-            f"Seconds in which the hook cancels {_MANY} running predictions, each confirmed and"
+            f"Requests to Prefect per generation: {against(calls, _AIM, at_most=True)}.",
+            f"Time added before and after the create: {more:.0f} ms.",
+            f"Seconds until the hook has canceled {_MANY} running predictions, confirmed and"
             f" recorded: {against(hook, _HOOK_SECONDS, at_most=True)}.",
         ],
     )

@@ -28,7 +28,7 @@ _LIVE_DURATIONS = (1.0, 10.0)
 _LIVE_SAMPLES = 10
 _QUEUE_SHARE = 0.1
 _SPREAD = 0.1
-_SIDES = ("ours", "the client's")
+_SIDES = ("this package", "official client")
 
 
 class Detection(NamedTuple):
@@ -84,14 +84,22 @@ def measure(quick: bool) -> Measurement:
         for side, found in _live(_courses(duration, _LIVE_SAMPLES)).items()
     ]
     return Measurement(
-        ("duration", "wait", "how", "GETs", "mean delay", "longest", "mean over duration"),
+        (
+            "duration",
+            "method",
+            "measured",
+            "GETs",
+            "mean delay",
+            "longest delay",
+            "mean delay over duration",
+        ),
         [each.row("simulated") for each in simulated] + [each.row("real") for each in live],
         _findings(simulated),
     )
 
 
 def _courses(duration: float, count: int) -> list[Course]:
-    # Spread, because a duration of whole half seconds would always end just before a look.
+    # Spread, or durations of whole half seconds would always end just before a status request.
     spread = random.Random(duration)
     lasting = [duration * spread.uniform(1 - _SPREAD, 1 + _SPREAD) for _ in range(count)]
     return [Course(each * _QUEUE_SHARE, each * (1 - _QUEUE_SHARE)) for each in lasting]
@@ -148,8 +156,9 @@ def _findings(simulated: Sequence[_Waits]) -> list[str]:
     longest = max(_DURATIONS)
     gets = {each.side: each.gets for each in simulated if each.duration == longest}
     share = max(each.longest / each.duration for each in simulated if each.side == _SIDES[0])
-    fewer = gets["the client's"] / gets["ours"]
+    fewer = gets[_SIDES[1]] / gets[_SIDES[0]]
     return [
-        f"For {longest:g} s our wait sends {fewer:.0f} times fewer requests than the client's.",
-        f"The longest delay of ours, over the duration: {share:.0%}.",
+        f"At {longest:g} s, this package sends {fewer:.0f} times fewer requests than the official"
+        " client.",
+        f"Longest delay of this package over the duration: {share:.0%}.",
     ]

@@ -33,7 +33,7 @@ def measure(quick: bool) -> Measurement:
     ]
     with ThreadPoolExecutor(os.cpu_count()) as workers:
         tallies = dict(zip(cases, workers.map(_tally, cases), strict=True))
-    header = ("account", "creates", "way", "made", "lost", "wall over the limit's", "429s")
+    header = ("account", "creates", "method", "made", "lost", "time over the limit's", "429s")
     findings = _findings(tallies)
     return Measurement(
         header,
@@ -65,7 +65,7 @@ def _findings(tallies: dict[_Case, Tally]) -> list[str]:
     ours = {case: tally for case, tally in tallies.items() if case.way != CLIENT}
     lost = sum(tally.lost + abs(tally.made - case.creates) for case, tally in ours.items())
     return [
-        f"Creates of ours that were lost or made twice: **{lost}** (target: 0,"
+        f"Creates of this package that were lost or made twice: **{lost}** (target: 0,"
         f" {'missed' if lost else 'met'}).",
         *(sentence for way in (ONE, THREE) for sentence in _targets(way, ours)),
     ]
@@ -73,7 +73,7 @@ def _findings(tallies: dict[_Case, Tally]) -> list[str]:
 
 def _targets(way: str, ours: dict[_Case, Tally]) -> list[str]:
     return [
-        f"{case.creates} creates, {TALLY_TITLES[way]}: wall time over the limit's own"
+        f"{case.creates} creates, {TALLY_TITLES[way]}: time over the limit's own"
         f" {against(tally.excess, _EXCESS, at_most=True)}, 429s over creates"
         f" {against(tally.refused / case.creates, _REFUSED, at_most=True)}."
         for case, tally in ours.items()

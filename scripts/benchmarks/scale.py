@@ -17,7 +17,7 @@ from benchmarks.rounds import fresh_python, without_prefect_settings
 from benchmarks.scale_outcome import Outcome
 
 OURS, GATHERED, THREADS = "ours", "gathered", "threads"
-TITLES = {OURS: "ours", GATHERED: "`async_run`, gathered", THREADS: "`wait()` in threads"}
+TITLES = {OURS: "this package", GATHERED: "`async_run`, gathered", THREADS: "`wait()` in threads"}
 _ROUNDS = {1: 100, 10: 20, 100: 3, 1000: 1, 5000: 1}
 _FAULTY_ROUNDS = {100: 3, 1000: 1}
 _MANY = 1000
@@ -36,8 +36,8 @@ class Case(NamedTuple):
 
 Outcomes = dict[Case, Outcome]
 _FAILURES_HEADER = (
-    *("at a time", "way", "calls", "lost", "made", "made per call", "made for nothing"),
-    *("requests a result", "mean delay"),
+    *("concurrent", "method", "calls", "lost", "predictions", "per call", "wasted"),
+    *("requests per result", "mean delay"),
 )
 
 
@@ -47,8 +47,8 @@ def measure(quick: bool) -> Measurement:
     if not quick:
         scale_plot.draw(outcomes, TITLES)
     header = (
-        *("at a time", "way", "creates", "GETs", "pages", "requests a result", "mean delay"),
-        *("p95", "mean over duration", "wall over ideal", "429s", "lost"),
+        *("concurrent", "method", "creates", "GETs", "pages", "requests per result", "mean delay"),
+        *("p95", "mean delay over duration", "time over ideal", "429s", "lost"),
     )
     sizes = {case.size for case in outcomes}
     findings = _findings(outcomes, _MANY if _MANY in sizes else max(sizes))
@@ -69,8 +69,8 @@ def measure_failures(quick: bool) -> Measurement:
         _FAILURES_HEADER,
         [_failures_row(case, outcome) for case, outcome in outcomes.items()],
         [
-            f"Results that were lost, of ours: **{lost}** (target: 0, {_met(not lost)}).",
-            f"Predictions paid twice, of ours: **{again}** (target: 0, {_met(not again)}).",
+            f"Results lost by this package: **{lost}** (target: 0, {_met(not lost)}).",
+            f"Predictions this package paid for twice: **{again}** (target: 0, {_met(not again)}).",
             *_losses(outcomes, max(case.size for case in outcomes)),
         ],
         is_met=not (lost or again),
@@ -134,15 +134,15 @@ def _findings(outcomes: Outcomes, many: int) -> list[str]:
     one, one_of_theirs = outcomes[Case(OURS, 1)], outcomes[Case(THREADS, 1)]
     lot, lot_of_theirs = outcomes[Case(OURS, many)], outcomes[Case(THREADS, many)]
     return [
-        f"At {many}, requests a result of `wait()` over ours: "
+        f"At {many}, requests per result of `wait()` over those of this package: "
         f"{against(_fewer(lot, lot_of_theirs), _FEWER_REQUESTS, at_most=False)}.",
-        f"At {many}, seconds by which our mean delay is longer than that of `wait()`: "
+        f"At {many}, seconds by which this package's mean delay exceeds that of `wait()`: "
         f"{against(lot.delay - lot_of_theirs.delay, _LONGER_DELAY, at_most=True)}.",
-        "At 1, requests of `wait()` over ours: "
+        "At 1, requests of `wait()` over those of this package: "
         f"{against(_fewer(one, one_of_theirs), 1, at_most=False)}.",
-        "At 1, our mean delay over the duration: "
+        "At 1, this package's mean delay over the duration: "
         f"{against(one.delay_over_duration, _RELATIVE_DELAY, at_most=True)}.",
-        "Our wall time over the ideal, at worst: "
+        "This package's time over the ideal, at worst: "
         f"{against(_worst_excess(outcomes), _EXCESS, at_most=True)}.",
         *_losses(outcomes, many),
     ]
@@ -158,7 +158,7 @@ def _worst_excess(outcomes: Outcomes) -> float:
 
 def _losses(outcomes: Outcomes, size: int) -> list[str]:
     return [
-        f"What came of {outcome.asked} calls at {size} in the place of a result, with"
+        f"What {outcome.asked} calls at {size} got instead of a result, with"
         f" {TITLES[case.side]}: {_listed(outcome.losses)}."
         for case, outcome in outcomes.items()
         if case.size == size and outcome.losses

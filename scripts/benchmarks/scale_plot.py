@@ -29,7 +29,7 @@ def draw(outcomes: Outcomes, titles: Mapping[str, str]) -> None:
     """Write docs/scale.png."""
     figure = Figure(figsize=(9.6, 4.4), dpi=110, layout="constrained")
     requests, delays = figure.subplots(1, 2)
-    for axes, title in ((requests, "API requests a result"), (delays, "Mean delay in seconds")):
+    for axes, title in ((requests, "API requests per result"), (delays, "Mean delay in seconds")):
         _prepare(axes, title, sorted({size for _, size in outcomes}))
     requests.set_yscale("log")
     for side, title in titles.items():
@@ -52,7 +52,7 @@ def _prepare(axes: Axes, title: str, sizes: list[int]) -> None:
     axes.set_xlim(0.6, 9000)
     axes.set_xticks(sizes, [f"{size}" for size in sizes])
     axes.minorticks_off()
-    axes.set_xlabel("predictions at a time")
+    axes.set_xlabel("concurrent predictions")
     axes.grid(axis="y", color="#dddddd")
     axes.spines[["top", "right"]].set_visible(False)
 
