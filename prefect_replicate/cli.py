@@ -271,6 +271,10 @@ def limits(
     """
     from prefect_replicate import terminal
 
+    if creates_per_minute is not None and remove:
+        raise UsageError(
+            "--creates-per-minute sets the limit and --remove lifts it: give one of the two"
+        )
     if creates_per_minute is not None and creates_per_minute < 1:
         raise UsageError(f"--creates-per-minute must be at least 1, not {creates_per_minute}")
     terminal.limits(creates_per_minute, remove=remove)

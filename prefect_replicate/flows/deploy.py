@@ -65,8 +65,8 @@ def model_deployment(
             `work_pool_name` and `description`.
 
     Raises:
-        InvalidInputError: There is no such model, its schema can't be read, or `input` is none
-            that it takes.
+        InvalidInputError: There is no such model, its schema can't be read, it doesn't take
+            `input`, or a schedule lacks an input that it needs.
         ConfigurationError: The credentials are not saved, or a secret input has no block.
 
     Example:
@@ -75,7 +75,8 @@ def model_deployment(
         from prefect_replicate import model_deployment
 
         if __name__ == "__main__":
-            serve(model_deployment("black-forest-labs/flux-schnell", cron="0 7 * * *"))
+            daily = {"prompt": "a red fox in snow"}
+            serve(model_deployment("emulator/picture", input=daily, cron="0 7 * * *"))
         ```
     """
     reference = ModelReference.parse(model)
@@ -89,6 +90,8 @@ def model_deployment(
     _check_secrets(schema, model, blocks)
     _check_input(schema, model, given)
     form = _parameters(schema, given, blocks, destination)
+    if any(options.get(one) for one in ("cron", "interval", "rrule")):
+        _check_schedulable(model, form)
     fixed = _fixed(model, given, blocks, credentials)
     if destination is not None:
         fixed["destination"] = destination
@@ -143,6 +146,15 @@ def _check_input(schema: ModelSchema, model: str, given: Mapping[str, Any]) -> N
         raise InvalidInputError(
             f"{model} cannot take this input: {'; '.join(problems)}. Its inputs are:"
             f" {schema.listing}. Nothing was deployed."
+        )
+
+
+def _check_schedulable(model: str, form: ParameterSchema) -> None:
+    """Refuse a schedule whose runs would all fail; `schedules` can have parameters of their own."""
+    if missing := form.definitions["Input"].get("required"):
+        raise InvalidInputError(
+            f"A schedule starts runs without the form, and {model} needs the input"
+            f" {missing[0]!r}: give it as `input` or with -i. Nothing was deployed."
         )
 
 

@@ -29,6 +29,7 @@ Command = Callable[[str], tuple[object, str, str]]
         ("orphans --grace long", "Invalid value for --grace"),
         ("limits --creates-per-minute many", "Invalid value for --creates-per-minute"),
         ("limits --creates-per-minute 0", "--creates-per-minute must be at least 1, not 0"),
+        ("limits --creates-per-minute 6 --remove", "--remove lifts it: give one of the two"),
     ],
 )
 def test_wrong_usage_is_told_in_one_line_and_exits_2(

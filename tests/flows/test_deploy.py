@@ -189,6 +189,7 @@ def test_credentials_are_handed_over_as_a_saved_block(
         (TIMER, {"input": {"image": Path("x.png")}}, InvalidInputError, "give a URL"),
         ("emulator/language", {"input": {"prompt": 5}}, InvalidInputError, "takes a string, not 5"),
         (TIMER, {"secrets": {"kye": "x"}}, InvalidInputError, "has no secret input 'kye'"),
+        ("emulator/language", {"cron": "0 7 * * *"}, InvalidInputError, "needs the input 'prompt'"),
     ],
 )
 def test_what_makes_no_sense_is_refused(
