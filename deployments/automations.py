@@ -1,6 +1,6 @@
-"""Make automations for the events of prefect-replicate; see README.md.
+"""Create automations for the events of prefect-replicate; see README.md.
 
-Those of the same name are updated.
+Existing automations with the same names are updated.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ def main(
     take: Annotated[tuple[str, ...], Parameter(negative=())] = ("model", "duration", "requests"),
     model: str | None = None,
 ) -> None:
-    """Make the automations that are asked for.
+    """Create the automations that the options ask for.
 
     Args:
         on_file: The deployment to run when a file is stored, as `flow/deployment`; its parameter
-            `location` is where the file is.
-        notify: The block that hears of predictions that fail or take long, as `type-slug/name`: of
-            Prefect's notification blocks, or a webhook.
+            `location` gets the file's location.
+        notify: The block to notify when predictions fail or take long, as `type-slug/name`: a
+            Prefect notification block or a webhook.
         batch: The deployment to run for each event `replicate.batch.requested`.
         take: The parameters that such a run takes from the event's payload.
         model: The only model whose files and predictions count, as `owner/name`.
@@ -135,7 +135,7 @@ def there_must_be(what: str, name: str) -> Generator[None]:
 
 
 def label(model: str | None) -> dict[str, str]:
-    """What matches a prediction by its model."""
+    """Return the label that matches predictions of a model."""
     return {"replicate.model": model} if model is not None else {}
 
 
@@ -144,7 +144,7 @@ def named(name: str, model: str | None) -> str:
 
 
 def from_payload(name: str) -> dict[str, Any]:
-    """A parameter that is what the event's payload says, be it a text, a number or a list."""
+    """Return a parameter with the value in the event's payload: a text, a number or a list."""
     template = f"{{{{ event.payload.{name} | tojson }}}}"
     return {
         "__prefect_kind": "json",
@@ -153,7 +153,7 @@ def from_payload(name: str) -> dict[str, Any]:
 
 
 def save(automation: Automation) -> None:
-    """Create an automation, or have that of the same name do the same."""
+    """Create an automation, or update the existing one of the same name."""
     try:
         existing = Automation.read(name=automation.name)
     except ValueError:

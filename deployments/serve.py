@@ -26,7 +26,7 @@ if __name__ == "__main__":
     daily_video = generate_video.to_deployment(
         "daily-video",
         description="A video every morning, once its schedule is switched on.",
-        schedules=[Cron("0 7 * * *", timezone="UTC", active=False)],  # each run is paid for
+        schedules=[Cron("0 7 * * *", timezone="UTC", active=False)],  # each run costs money
         parameters={"prompt": "the weather of today as a paper collage, in slow motion"},
         **OPTIONS,
     )
@@ -46,7 +46,7 @@ if __name__ == "__main__":
     cancel_orphans = cancel_orphaned_predictions.to_deployment(
         "cancel-orphans",
         description="Cancels the predictions that no flow run waits for any more.",
-        schedules=[Interval(600)],  # seconds; it pays for nothing
+        schedules=[Interval(600)],  # seconds; it costs nothing
         **OPTIONS,
     )
     serve(one_video, daily_video, video_batch, any_model, model_batch, cancel_orphans)
