@@ -1,9 +1,9 @@
-"""The way of one create through the package, counted and drawn into docs/one-create.md.
+"""The functions that one create passes in the package, counted into docs/one-create.md.
 
     scripts/one-create
 
-It makes a flow run on servers of its own, and lists the functions of the package that one
-`create_prediction` passes there, when everything that is looked up once is known.
+It makes a flow run on its own servers, and counts the functions of the package that one
+`create_prediction` passes there, once everything that is looked up only once is known.
 """
 
 from __future__ import annotations
@@ -101,32 +101,31 @@ def run() -> None:
 
 
 def main() -> None:
-    """Write the picture and the counts into the document."""
+    """Write the table and the counts into the document."""
     with environment_of_servers() as env:
         found = fresh_python("-c", "from benchmarks.one_create import run; run()", env=env)
-    calls = [(caller and Function(*caller), Function(*called)) for caller, called in found]
-    modules = Counter(called.module for _, called in calls)
-    print(f"{len(calls)} functions in {len(modules)} modules")
-    for module, count in modules.most_common():
-        print(f"{count:4} {module}")
-    text = _DOCUMENT.read_text("utf-8")
-    drawn = _MARKED.sub(lambda match: match[1] + _picture(calls) + match[2], text)
-    _DOCUMENT.write_text(drawn, "utf-8")
-
-
-def _picture(calls: list[tuple[Function | None, Function]]) -> str:
-    """Which module calls which, in the order of the first calls."""
-    edges = Counter(
-        (caller.module, called.module)
-        for caller, called in calls
-        if caller is not None and caller.module != called.module
+    written = _table(
+        [(caller and Function(*caller), Function(*called)) for caller, called in found]
     )
+    print(written)
+    text = _DOCUMENT.read_text("utf-8")
+    _DOCUMENT.write_text(_MARKED.sub(lambda match: match[1] + written + match[2], text), "utf-8")
+
+
+def _table(calls: list[tuple[Function | None, Function]]) -> str:
+    """The modules in the order of their first calls, with those that each calls first."""
     modules = Counter(called.module for _, called in calls)
-    names = {module: f"m{number}" for number, module in enumerate(modules)}
-    boxes = [f'    {names[one]}["{one}<br/>{count}"]' for one, count in modules.items()]
-    arrows = [f"    {names[a]} --> {names[b]}" for a, b in edges]
-    total = f"{len(calls)} functions in {len(modules)} modules; in each box, how many.\n"
-    return "\n".join(["```mermaid", "flowchart TD", *boxes, *arrows, "```", "", total])
+    lines = [
+        f"| `{module}` | {count} | {', '.join(_callees(module, calls)) or '–'} |"
+        for module, count in modules.items()
+    ]
+    total = f"{len(calls)} functions in {len(modules)} modules.\n"
+    return "\n".join(["| module | functions | calls |", "| --- | --- | --- |", *lines, "", total])
+
+
+def _callees(module: str, calls: list[tuple[Function | None, Function]]) -> list[str]:
+    callees = (called.module for caller, called in calls if caller and caller.module == module)
+    return [f"`{one}`" for one in dict.fromkeys(callees) if one != module]
 
 
 if __name__ == "__main__":
