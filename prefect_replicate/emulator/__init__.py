@@ -1,6 +1,6 @@
 """A local Replicate: a real HTTP server that speaks Replicate's published API.
 
-In tests, the fixture starts it once, resets it before each test, and points the environment to it:
+In tests, the fixture starts it once, resets it before each test, and points the environment at it:
 
 ```python
 pytest_plugins = ["prefect_replicate.emulator.fixtures"]  # in the conftest.py at the root
@@ -14,12 +14,12 @@ def test_a_lost_reply(replicate_emulator):
 ```
 
 `emulator/timer` is the model for tests: its input says how long it takes, how it ends and what it
-returns. `emulator/community-timer` is the same with versions, `acme/timer` a deployment of that.
-The video models have the names and inputs of real ones and return an MP4 that shows the prompt.
-`emulator/picture` and `emulator/language` are official models, `emulator/speech`,
-`emulator/embedding`, `emulator/separation` and `emulator/oddities` community models: one for each
-kind of input and output. Any other is added by the schema of one of its versions, which Replicate
-has at `GET /v1/models/OWNER/NAME` as `latest_version.openapi_schema`:
+returns. `emulator/community-timer` is the same with versions, and `acme/timer` is a deployment of
+it. The video models have the names and inputs of real ones and return an MP4 that shows the prompt.
+`emulator/picture` and `emulator/language` are official models; `emulator/speech`,
+`emulator/embedding`, `emulator/separation` and `emulator/oddities` are community models: one for
+each kind of input and output. Add any other model with the schema of one of its versions, which
+Replicate returns from `GET /v1/models/OWNER/NAME` as `latest_version.openapi_schema`:
 
 ```python
 def test_a_photo_is_restored(replicate_emulator):
@@ -28,8 +28,8 @@ def test_a_photo_is_restored(replicate_emulator):
     assert replicate.run(version, input={"image": "https://example.com/old.jpg"})
 ```
 
-Tests in other processes and languages drive it over HTTP; `prefect_replicate.emulator.api.control`
-lists the routes.
+Tests in other processes or languages control it over HTTP;
+`prefect_replicate.emulator.api.control` lists the routes.
 """
 
 from importlib.util import find_spec as _find_spec

@@ -1,4 +1,4 @@
-"""Files that models produce, with the bytes made when somebody asks for them."""
+"""Files that models produce; their bytes are made on request."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class TextFile:
 
 @dataclass(frozen=True)
 class NoiseFile:
-    """A file of any size that is never held whole: its bytes follow from its seed."""
+    """A file of any size that is never held in memory whole: its bytes follow from its seed."""
 
     name: str
     size: int
@@ -43,7 +43,7 @@ class NoiseFile:
         """Yield the bytes from `start` up to `stop` in blocks of at most 1 MiB."""
         block = _noise_block(self.seed)
         for index in range(start // _BLOCK, -(-stop // _BLOCK)):
-            # The number of the block is what tells one from the next.
+            # The block's number makes each block different.
             whole = index.to_bytes(8, "big") + block
             first = index * _BLOCK
             yield whole[max(start - first, 0) : min(stop - first, _BLOCK)]
@@ -64,7 +64,7 @@ class VideoFile:
 
 @dataclass(frozen=True)
 class PictureFile:
-    """A scene as PNG, WebP or JPEG, as the end of its name says; drawn on first use."""
+    """A scene as PNG, WebP or JPEG, depending on its extension; drawn on first use."""
 
     name: str
     scene: Scene
@@ -114,7 +114,7 @@ class Body:
 
 
 async def load(artifact: Artifact) -> Body:
-    """Return the bytes of `artifact`; what is drawn is drawn in a thread."""
+    """Return the bytes of `artifact`; drawing happens in a thread."""
     if isinstance(artifact, NoiseFile):
         etag = hashlib.md5(f"{artifact.seed}-{artifact.size}".encode()).hexdigest()
         return Body(artifact.size, etag, artifact)
@@ -137,7 +137,7 @@ def content_of(artifact: TextFile | VideoFile | PictureFile | SoundFile) -> byte
 def _drawn(artifact: VideoFile | PictureFile | SoundFile) -> bytes:
     if isinstance(artifact, SoundFile):
         return write_wav(artifact.seconds, artifact.seed)
-    # PyAV takes a quarter of a second to import, which only those who watch should pay.
+    # Importing PyAV takes a quarter of a second, so it waits until a file is drawn.
     from prefect_replicate.emulator import drawing
 
     if isinstance(artifact, PictureFile):

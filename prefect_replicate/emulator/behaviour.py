@@ -1,4 +1,4 @@
-"""What the emulator's account and platform are like: every switch in one frozen value."""
+"""How the emulator's account and platform behave: every switch in one frozen value."""
 
 from __future__ import annotations
 
@@ -12,28 +12,29 @@ _HOUR = 3600.0
 
 @dataclass(frozen=True)
 class Behaviour:
-    """The switches. The defaults are what was recorded of Replicate, without rate limits.
+    """The platform's switches. The defaults are as recorded from Replicate, without rate limits.
 
     Args:
-        rate_limits: `standard` is 600 creates, 60,000 reads of a prediction and 3,000 others a
-            minute; `low-credit` allows 6 creates a minute, one at a time.
+        rate_limits: `standard` allows 600 creates, 60,000 reads of a prediction and 3,000 other
+            requests per minute; `low-credit` allows 6 creates per minute, one at a time.
         credit: `False` refuses every create with a 402.
-        duration_factor: Multiplies the time that all models but the timers and added ones take.
+        duration_factor: Multiplies the time that models take, except the timers and added models.
         retention: Seconds after completion until input, output, logs and files are removed.
         file_lifetime: Seconds until an uploaded file is deleted.
-        gone_status: What the file host answers for a removed output.
+        gone_status: The file host's status for a removed output.
         strict_input: Refuse input keys that the model's schema does not have.
-        finished_cancel_status: What cancelling a finished prediction answers; with 200, the
-            unchanged prediction.
-        cancel_lag: Seconds that a running model goes on for after it was told to stop.
-        pending_create_status: Status of a create whose output is not there yet, 201 or 202.
-        sync_status_lags: With `Prefer: wait` the reply has the output while it still says
+        finished_cancel_status: Status for canceling a finished prediction; with 200, the reply is
+            the unchanged prediction.
+        cancel_lag: Seconds that a running model continues after it is told to stop.
+        pending_create_status: Status of a create whose output isn't ready yet, 201 or 202.
+        sync_status_lags: With `Prefer: wait`, the reply has the output while its status is still
             `processing`.
         sync_data_uri_limit: With `Prefer: wait`, files up to this many bytes come as `data:` URIs.
-        archived_after: Seconds after completion until GET reads the database form, whose
+        archived_after: Seconds after completion until GET returns the database form, whose
             `created_at` is some milliseconds later.
-        version_substitution: Run the latest version of a community model whichever was asked for.
-        hidden_versions: Answer 404 for the pages of all versions, as for some that can be run.
+        version_substitution: Run the latest version of a community model, whichever was requested.
+        hidden_versions: Return 404 for the pages of all versions, as Replicate does for some
+            versions that can be run.
         omit_model: Leave `model` out of predictions, as one recorded reply does.
         duplicate_webhooks: Send every webhook twice.
     """

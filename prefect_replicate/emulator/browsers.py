@@ -1,4 +1,4 @@
-"""What web pages in the browser of somebody who runs the local Replicate may ask of it."""
+"""What web pages may request from a local Replicate on the browser's machine."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ _NAMES = ("127.0.0.1", "localhost", "::1")
 
 
 def why_foreign(scope: Scope) -> str | None:
-    """Why a request may be that of a web page in somebody's browser; `None` where it is not.
+    """Say why a request may come from a foreign web page; return `None` if it can't.
 
-    A page can have a name of its own lead to this machine, and can send requests whose replies it
-    may not read.
+    A page can make its own host name resolve to this machine, and can send requests whose replies
+    it can't read.
     """
     headers = Headers(scope=scope)
     host = headers.get("host", "")
     if _host_of(f"//{host}") not in _NAMES:
-        return f"The local Replicate is not reached as {host!r}, only as {', '.join(_NAMES)}."
+        return f"The local Replicate can't be reached as {host!r}, only as {', '.join(_NAMES)}."
     origin = headers.get("origin")
     is_elsewhere = origin is not None and _host_of(origin) not in _NAMES
     if scope["path"].startswith(CONTROL) and (
         is_elsewhere or headers.get("sec-fetch-site") == "cross-site"
     ):
-        return "Web pages of others do not control the local Replicate."
+        return "Web pages from other sites can't control the local Replicate."
     return None
 
 

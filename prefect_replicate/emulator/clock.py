@@ -1,4 +1,4 @@
-"""The one clock that the emulator's models, deadlines, limits and retention run on."""
+"""The one clock of the emulator's models, deadlines, rate limits and retention."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections.abc import Callable
 
 
 class Clock:
-    """Tells the emulator's time, which can run faster than ours, stand still, or be moved.
+    """The emulator's clock, which can run faster than real time, stand still, or be moved.
 
     Args:
-        speed: Seconds that pass on this clock in one real second. `0` stops it, so that time
-            moves by `advance` alone.
-        ahead: Seconds that it is ahead of this machine's clock at first.
+        speed: Seconds that pass on this clock per real second. `0` stops it; then only `advance`
+            moves it.
+        ahead: Seconds that it is initially ahead of this machine's clock.
     """
 
     def __init__(self, speed: float = 1.0, ahead: float = 0.0) -> None:
@@ -26,7 +26,7 @@ class Clock:
 
     @property
     def speed(self) -> float:
-        """Seconds that pass on this clock in one real second."""
+        """Seconds that pass on this clock per real second."""
         return self._speed
 
     @speed.setter
@@ -43,7 +43,7 @@ class Clock:
             return self._now()
 
     def advance(self, seconds: float) -> float:
-        """Move the time forward at once, by `seconds`, and return the new time."""
+        """Move the time forward by `seconds` at once, and return the new time."""
         if seconds < 0:
             raise ValueError(f"the clock cannot go back: advance({seconds})")
         with self._lock:
@@ -53,7 +53,7 @@ class Clock:
         return now
 
     def reset(self, speed: float, ahead: float = 0.0) -> None:
-        """Go back to the real time of day, or to one that is `ahead` of it, at `speed`."""
+        """Return to the real time, plus `ahead` seconds, at `speed`."""
         checked = _checked_speed(speed)
         with self._lock:
             self._base = time.time() + ahead
@@ -61,16 +61,16 @@ class Clock:
         self.wake()
 
     def wake(self) -> None:
-        """Make all who sleep look again at how long they want to."""
+        """Make all sleepers check again how long to sleep."""
         for event, loop in list(self._sleepers.items()):
             loop.call_soon_threadsafe(event.set)
 
     async def sleep_until(
         self, moment: Callable[[], float], *, real_limit: float | None = None
     ) -> None:
-        """Sleep until the clock shows what `moment` returns, or `real_limit` real seconds passed.
+        """Sleep until the clock reaches what `moment` returns, or `real_limit` real seconds pass.
 
-        The clock asks for the moment again whenever it was moved or `wake` was called.
+        The clock calls `moment` again whenever it is moved or `wake` is called.
         """
         stop = None if real_limit is None else time.monotonic() + real_limit
         moved = asyncio.Event()

@@ -20,7 +20,7 @@ class Connections:
         self._transports: dict[Peer, asyncio.Transport] = {}
 
     def protocol(self) -> type[H11Protocol]:
-        """Return uvicorn's HTTP protocol, changed to enter its connections here."""
+        """Return uvicorn's HTTP protocol, changed to register its connections here."""
         transports = self._transports
 
         class _Protocol(H11Protocol):
@@ -49,6 +49,6 @@ class Connections:
             transport.abort()
 
     def close_all(self) -> None:
-        """Close every connection, whatever is under way on it."""
+        """Close every connection, even one in use."""
         for transport in list(self._transports.values()):
             transport.abort()

@@ -49,9 +49,9 @@ async def get_file(request: Request) -> Response:
 
 
 def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
-    """Return the first byte and the one after the last; the same twice if there is nothing there.
+    """Return the first byte and the one after the last; they are equal if the part is empty.
 
-    `None` is for the whole file: no header, several ranges, or another unit.
+    `None` means the whole file: no header, several ranges, or another unit.
     """
     match = _RANGE.fullmatch(header.replace(" ", "")) if header else None
     if match is None or not any(match.groups()):
@@ -103,6 +103,6 @@ def _reply(
 
 
 async def _stream(body: Body, start: int, stop: int) -> AsyncIterator[bytes]:
-    # A plain iterator would be sent to a thread for every block.
+    # A plain iterator would use a thread for every block.
     for chunk in body.chunks(start, stop):
         yield chunk

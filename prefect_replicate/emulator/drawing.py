@@ -37,7 +37,7 @@ def draw_video(scene: Scene) -> bytes:
 
 
 def draw_picture(scene: Scene, format: str) -> bytes:
-    """Return `scene` as a picture without loss: `png`, `webp`, or `jpeg` with some."""
+    """Return `scene` as a picture: a lossless `png` or `webp`, or a `jpeg`."""
     file = io.BytesIO()
     _still(scene).save(file, format, lossless=True)
     return file.getvalue()
@@ -58,7 +58,7 @@ def _add_stream(container: OutputContainer, scene: Scene) -> VideoStream:
     stream = container.add_stream("libx264", rate=scene.fps, options=options)
     stream.width, stream.height = scene.size
     stream.pix_fmt = "yuv420p"
-    # One thread draws the same bytes on every machine, and leaves the other cores alone.
+    # One thread writes the same bytes on every machine, and leaves the other cores free.
     stream.codec_context.thread_count = 1
     return stream
 

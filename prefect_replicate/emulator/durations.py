@@ -1,4 +1,4 @@
-"""How long a client asks for: the `Cancel-After` and `Prefer: wait` headers."""
+"""The durations that a client asks for: the `Cancel-After` and `Prefer: wait` headers."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def parse_lifetime(text: str) -> float:
 
 
 def parse_wait(text: str) -> float | None:
-    """Return the seconds that `Prefer` asks to be kept waiting, or `None` if it does not.
+    """Return the seconds that `Prefer` asks the server to wait, or `None` if it does not.
 
-    A preference that the server does not know is ignored, as RFC 7240 has it. The documented
-    pattern admits 61 to 99 as well; they count as 60, the documented maximum.
+    Unknown preferences are ignored, as RFC 7240 requires. The documented pattern also admits 61 to
+    99; they count as 60, the documented maximum.
     """
     match = _WAIT.fullmatch(text.strip())
     if match is None:

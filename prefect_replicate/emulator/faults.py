@@ -1,4 +1,4 @@
-"""Scripted and random faults: what goes wrong, with which requests, how often."""
+"""Scripted and random faults: what goes wrong, for which requests, and how often."""
 
 from __future__ import annotations
 
@@ -28,33 +28,34 @@ FaultKind = Literal[
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that goes wrong with the requests that it matches.
+    """A fault injected into the requests that it matches.
 
-    The kinds are
+    The kinds are:
 
-    - `delay`: the request is kept for `seconds`, then processed as usual;
-    - `late_reply`: it is processed at once, and the reply kept for `seconds`;
-    - `reset`: the connection is reset, and nothing was processed;
-    - `lost_reply`: it is processed, and the connection closed without a reply;
+    - `delay`: the request is held for `seconds`, then processed as usual;
+    - `late_reply`: the request is processed at once, and the reply held for `seconds`;
+    - `reset`: the connection is reset, and nothing is processed;
+    - `lost_reply`: the request is processed, and the connection closed without a reply;
     - `error_page`: the HTML page of a 502, or of another `status`;
     - `error_text`: `error code: 520`, or another `status`, as text;
-    - `html`, `malformed`: a 200 with HTML, or with JSON that breaks off;
+    - `html`, `malformed`: a 200 with HTML, or with truncated JSON;
     - `throttled`: a 429, with `retry_after` seconds or without a hint;
     - `unauthenticated`, `insufficient_credit`, `not_found`: a 401, 402, 404;
     - `truncated`: the connection is closed after `bytes` bytes of the reply's body.
 
     Args:
         method: HTTP method, or `*` for any.
-        path: A regular expression, searched for in the path.
-        nth: The first of the matching requests that meets the fault, counted from 1.
-        times: How many meet it; `None` is all of them.
-        rate: The share of those that meet it, by chance.
-        seconds: Real seconds; for kinds other than those two, the request is kept so long first.
-        status: Of `error_page` and `error_text`.
+        path: A regular expression to search for in the path.
+        nth: The first matching request that the fault affects, counted from 1.
+        times: How many requests it affects; `None` means all.
+        rate: The share of those requests that it affects, at random.
+        seconds: Real seconds; kinds other than `delay` and `late_reply` first hold the request for
+            that long.
+        status: The status of `error_page` and `error_text`.
         retry_after: Seconds that `throttled` asks to wait.
-        bytes: Where `truncated` breaks off.
-        processed: For the kinds that reply: whether the request is processed before it is answered
-            so. The client cannot tell.
+        bytes: How many bytes of the body `truncated` sends.
+        processed: For the kinds with a reply of their own: whether the request is processed before
+            that reply. The client can't tell.
     """
 
     kind: FaultKind
@@ -83,7 +84,7 @@ class Fault:
             raise ValueError(f"path {self.path!r} is not a regular expression: {exc}") from exc
 
     def matches(self, method: str, path: str) -> bool:
-        """Return whether a request with this method and path is meant."""
+        """Return whether the fault matches a request with this method and path."""
         return self.method in ("*", method) and re.search(self.path, path) is not None
 
 
@@ -99,7 +100,7 @@ class _Entry:
 
 
 class FaultPlan:
-    """The faults in force. A request meets at most one: the first that is due."""
+    """The faults in force. At most one affects a request: the first that is due."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -107,7 +108,7 @@ class FaultPlan:
         self._chance = random.Random(0)
 
     def add(self, kind: FaultKind, **options: Any) -> Fault:
-        """Put a fault in force; the options are those of `Fault`.
+        """Add a fault; the options are those of `Fault`.
 
         Example:
             ```python
@@ -124,11 +125,11 @@ class FaultPlan:
         return fault
 
     def add_random(self, rates: Mapping[FaultKind, float], seed: int, **options: Any) -> None:
-        """Put faults in force that come by chance, the same ones for the same `seed`.
+        """Add faults that happen at random, the same ones for the same `seed`.
 
         Args:
-            rates: The share of requests that meets each kind.
-            seed: Of the chance.
+            rates: The share of requests that each kind affects.
+            seed: The seed of the random numbers.
             options: The other options of `Fault`, for all kinds.
         """
         with self._lock:
@@ -137,18 +138,18 @@ class FaultPlan:
             self.add(kind, rate=rate, times=None, **options)
 
     def clear(self) -> None:
-        """End all faults."""
+        """Remove all faults."""
         with self._lock:
             self._entries.clear()
 
     @property
     def pending(self) -> list[Fault]:
-        """The faults that requests can still meet."""
+        """The faults that can still affect requests."""
         with self._lock:
             return [entry.fault for entry in self._entries if not entry.is_spent]
 
     def pick(self, method: str, path: str) -> Fault | None:
-        """Return the fault that a request meets, and count it."""
+        """Return the fault that affects a request, and count it."""
         with self._lock:
             due = [entry for entry in self._entries if self._is_due(entry, method, path)]
             if not due:

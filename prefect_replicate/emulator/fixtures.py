@@ -22,8 +22,8 @@ def replicate_emulator(
 ) -> Emulator:
     """A fresh local Replicate that the environment points to.
 
-    One server runs for the whole session and is reset before each test, and so is what this process
-    has learnt of it.
+    One server runs for the whole session. Before each test it is reset, and so is what this process
+    has learned about it.
     """
     emulator = _replicate_emulator_server
     emulator.reset()
@@ -34,7 +34,7 @@ def replicate_emulator(
 
 
 def _forget_what_was_learnt() -> None:
-    """Its limits, its time, what was uploaded, and how long predictions took."""
+    """Forget its rate limits, its time, what was uploaded, and how long predictions took."""
     if "prefect_replicate.api.connection" in sys.modules:
         from prefect_replicate.api.connection import forget_what_was_learnt
 

@@ -1,4 +1,4 @@
-"""Finds the picture that a video is to start from, where its bytes are at hand."""
+"""Finds the picture that a video starts from, if its bytes are available locally."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from prefect_replicate.emulator.uploads import Uploads
 
 
 def first_frame(url: object, uploads: Uploads, now: float, lifetime: float) -> bytes | None:
-    """Return the bytes behind a `data:` URI or the URL of an uploaded file, and else nothing.
+    """Return the bytes of a `data:` URI or of the URL of an uploaded file; else `None`.
 
-    The emulator calls nobody: a picture that lives elsewhere is not shown.
+    The emulator downloads nothing: a picture stored elsewhere is not shown.
     """
     if not isinstance(url, str):
         return None

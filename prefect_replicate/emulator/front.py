@@ -1,4 +1,4 @@
-"""What a request passes before its route: the record, the faults, the token and the rate limit."""
+"""What a request passes before its route: recording, faults, token check and rate limit."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ERROR_PAGE = (
 
 
 class Front:
-    """An ASGI application that lets requests through to `app`, or not."""
+    """An ASGI application that passes requests on to `app`, or refuses or spoils them."""
 
     def __init__(
         self, app: ASGIApp, platform: Platform, connections: Connections, host: Host
@@ -53,7 +53,7 @@ class Front:
             await self._spoil(fault, scope, exchange)
 
     def _dated(self, send: Send) -> Send:
-        """Have the replies say what time it is here."""
+        """Put the emulator's time into the replies' `Date` header."""
 
         async def dated(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -100,7 +100,7 @@ class Front:
         low_credit = platform.behaviour.rate_limits == "low-credit"
         table = limits.LOW_CREDIT if low_credit else limits.STANDARD
         now = platform.clock.now()
-        if platform.behaviour.rate_limits == "off":  # as to whoever has not asked for long
+        if platform.behaviour.rate_limits == "off":  # as for a client that has been idle for long
             platform.meter.clear()
         verdict = platform.meter.take(table, bucket, now)
         if not verdict.allowed:
@@ -118,13 +118,13 @@ class Front:
             await self._reply_late(fault.seconds, scope, exchange)
             return
         if fault.seconds:
-            # Replicate has it, then, whatever becomes of the client meanwhile.
+            # Then Replicate has the request, whatever happens to the client meanwhile.
             await exchange.hold()
             await asyncio.sleep(fault.seconds)
         if fault.kind == "delay":
             await self._process(scope, exchange.receive, exchange.send)
         elif fault.kind == "reset":
-            # A client that still sends would notice in another way each time.
+            # A client that is still sending would see a different error each time.
             await exchange.read_all()
             self._connections.reset(peer)
             await exchange.until_disconnected()
@@ -156,7 +156,7 @@ class Front:
 
 
 def check_token(authorization: str | None, tokens: frozenset[str]) -> None:
-    """Raise unless `authorization` carries a known token; the old scheme `Token` counts, too."""
+    """Raise unless `authorization` has a known token; the old scheme `Token` is accepted, too."""
     scheme, _, token = (authorization or "").partition(" ")
     if scheme.lower() not in ("bearer", "token") or not token.strip():
         raise problems.no_token()
@@ -165,7 +165,7 @@ def check_token(authorization: str | None, tokens: frozenset[str]) -> None:
 
 
 def spoiled_reply(fault: Fault) -> Response:
-    """Return the reply that a fault puts in the place of the real one."""
+    """Return the reply that a fault sends in place of the real one."""
     status = fault.status
     match fault.kind:
         case "error_page":
@@ -216,7 +216,7 @@ class _Exchange:
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            # A client that still sends would not read an early refusal.
+            # A client that is still sending would not read an early refusal.
             await self.read_all()
             self._request.status = message["status"]
         await self._send(message)
@@ -231,7 +231,7 @@ class _Exchange:
 
 
 class _Cut:
-    """Passes on a number of bytes of a reply's body, and none after."""
+    """Passes on only the first bytes of a reply's body."""
 
     def __init__(self, exchange: _Exchange, size: int) -> None:
         self._exchange = exchange
@@ -247,7 +247,7 @@ class _Cut:
 
 
 async def _swallow(message: Message) -> None:
-    """Take a reply that nobody gets."""
+    """Drop a reply."""
 
 
 def _with_headers(send: Send, headers: Mapping[str, str]) -> Send:

@@ -1,4 +1,4 @@
-"""All predictions of the account, and what tests want to know about them."""
+"""All predictions of the account, and what tests need to know about them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Snapshot:
     Args:
         body: The prediction as the API lists it.
         create_requests: How many creates with the same model and input were processed: more than
-            one means that somebody paid again.
+            one means that it was paid for again.
         cancel_requests: How many cancels of this prediction were processed.
     """
 
@@ -65,19 +65,19 @@ class History:
         return self._snapshot(self._records[prediction_id], self._now())
 
     def live(self) -> list[Snapshot]:
-        """Return the predictions that still run, and cost."""
+        """Return the predictions that are still running and cost money."""
         now = self._now()
         live = (one for one in self.records() if not state_at(one, now).is_terminal)
         return [self._snapshot(record, now) for record in live]
 
     @property
     def create_requests(self) -> int:
-        """How many creates were processed, that is: paid for."""
+        """How many creates were processed, and so paid for."""
         return len(self._records)
 
     @property
     def cancel_requests(self) -> int:
-        """How many cancels were processed, of finished predictions too."""
+        """How many cancels were processed, including those of finished predictions."""
         return self._cancel_requests
 
     def records(self) -> list[Record]:
@@ -85,7 +85,7 @@ class History:
         return self._oldest_first[::-1]
 
     def records_between(self, after: float | None, before: float | None) -> list[Record]:
-        """Return those that the database says were created from `after` until before `before`."""
+        """Return those created, according to the database, from `after` until before `before`."""
         start = 0 if after is None else bisect_left(self._moments, after)
         stop = len(self._moments) if before is None else bisect_left(self._moments, before)
         return self._oldest_first[start:stop][::-1]
@@ -104,7 +104,7 @@ class History:
         self._creates[fingerprint] = self._creates.get(fingerprint, 0) + 1
         self._files.update((key, (record, file)) for key, file in files_of(record).items())
         self._list(record)
-        self._records[record.id] = record  # the last, as tests look on from other threads
+        self._records[record.id] = record  # last, since tests read from other threads
 
     def _list(self, record: Record) -> None:
         # The database keeps six digits of a second, which is what a client can ask for.
@@ -114,7 +114,7 @@ class History:
         self._oldest_first.insert(place, record)
 
     def cancel(self, record: Record, now: float, lag: float) -> State:
-        """Note a cancel, which takes hold `lag` seconds later if the model already runs."""
+        """Record a cancel, which takes effect `lag` seconds later if the model is running."""
         self._cancel_requests += 1
         record.cancel_requests += 1
         state = state_at(record, now)

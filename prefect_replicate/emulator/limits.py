@@ -11,7 +11,7 @@ Bucket = Literal["create", "get", "other"]
 
 @dataclass(frozen=True)
 class Limit:
-    """A number of requests a minute, of which at most `burst` may come at once."""
+    """A number of requests per minute, at most `burst` of them at once."""
 
     per_minute: float
     burst: int
@@ -27,7 +27,7 @@ LOW_CREDIT: dict[Bucket, Limit] = {**STANDARD, "create": Limit(6, 1)}
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a request may pass, with what the `ratelimit-` headers say about it."""
+    """Whether a request may pass, with the values of its `ratelimit-` headers."""
 
     allowed: bool
     remaining: int
@@ -60,7 +60,7 @@ def take(limit: Limit, level: Level, now: float) -> tuple[Verdict, Level]:
 
 @dataclass
 class Meter:
-    """Keeps the level of each bucket of one account."""
+    """The levels of one account's buckets."""
 
     _levels: dict[Bucket, Level] = field(default_factory=dict[Bucket, Level])
 
@@ -77,7 +77,7 @@ class Meter:
 
 
 def bucket_of(method: str, path: str) -> Bucket | None:
-    """Return the bucket that a request draws from; files and the rest of the server have none."""
+    """Return the bucket that a request draws from; `None` for files and the rest of the server."""
     parts = path.strip("/").split("/")
     if parts[0] != "v1" or parts[1:2] == ["files"]:
         return None

@@ -11,7 +11,7 @@ from prefect_replicate.emulator.predictions import WebhookEvent
 
 @dataclass(frozen=True)
 class Order:
-    """What a create asks for, once it was found to be in order."""
+    """What a valid create asks for."""
 
     input: Mapping[str, Any]
     lifetime: float | None = None

@@ -33,7 +33,7 @@ def file_url(files_url: str, key: str, file: Artifact) -> str:
 
 
 def written_output(record: Record, output: Any, files_url: str, inline_limit: int = 0) -> Any:
-    """Return the output with a URL in the place of each file.
+    """Return the output with a URL in place of each file.
 
     Args:
         record: The prediction.
@@ -58,7 +58,7 @@ def _data_uri(file: Artifact, limit: int) -> str | None:
 
 
 def _small_content(file: Artifact, limit: int) -> bytes | None:
-    # A real video is hardly ever ready within the wait of a create.
+    # A real video is hardly ever ready before a create's wait ends.
     if limit == 0 or isinstance(file, VideoFile):
         return None
     if not isinstance(file, NoiseFile):

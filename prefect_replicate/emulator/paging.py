@@ -1,4 +1,4 @@
-"""Pages with opaque cursors, which stay put while new items come in front."""
+"""Pages with opaque cursors, which keep their place while new items are added in front."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def page_of(items: Sequence[T], key: Callable[[T], str], cursor: str | None, siz
         items: All of them, in order.
         key: Tells items apart; a cursor holds the key of the item next to the page.
         cursor: Where the page begins.
-        size: At most so many items.
+        size: The most items on a page.
 
     Raises:
-        ValueError: `cursor` is none of ours.
+        ValueError: `cursor` is not one of ours.
     """
     keys = [key(item) for item in items]
     start = _start(keys, cursor, size)

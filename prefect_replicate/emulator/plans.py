@@ -1,4 +1,4 @@
-"""What a model is going to do with an input, decided once, when the prediction is created."""
+"""What a model will do with an input, decided once, when the prediction is created."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class LogLine:
 
 @dataclass(frozen=True)
 class Plan:
-    """The course that a prediction takes unless somebody stops it.
+    """The course of a prediction unless somebody stops it.
 
     Args:
         queue: Seconds of `starting`.
         run: Seconds of `processing`.
         output: Any JSON, with an `Artifact` wherever the reply has the URL of a file.
-        arrivals: When each item of an output that is a list is there, in seconds after the start;
-            without them, all of the output is there at the end.
+        arrivals: When each item of a list output arrives, in seconds after the start; without them,
+            the whole output arrives at the end.
     """
 
     queue: float
@@ -53,7 +53,7 @@ def progress_logs(seconds: float, steps: int, seed: int) -> tuple[LogLine, ...]:
 
 
 def progress_bar(step: int, steps: int, seconds: float) -> str:
-    """Return one line of tqdm's, such as ` 40%|████      | 20/50 [00:08<00:12,  2.50it/s]`."""
+    """Return one line of tqdm, such as ` 40%|████      | 20/50 [00:08<00:12,  2.50it/s]`."""
     share = step / steps
     bar = ("█" * int(share * 10)).ljust(10)
     spent, left = seconds * share, seconds * (1 - share)
@@ -62,7 +62,7 @@ def progress_bar(step: int, steps: int, seconds: float) -> str:
 
 
 def artifacts_in(output: Any) -> Iterator[Artifact]:
-    """Yield every file in an output, in the order in which they stand."""
+    """Yield every file in an output, in order."""
     if isinstance(output, Artifact):
         yield output
     elif isinstance(output, Mapping):
@@ -74,7 +74,7 @@ def artifacts_in(output: Any) -> Iterator[Artifact]:
 
 
 def with_files(output: Any, make: Callable[[str], Artifact]) -> Any:
-    """Return `output` with a file in the place of each text `file:NAME`."""
+    """Return `output` with a file in place of each string `file:NAME`."""
     if isinstance(output, str) and output.startswith(_FILE_MARK):
         return make(output.removeprefix(_FILE_MARK))
     if isinstance(output, list):

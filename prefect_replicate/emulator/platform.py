@@ -67,11 +67,11 @@ class Platform:
 
     @property
     def writer(self) -> Writer:
-        """The writer of predictions under the present behaviour."""
+        """The writer of predictions under the current `behaviour`."""
         return Writer(self.base_url, self.files_url, self.behaviour)
 
     def reset(self) -> None:
-        """Forget everything that happened, and behave as at first."""
+        """Forget everything that happened, and behave as at the start."""
         self.behaviour, speed, self.catalogue = self._first
         self.clock.reset(speed)
         self.courier.clear()
@@ -121,7 +121,7 @@ def platform_of(request: Request) -> Platform:
 
 
 def _with_integers(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Read `7.0` as 7, which JSON Schema takes for an integer, too."""
+    """Read `7.0` as 7, since JSON Schema counts it as an integer, too."""
     return {
         name: int(value) if isinstance(value, float) and value.is_integer() else value
         for name, value in values.items()

@@ -1,4 +1,4 @@
-"""A prediction, and what has become of it at any moment: a pure function, no task behind it."""
+"""A prediction, and its state at any moment: a pure function, with no task behind it."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _NEVER_RAN = 3e-06
 
 @dataclass
 class Record:
-    """Everything that was asked of one prediction; only a cancel changes it afterwards.
+    """Everything that was requested of one prediction; only a cancel changes it afterward.
 
     Args:
         version: The version as replies name it: `hidden` for official models.
         secrets: The names of the inputs that replies don't show.
         deadline: When `Cancel-After` ends it, in seconds since the epoch.
-        stop_at: When a cancel takes hold.
+        stop_at: When a cancel takes effect.
     """
 
     id: str
@@ -53,8 +53,8 @@ class Record:
     def shown_input(self) -> Mapping[str, Any]:
         """The input as replies show it: without secrets and the content of inline files.
 
-        Recorded replies have the keys in order, as Go writes JSON; so numbers are taken to be
-        written as Go does it, too, and what is null to be left out.
+        Recorded replies have sorted keys, as Go writes JSON, so this assumes that numbers are also
+        written as Go writes them, and that null values are left out.
         """
         given = {name: value for name, value in sorted(self.input.items()) if value is not None}
         return {
@@ -65,7 +65,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Ending:
-    """How a prediction ends if nobody interferes any more."""
+    """How a prediction ends if nobody interferes from now on."""
 
     status: Status
     started_at: float | None
@@ -74,7 +74,7 @@ class Ending:
 
 @dataclass(frozen=True)
 class State:
-    """What a prediction is like at one moment."""
+    """The state of a prediction at one moment."""
 
     status: Status
     moment: float
@@ -83,12 +83,12 @@ class State:
 
     @property
     def is_terminal(self) -> bool:
-        """Whether nothing will change any more."""
+        """Whether nothing will change anymore."""
         return self.completed_at is not None
 
     @property
     def run_seconds(self) -> float:
-        """Seconds that the model has run for."""
+        """Seconds that the model has run."""
         if self.started_at is None:
             return 0.0
         until = self.moment if self.completed_at is None else self.completed_at
@@ -110,7 +110,7 @@ def ending_of(record: Record) -> Ending:
 
 
 def state_at(record: Record, now: float) -> State:
-    """Return what has become of `record` by `now`."""
+    """Return the state of `record` at `now`."""
     ending = ending_of(record)
     if now >= ending.completed_at:
         return State(ending.status, now, ending.started_at, ending.completed_at)
@@ -128,7 +128,7 @@ def logs_at(record: Record, state: State) -> str:
 
 
 def output_at(record: Record, state: State) -> Any:
-    """Return the output that is there: all of it in the end, its first items while they come."""
+    """Return the output so far: all of it once succeeded, before that the items that arrived."""
     if state.status == "succeeded":
         return record.plan.output
     if state.started_at is None:

@@ -1,4 +1,4 @@
-"""Replies that say no, worded as Replicate words them."""
+"""Error replies, worded as Replicate words them."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def invalid_fields(fields: Sequence[InvalidField]) -> Problem:
 
 
 def throttled(seconds: int | None, *, low_credit: bool = False) -> Problem:
-    """Return a 429; `seconds=None` leaves out every hint of when to come back."""
+    """Return a 429; `seconds=None` leaves out every hint of when to retry."""
     if seconds is None:
         return Problem(429, "Request was throttled.")
     reduced = _REDUCED_RATE if low_credit else ""

@@ -1,8 +1,8 @@
 """The two forms in which Replicate writes a prediction.
 
-The live one is what the create and the polls of a running prediction return: keys without a value
-are left out. The database one has every key, `null` where there is nothing, and a `created_at` that
-is some milliseconds later. Both are recorded for one and the same prediction.
+The create and polls of a running prediction return the live form, which leaves out keys without a
+value. The database form has every key, `null` for a missing value, and a `created_at` that is some
+milliseconds later. Both were recorded for the same prediction.
 """
 
 from __future__ import annotations
@@ -56,18 +56,18 @@ class Writer:
         }
 
     def canceled(self, record: Record, state: State) -> dict[str, Any]:
-        """Return what a cancel answers: the database form, recorded without logs."""
+        """Return the reply to a cancel: the database form, recorded without logs."""
         return {**self.database(record, state), "logs": None}
 
     def polled(self, record: Record, state: State) -> dict[str, Any]:
-        """Return what GET answers, which changes form some time after completion."""
+        """Return the reply to a GET, which changes form some time after completion."""
         ended = state.completed_at
         if ended is not None and state.moment >= ended + self.behaviour.archived_after:
             return self.database(record, state)
         return self.live(record, state)
 
     def waited(self, record: Record, state: State) -> dict[str, Any]:
-        """Return what a create with `Prefer: wait` answers once the wait is over."""
+        """Return the reply to a create with `Prefer: wait` once the wait is over."""
         if state.status != "succeeded":
             return self.live(record, state)
         lags = self.behaviour.sync_status_lags
@@ -77,7 +77,7 @@ class Writer:
         return {**body, "output": output}
 
     def with_output(self, record: Record, state: State) -> dict[str, Any]:
-        """Return the moment when all output is there, and the prediction not yet succeeded."""
+        """Return the prediction with all of its output, but not yet succeeded."""
         body = self.live(record, replace(state, status="processing", completed_at=None))
         return {**body, "output": written_output(record, record.plan.output, self.files_url)}
 
@@ -117,7 +117,7 @@ class Writer:
 def stored_at(record: Record) -> float:
     """Return when the database says that `record` was created."""
     lag = 0.001 * (1 + sum(map(ord, record.id)) % 50)
-    # Never later than the work began to matter, however short it was.
+    # At most half of the prediction's time, however short that is.
     return record.created_at + min(lag, (record.plan.queue + record.plan.run) / 2)
 
 

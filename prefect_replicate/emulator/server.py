@@ -1,4 +1,4 @@
-"""Runs the emulator: two ports on the loopback, one event loop, one thread."""
+"""Runs the emulator: two loopback ports, one event loop, one thread."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ _PATIENCE = 10.0
 
 
 class Emulator:
-    """A local Replicate: the API on one port, the files of its models on another.
+    """A local Replicate: the API on one port, its models' files on another.
 
     Args:
-        port: Port of the API; 0 takes a free one.
-        files_port: Port of the file host; 0 takes a free one.
-        token: The API token that is accepted.
-        speed: Seconds that pass for the models in one real second; with 0 their time stands still
-            and moves by `clock.advance()` alone.
-        behaviour: What the platform is like.
+        port: Port of the API; 0 picks a free one.
+        files_port: Port of the file host; 0 picks a free one.
+        token: The API token that it accepts.
+        speed: Seconds of the models' time per real second; with 0 their time stands still, and only
+            `clock.advance()` moves it.
+        behaviour: How the platform behaves.
 
     Example:
         ```python
@@ -84,7 +84,7 @@ class Emulator:
         self.stop()
 
     def start(self) -> None:
-        """Start to serve, in a thread."""
+        """Start serving in a thread."""
         sockets = [_listen(port) for port in self._ports]
         api, files = (_origin(one) for one in sockets)
         self._platform = Platform(
@@ -102,7 +102,7 @@ class Emulator:
         self._ready.wait(_PATIENCE)
 
     def stop(self) -> None:
-        """Cut all connections and end the thread."""
+        """Cut all connections and stop the thread."""
         if self._thread is None:
             return
         self._loop.call_soon_threadsafe(self._quit)
@@ -111,7 +111,7 @@ class Emulator:
 
     @property
     def base_url(self) -> str:
-        """Origin of the API, without `/v1`: what `REPLICATE_BASE_URL` takes."""
+        """Origin of the API, without `/v1`: the value for `REPLICATE_BASE_URL`."""
         return self._running.base_url
 
     @property
@@ -126,17 +126,17 @@ class Emulator:
 
     @property
     def clock(self) -> Clock:
-        """The time that the models, deadlines, limits and retention run on."""
+        """The clock of the models, deadlines, rate limits and retention."""
         return self._clock
 
     @property
     def faults(self) -> FaultPlan:
-        """What goes wrong, with which requests."""
+        """The faults in force, which tests can add to."""
         return self._running.faults
 
     @property
     def requests(self) -> Traffic:
-        """The requests that arrived, on both ports."""
+        """The requests received on both ports."""
         return self._running.traffic
 
     @property
@@ -151,11 +151,11 @@ class Emulator:
 
     @property
     def behaviour(self) -> Behaviour:
-        """What the platform is like at present."""
+        """How the platform behaves now."""
         return self._running.behaviour
 
     def behave(self, **changes: Any) -> None:
-        """Change switches of the behaviour until the next `reset`."""
+        """Change switches of `Behaviour` until the next `reset`."""
         self._running.behaviour = changed(self._running.behaviour, changes)
 
     def add_model(
@@ -169,25 +169,24 @@ class Emulator:
     ) -> str:
         """Add a model that takes and returns what its schema says, and return its version.
 
-        It replaces a model of the same name. A model that is added to a running emulator is there
-        until the next `reset`, hence in tests with the fixture until the end of the test.
+        It replaces a model with the same name. A model added to a running emulator stays until the
+        next `reset`; in tests with the fixture, that is until the end of the test.
 
         Args:
             full_name: The model as `owner/name`.
             schema: The `openapi_schema` of one of its versions, as Replicate's API shows it.
-            is_official: Whether it also runs by `owner/name`; community models run by a version
-                only.
-            output: What it returns, any JSON; a text `file:NAME` in it becomes the URL of a file.
-                Names that end in `.png`, `.webp`, `.jpg`, `.mp4` and `.wav` make real pictures,
-                videos and sounds, all others short texts. Without it, an output is made that fits
-                the schema.
-            seconds: How long it computes.
+            is_official: Whether it also runs as `owner/name`; community models run only by version.
+            output: What it returns: any JSON; a string `file:NAME` in it becomes the URL of a file.
+                Names that end in `.png`, `.webp`, `.jpg`, `.mp4` or `.wav` give real images, videos
+                or sounds, all others short texts. By default, the output is generated from the
+                schema.
+            seconds: How long it runs.
 
         Returns:
             The model with its version, as `owner/name:version`.
 
         Raises:
-            ValueError: An argument makes no sense; the message says which.
+            ValueError: An argument is invalid; the message says which.
 
         Example:
             ```python
@@ -206,7 +205,7 @@ class Emulator:
         return f"{full_name}:{model.latest_version.id}"
 
     def reset(self) -> None:
-        """Go back to how it was at the start: no predictions, no faults, the first behaviour."""
+        """Return to the initial state: no predictions, no faults, the original `Behaviour`."""
         self._on_loop(self._running.reset)
 
     @property
@@ -232,7 +231,7 @@ class Emulator:
             try:
                 await app(scope, receive, send)
             except Exception:
-                # uvicorn is silenced, as it would also report each connection that a fault cuts.
+                # uvicorn is silenced: it would also report each connection that a fault cuts.
                 _logger.exception("the emulator failed at %s %s", scope["method"], scope["path"])
                 raise
 

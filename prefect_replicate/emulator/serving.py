@@ -1,4 +1,4 @@
-"""The emulator in the foreground, for demos and for processes of other languages."""
+"""The emulator in the foreground, for demos and for processes in other languages."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ def serve(
     official: bool = False,
     out: TextIO | None = None,
 ) -> None:
-    """Run the emulator until Ctrl-C or SIGTERM, and say on `out` how to reach it.
+    """Run the emulator until Ctrl-C or SIGTERM, and write to `out` how to reach it.
 
     Args:
-        port: Port of the API; 0 takes a free one.
-        files_port: Port of the file host; 0 takes a free one.
-        token: The API token that is accepted.
-        speed: Seconds that pass for the models in one real second.
-        behaviour: What the platform is like.
+        port: Port of the API; 0 picks a free one.
+        files_port: Port of the file host; 0 picks a free one.
+        token: The API token that it accepts.
+        speed: Seconds of the models' time per real second.
+        behaviour: How the platform behaves.
         schemas: Models to add, as `owner/name`, and the files with the schemas of their versions.
-        official: Whether the added models are official, and also run by `owner/name`.
-        out: Standard output, if not given.
+        official: Whether the added models are official, and also run as `owner/name`.
+        out: Where to write; by default, standard output.
 
     Raises:
         OSError: The port is taken.
-        ValueError: An argument or a schema makes no sense; the message says which.
+        ValueError: An argument or a schema is invalid; the message says which.
     """
     emulator = Emulator(port, files_port=files_port, token=token, speed=speed, behaviour=behaviour)
     added = [
         emulator.add_model(name, read_schema(file), is_official=official)
         for name, file in (schemas or {}).items()
     ]
-    # A container is stopped by SIGTERM, which would otherwise end it without a word.
+    # Containers are stopped by SIGTERM, which would otherwise kill the process at once.
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with emulator:
@@ -62,7 +62,7 @@ def serve(
 
 
 def print_greeting(emulator: Emulator, out: TextIO, added: Sequence[str] = ()) -> None:
-    """Write where the emulator is, what was added, and the lines that point a shell to it."""
+    """Write the emulator's address, the added models, and the lines that point a shell at it."""
     lines = (
         f"A local Replicate is listening on {emulator.base_url}",
         f"  token    {emulator.token}",

@@ -14,7 +14,7 @@ _LOUDNESS = 8_000
 
 
 def write_wav(seconds: float, seed: int) -> bytes:
-    """Return a WAV of one channel with 16 bits, `RATE` samples a second."""
+    """Return a mono 16-bit WAV with `RATE` samples per second."""
     samples = array("h", _samples(round(seconds * RATE), random.Random(seed)))
     file = io.BytesIO()
     with wave.open(file, "wb") as writer:

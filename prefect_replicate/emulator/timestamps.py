@@ -22,7 +22,7 @@ def parse_time(text: str) -> float:
     Raises:
         ValueError: `text` is not an ISO 8601 date-time.
     """
-    # A query string turns the + of an offset into a blank.
+    # A query string turns the + of an offset into a space.
     iso = text.strip().replace(" ", "+").replace("Z", "+00:00").replace("z", "+00:00")
     moment = datetime.fromisoformat(_six_digits(iso))
     if moment.tzinfo is None:
@@ -31,7 +31,7 @@ def parse_time(text: str) -> float:
 
 
 def _six_digits(iso: str) -> str:
-    # Python 3.10 reads three or six digits of a second and no other number.
+    # Python 3.10 reads only three or six digits of a second.
     head, dot, tail = iso.partition(".")
     if not dot:
         return iso

@@ -1,4 +1,4 @@
-"""The requests that reached the emulator, kept for tests to look at."""
+"""The requests that reached the emulator, kept for tests to inspect."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Request:
         headers: By lower-case name.
         time: On the emulator's clock, in seconds since the epoch.
         body: At most the first MiB.
-        status: Of the reply; `None` while there is none, or if there never was one.
-        fault: The kind of fault that it met.
+        status: The reply's status; `None` while there is no reply, or if there never was one.
+        fault: The kind of fault that affected it.
     """
 
     host: Host
@@ -42,7 +42,7 @@ class Request:
 
 @dataclass
 class Traffic:
-    """The requests in the order in which they came, the last 100,000 of them."""
+    """The last 100,000 requests, in order of arrival."""
 
     _requests: deque[Request] = field(default_factory=lambda: deque[Request](maxlen=100_000))
 
@@ -70,7 +70,7 @@ class Traffic:
     @property
     def file_authorizations(self) -> list[str]:
         """The Authorization headers that reached the file host, where none should."""
-        # Streams live on the same port for convenience, and do get the token from clients.
+        # Streams are on the same port for convenience, and clients do send them the token.
         files = (one for one in self if one.host == "files" and "/v1/streams/" not in one.path)
         sent = (one.headers.get("authorization") for one in files)
         return [value for value in sent if value is not None]

@@ -76,7 +76,7 @@ def _is_uri(value: object) -> bool:
 
 
 def check_body(body: object, schema: Mapping[str, Any]) -> list[InvalidField]:
-    """Return what is wrong with a body by its schema."""
+    """Return what is wrong with a body according to its schema."""
     return _findings(schema, body, ())
 
 
@@ -93,12 +93,12 @@ def check_create_body(body: object, schema: Mapping[str, Any]) -> list[InvalidFi
 def check_input(
     values: Mapping[str, Any], openapi_schema: Mapping[str, Any], *, strict: bool
 ) -> list[InvalidField]:
-    """Return what is wrong with an input by the schema of its model.
+    """Return what is wrong with an input according to its model's schema.
 
     Args:
         values: The input.
         openapi_schema: The OpenAPI document of the version.
-        strict: Whether a key that the schema does not have is wrong; otherwise it is ignored.
+        strict: Whether a key that the schema does not have is an error; otherwise it is ignored.
     """
     schema = {"$ref": "#/components/schemas/Input", "components": openapi_schema["components"]}
     invalid = _findings(schema, values, ("input",))
@@ -112,13 +112,13 @@ def _findings(
     schema: Mapping[str, Any], instance: object, prefix: tuple[str, ...]
 ) -> list[InvalidField]:
     found = (one for error in _errors(schema, instance) for one in _translate(error, prefix))
-    # jsonschema reports each missing name by itself, but with all of the required ones.
+    # jsonschema reports each missing name separately, but each time with all required names.
     return list(dict.fromkeys(found))
 
 
 def _errors(schema: Mapping[str, Any], instance: object) -> Iterator[_Finding]:
     validator = _validator(json.dumps(schema))
-    # An overload of the stubs is without types.
+    # An overload in the stubs has no types.
     found = validator.iter_errors(cast("Any", instance))  # pyright: ignore[reportUnknownMemberType]
     return cast("Iterator[_Finding]", found)
 
@@ -140,7 +140,7 @@ _CHECKS_UNLESS_NULL = {
     keyword: _unless_null(Draft202012Validator.VALIDATORS[keyword])
     for keyword in ("type", "enum", "const", "$ref", "allOf", "anyOf", "oneOf")
 }
-# Cog's documents are of OpenAPI 3.0, whose `nullable` JSON Schema does not have.
+# Cog writes OpenAPI 3.0, whose `nullable` JSON Schema does not have.
 _InputValidator = cast(
     "type[Draft202012Validator]",
     validators.extend(Draft202012Validator, _CHECKS_UNLESS_NULL),  # pyright: ignore[reportUnknownMemberType] untyped

@@ -33,7 +33,7 @@ _PATIENCE = 5.0
 
 @dataclass(frozen=True)
 class Due:
-    """A webhook that is to be sent, and when."""
+    """A webhook to send, and when."""
 
     at: float
     event: WebhookEvent
@@ -41,7 +41,7 @@ class Due:
 
 @dataclass(frozen=True)
 class Delivery:
-    """One attempt to send a webhook; `status` is `None` where nobody answered."""
+    """One attempt to send a webhook; `status` is `None` if nobody answered."""
 
     prediction_id: str
     webhook_id: str
@@ -52,9 +52,9 @@ class Delivery:
 
 
 def schedule(record: Record) -> list[Due]:
-    """Return the webhooks of a prediction, if nobody interferes with it any more.
+    """Return the webhooks of a prediction, if nobody interferes with it from now on.
 
-    A cancel changes what is still to come and nothing that is past.
+    A cancel changes only webhooks that are still to come.
     """
     wanted = record.webhook_events
     events = _DEFAULT_EVENTS if wanted is None else wanted
@@ -70,7 +70,7 @@ def payload(record: Record, due: Due, writer: Writer) -> Mapping[str, Any]:
 
 
 def signed_headers(secret: str, webhook_id: str, body: str) -> dict[str, str]:
-    """Return the headers by which a receiver can tell that a webhook is genuine."""
+    """Return the headers that let a receiver verify that a webhook is genuine."""
     # Receivers compare with their own clock, not with the emulator's.
     now = datetime.now(timezone.utc)
     return {
@@ -82,7 +82,7 @@ def signed_headers(secret: str, webhook_id: str, body: str) -> dict[str, str]:
 
 
 class Courier:
-    """Delivers webhooks. Only predictions that have one cost a task."""
+    """Delivers webhooks. Only predictions that have one need a task."""
 
     def __init__(
         self,

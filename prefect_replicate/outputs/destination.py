@@ -23,14 +23,14 @@ from prefect_replicate.settings import path_of, settings
 
 
 async def load_block(slug_and_name: str, what: str) -> Block:
-    """Load a saved block, of whatever type.
+    """Load a saved block of any type.
 
     Args:
         slug_and_name: Such as `s3-bucket/videos`.
-        what: What it is loaded for, as the message begins.
+        what: What it is loaded for; the message begins with it.
 
     Raises:
-        ConfigurationError: There is none, or its type is not installed here.
+        ConfigurationError: There is no such block, or its type is not installed here.
     """
     try:
         return await Block.aload(slug_and_name)
@@ -41,8 +41,9 @@ async def load_block(slug_and_name: str, what: str) -> Block:
 async def call_block(block: Block, name: str, *args: Any) -> Any:
     """Call a method of a block without blocking the event loop.
 
-    Blocks declare theirs as async, as sync, with an `a`-twin, or with Prefect's `sync_compatible`
-    and `async_dispatch`, of which only the call itself shows whether it gives an awaitable.
+    Blocks declare methods as async, as sync, with an `a`-prefixed async version, or with Prefect's
+    `sync_compatible` and `async_dispatch`; only a call of these shows whether it returns an
+    awaitable.
     """
     method = getattr(block, f"a{name}", None) or getattr(block, name)
     if inspect.iscoroutinefunction(method):
@@ -62,20 +63,20 @@ _FORMS = (
 
 
 async def check_destination(destination: Destination) -> None:
-    """Find out whether files can be stored, before anything is paid for.
+    """Check that files can be stored, before anything is paid for.
 
-    A missing folder is made. Of a block it is checked that it can be loaded, that it is one that
-    takes files, and that there is room to hold them until it has them; nothing is written to it.
+    A missing folder is created. A block must load and take files, and the local folder that holds
+    files for it must be writable; nothing is written to the block.
 
     Raises:
-        ConfigurationError: They can't be, or a setting makes no sense.
+        ConfigurationError: Files can't be stored, or a setting is invalid.
     """
     settings()
     await open_destination(destination)
 
 
 async def open_destination(destination: object) -> Path | StorageBlock:
-    """Turn a `Destination` into an existing folder, or a block to hand files to.
+    """Turn a `Destination` into an existing folder, or a block that takes files.
 
     Raises:
         ConfigurationError: It is neither, or can't be written to.
@@ -94,13 +95,13 @@ async def open_destination(destination: object) -> Path | StorageBlock:
     if isinstance(destination, str | Path):
         return await in_thread(_prepare_folder, destination)
     raise ConfigurationError(
-        f"A {type(destination).__name__} can't be a destination; accepted are {_FORMS}."
+        f"A {type(destination).__name__} can't be a destination; use {_FORMS}."
     )
 
 
 def label(block: StorageBlock) -> str:
-    """A block as messages name it."""
-    name = block._block_document_name  # pyright: ignore[reportPrivateUsage] # no public way
+    """Return a block's name for messages."""
+    name = block._block_document_name  # pyright: ignore[reportPrivateUsage] # no public API
     return f"{block.get_block_type_slug()}/{name}" if name else type(block).__name__
 
 
@@ -109,7 +110,7 @@ _BUCKETS = {"s3-bucket": ("s3", "bucket_name"), "gcs-bucket": ("gs", "bucket")}
 
 
 def bucket_of(block: StorageBlock) -> str | None:
-    """The URL of the bucket that a block stores in, if it is known to have one."""
+    """Return the URL of the bucket that a block stores in, if it is known to have one."""
     scheme, field = _BUCKETS.get(block.get_block_type_slug(), ("", ""))
     return f"{scheme}://{getattr(block, field)}" if scheme else None
 
@@ -122,16 +123,17 @@ async def _load(reference: str) -> Block:
 
 
 def _at_url(url: str) -> RemoteFileSystem:
-    """A place as fsspec names it."""
+    """Return the file system of a URL that fsspec supports."""
     scheme, _, rest = url.partition("://")
     if "@" in rest.partition("/")[0]:
         raise ConfigurationError(
-            f"A destination at {scheme}:// names a user or password, which would be shown: give a"
+            f"A destination at {scheme}:// names a user or password, which would be shown: use a"
             " storage block."
         )
     if scheme in ("http", "https") or scheme not in available_protocols():
         raise ConfigurationError(
-            f"Destination {url!r} can't be written to: {scheme} is not a storage; give {_FORMS}."
+            f"Destination {url!r} can't be written to: {scheme} is not a storage protocol; use"
+            f" {_FORMS}."
         )
     try:
         return RemoteFileSystem(basepath=url)
@@ -153,21 +155,21 @@ def _prepare_block(block: StorageBlock) -> None:
 
 def _prepare_folder(path: str | Path) -> Path:
     if not str(path) or "://" in str(path):
-        raise ConfigurationError(f"Destination {str(path)!r} is not a folder; give {_FORMS}.")
+        raise ConfigurationError(f"Destination {str(path)!r} is not a folder; use {_FORMS}.")
     try:
         folder = Path(path).expanduser().resolve()
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
-    except (OSError, RuntimeError, ValueError) as exc:  # the latter: an unknown ~user, a null byte
+    except (OSError, RuntimeError, ValueError) as exc:  # the last two: unknown ~user, null byte
         reason = (isinstance(exc, OSError) and exc.strerror) or exc
         raise ConfigurationError(
             f"Destination {str(path)!r} can't be written to: {reason}."
-            " Give a folder that this process may create and write to."
+            " Use a folder that this process may create and write to."
         ) from exc
     return folder
 
 
 def staging_root() -> Path:
-    """A folder beside Prefect's own local storage."""
+    """Return a folder next to Prefect's own local storage."""
     return get_current_settings().home / "replicate-outputs"

@@ -1,7 +1,7 @@
-"""Fetch one file: streamed, resumed, hashed on the way, and whole or not there at all.
+"""Fetch one file: streamed, resumed, hashed on the way, and complete or not there at all.
 
-A file has a thread of its own from the first request to the last byte on the disk. Measured, that
-is faster than an async client with its writes in a thread, and it leaves the engine's loop alone.
+Each file has its own thread from the first request to the last byte on disk. Measured, that is
+faster than an async client that writes in a thread, and it keeps the engine's loop free.
 """
 
 from __future__ import annotations
@@ -31,39 +31,39 @@ from prefect_replicate.values.media_types import UNKNOWN, extension_for, media_t
 _NUMBER = re.compile(r"[0-9]{1,18}")
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)")
 _PACKINGS = {"identity", "gzip", "deflate"}
-"""A piece of 64 kB is unpacked to at most 1000 times that."""
+"""A piece of 64 kB unpacks to at most 1000 times its size."""
 
 _TRY_AGAIN = frozenset({408, 425, 429})
 
 
 class Body(NamedTuple):
-    """The bytes that a reply brings."""
+    """The bytes in a reply."""
 
     start: int
     """Where in the file they begin."""
     total: int | None
-    """The size of the whole file, where the host states it."""
+    """The size of the whole file, if the host states it."""
     etag: str | None
     content_type: str | None
     disposition: str | None = None
     is_packed: bool = False
-    """Whether its host compresses it although it was asked not to."""
+    """Whether the host compresses it although asked not to."""
 
 
 def range_headers(size: int, etag: str | None) -> dict[str, str]:
-    """Ask for what is missing, on the condition that the file is still the same one."""
+    """Return headers that ask for the missing bytes, if the file is still the same."""
     if not size or etag is None:
         return {}
     return {"Range": f"bytes={size}-", "If-Range": etag}
 
 
 def read_reply(status: int, headers: Mapping[str, str], size: int) -> Body | None:
-    """Say which bytes follow; `None` where the bytes that we have are of no use.
+    """Return which bytes follow; `None` if the bytes that we have are of no use.
 
     Args:
         status: The HTTP status of the reply.
-        headers: Its headers, to be found in any case.
-        size: How many bytes were there when it was asked for.
+        headers: Its headers, looked up in any case.
+        size: How many bytes we had when we sent the request.
 
     Raises:
         Gone: The file was deleted.
@@ -74,7 +74,7 @@ def read_reply(status: int, headers: Mapping[str, str], size: int) -> Body | Non
     if status in (200, 206) and packing not in _PACKINGS:
         raise Refused(f"its host compresses it as {packing!r} although asked not to")
     if status == 200 and packing != "identity":
-        # Its length, its ranges and its ETag are of the packed bytes.
+        # Its length, ranges and ETag describe the packed bytes.
         return _body(headers, 0, None)._replace(etag=None, is_packed=True)
     if status == 200:
         return _body(headers, 0, _number(headers.get("content-length")))
@@ -85,7 +85,7 @@ def read_reply(status: int, headers: Mapping[str, str], size: int) -> Body | Non
     if status in (404, 410):
         raise Gone
     if status in _TRY_AGAIN or status >= 500:
-        # A date is as good as no answer: the growing pause does.
+        # A date counts as no header: the back-off is enough.
         raise TryAgain(f"HTTP {status}", _number(headers.get("retry-after")) or 0)
     raise Refused(f"its host answered HTTP {status}")
 
@@ -100,7 +100,7 @@ def _partial(headers: Mapping[str, str], size: int) -> Body | None:
 def _body(headers: Mapping[str, str], start: int, total: int | None) -> Body:
     etag = headers.get("etag")
     if etag is not None and etag.startswith("W/"):
-        etag = None  # RFC 9110, 13.1.5: a weak one can't vouch for bytes
+        etag = None  # RFC 9110, 13.1.5: a weak ETag doesn't guarantee equal bytes
     named = headers.get("content-disposition")
     return Body(start, total, etag, headers.get("content-type"), named)
 
@@ -112,11 +112,11 @@ def _number(text: str | None) -> int | None:
 Report = Callable[[int, int | None], None]
 
 _PATIENCE = 10.0
-"""Seconds that a cancelled caller waits for its thread to close what it has open."""
+"""Seconds that a canceled caller waits for its thread to close what it has open."""
 
 A_WHILE = 60.0
 _SLOWEST = 600_000
-"""Bytes in so many seconds. Whoever sends less would keep a thread for days."""
+"""Bytes in that time. A host that sends less would block a thread for days."""
 
 _SLOW = f"less than {_SLOWEST // 1000} kB arrived in {A_WHILE:.0f} s"
 
@@ -125,7 +125,7 @@ _REPORT_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class DownloadedFile:
-    """A file that is whole and under its final name."""
+    """A complete file under its final name."""
 
     path: Path
     media_type: str
@@ -142,21 +142,21 @@ async def download(
     report: Report,
     largest: int = sys.maxsize,
 ) -> DownloadedFile:
-    """Bring a URL's file into `folder` as `{stem}.{extension}`.
+    """Download a URL's file into `folder` as `{stem}.{extension}`.
 
     Args:
         url: An http, https or data URL.
-        folder: An existing folder. What a call that broke off left there is gone on from.
+        folder: An existing folder. A part that an interrupted call left there is resumed.
         stem: The name without extension.
         fetcher: Sends the requests.
         policy: How often and for how long to try.
         report: Called with the bytes so far and the file's size, if known.
-        largest: Bytes that the file may have.
+        largest: The most bytes that the file may have.
 
     Raises:
         Gone: The host has deleted the file.
         Refused: The host or the URL is not acceptable.
-        TryAgain, httpx.TransportError: Nothing helped within the policy's limits.
+        TryAgain, httpx.TransportError: No attempt within the policy's limits succeeded.
         OSError: The file can't be written.
     """
     loop = asyncio.get_running_loop()
@@ -174,7 +174,7 @@ async def download(
         return working.result()
     except asyncio.CancelledError:
         transfer.stop()
-        working.add_done_callback(lambda done: done.exception())  # nobody will ask for it
+        working.add_done_callback(lambda done: done.exception())  # nobody else retrieves it
         with anyio.CancelScope(shield=True):
             await asyncio.wait([working], timeout=_PATIENCE)
         raise
@@ -193,15 +193,15 @@ class _Transfer:
     _line: Line = field(default_factory=Line)
     _received: int = 0
     _mark: tuple[float, int] = (0.0, 0)
-    """When it was last looked at how much has been received, and how much that was."""
+    """When the received bytes were last checked, and how many there were."""
 
     def stop(self) -> None:
-        """Have `run` end soon, from another thread."""
+        """Make `run` end soon, from another thread."""
         self.unwanted.set()
         self._line.give_up()
 
     def cut_if_slow(self) -> None:
-        """End an attempt whose host has sent next to nothing since the last call, and before."""
+        """Cut a connection older than the last call, if almost nothing has arrived since then."""
         marked_at, before = self._mark
         if self._line.opened_at <= marked_at and self._received - before < _SLOWEST:
             self._line.cut()
@@ -225,10 +225,10 @@ class _Transfer:
             self.part.close()
 
     def _check_kind(self, media_type: str) -> None:
-        """Refuse what stands in the place of a picture, a video or a sound.
+        """Refuse other content in place of an image, a video or audio.
 
         Raises:
-            Refused: It says what it is.
+            Refused: There is other content; the message says what it is.
         """
         expected = media_type_of(None, self.url)
         if expected == UNKNOWN:
@@ -237,7 +237,7 @@ class _Transfer:
         if kind not in ("audio", "image", "video") or expected == "image/svg+xml":
             return
         if not self.part.size:
-            raise Refused(f"its host sent nothing instead of {kind}")
+            raise Refused(f"its host sent an empty file instead of {kind}")
         head = self.part.head().lstrip().lower()
         if media_type == "text/html" or head.startswith((b"<!doctype html", b"<html")):
             raise Refused(f"its host sent an HTML page instead of {kind}")
@@ -257,7 +257,7 @@ class _Transfer:
 
     def _attempt(self) -> Body:
         if self.unwanted.is_set():
-            raise TryAgain("nobody wants it any more")
+            raise TryAgain("the caller was interrupted")
         try:
             return self._try()
         except httpx.TransportError as exc:
@@ -266,9 +266,9 @@ class _Transfer:
             raise TryAgain(_SLOW) from exc
 
     def _check_wanted(self) -> None:
-        """Take in nothing after a cut: it may not be what the host has sent, or not all of it."""
+        """Accept nothing after a cut: it may differ from what the host sent, or be incomplete."""
         if self.unwanted.is_set():
-            raise TryAgain("nobody wants it any more")
+            raise TryAgain("the caller was interrupted")
         if self._line.is_cut:
             raise TryAgain(_SLOW)
 
@@ -277,10 +277,10 @@ class _Transfer:
         with self.fetcher.stream(self.url, headers, self._line) as response:
             body = read_reply(response.status_code, response.headers, self.part.size)
             if body is None or (body.start and body.etag != self.part.etag):
-                # Also where a host pays no heed to `If-Range`: the bytes would be of two files.
+                # Also if a host ignores `If-Range`: the bytes would be of two files.
                 self.part.restart(None)
                 raise TryAgain(
-                    f"HTTP {response.status_code} does not match the part that has arrived"
+                    f"HTTP {response.status_code} does not match the part received so far"
                 )
             if body.start == 0:
                 self.part.restart(body.etag)
@@ -306,5 +306,5 @@ class _Transfer:
     def _check_size(self, size: int) -> None:
         if size > self.largest:
             raise Refused(
-                f"it is larger than {self.largest:,} bytes, which is what {MAX_FILE_SIZE} allows"
+                f"it is larger than the {self.largest:,} bytes that {MAX_FILE_SIZE} allows"
             )

@@ -1,7 +1,7 @@
-"""What goes wrong with a file, how stubbornly it is tried again, and what users see of it.
+"""Failures of a file transfer, how often it is retried, and the errors that users see.
 
 The three exceptions here never leave `outputs`; `output_error` turns them, and those of httpx and
-the operating system, into the errors that users see.
+the operating system, into errors for users.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ class TryAgain(Exception):
 
 
 class Refused(Exception):
-    """No attempt will succeed; the text says why, to follow "…: "."""
+    """No attempt will succeed; the text says why, and follows "…: "."""
 
 
 class Gone(Exception):
-    """The host doesn't have the file any more."""
+    """The host no longer has the file."""
 
 
 TRANSIENT = (httpx.TransportError, TryAgain)
 
 
 def output_error(exc: Exception, prediction: Prediction, what: str, folder: Path) -> OutputError:
-    """Say what happened to the file `what` that was on its way into `folder`."""
+    """Return the error for the file `what`, which was to be stored in `folder`."""
     if isinstance(exc, Gone):
         return expired_error(prediction)
-    about = f"Prediction {prediction.id} has succeeded and is paid, but {what}"
+    about = f"Prediction {prediction.id} succeeded and is paid for, but {what}"
     if isinstance(exc, OSError):
         return OutputError(
             f"{about} could not be written to {folder}: {exc.strerror or exc}."
@@ -60,25 +60,25 @@ def output_error(exc: Exception, prediction: Prediction, what: str, folder: Path
     if isinstance(exc, Refused):
         return OutputError(f"{about} was not stored: {exc}.")
     return OutputError(
-        f"{about} could not be downloaded: {one_line(exc)}. Download again within the hour for"
-        " which Replicate keeps it: what has arrived is kept, and nothing is paid again."
+        f"{about} could not be downloaded: {one_line(exc)}. Download again within the hour that"
+        " Replicate keeps it: the part received so far is kept, and nothing is paid again."
     )
 
 
 def expired_error(prediction: Prediction, what: str = "files") -> OutputExpiredError:
-    """Say that the files, or the output, are gone, and what can still be done."""
+    """Return the error for files, or an output, that are gone; it says what to do."""
     completed = prediction.completed_at
     when = f"on {completed:%Y-%m-%d at %H:%M:%S} UTC" if completed else "at an unknown time"
     are, them = ("are", "them") if what == "files" else ("is", "it")
     return OutputExpiredError(
         f"The {what} of prediction {prediction.id} {are} gone: it completed {when}, and Replicate"
-        f" deletes {what} one hour after that. Only a new prediction can make {them} again, and is"
-        " paid again: a retry makes one if `regenerate_expired` says so."
+        f" deletes {what} one hour after that. Only a new prediction, which is paid again, can make"
+        f" {them} again: a retry creates one if `regenerate_expired` is True."
     )
 
 
 def one_line(exc: BaseException) -> str:
-    """An exception as `Type: text`, short enough for Prefect's UI."""
+    """Format an exception as `Type: text`, short enough for Prefect's UI."""
     text = " ".join(str(exc).split())[:200]
     if isinstance(exc, TryAgain):
         return text
@@ -87,9 +87,9 @@ def one_line(exc: BaseException) -> str:
 
 @dataclass(frozen=True)
 class TransferPolicy:
-    """Limits of the retries of one file; the prediction itself is never repeated.
+    """Retry limits for one file; the prediction itself is never repeated.
 
-    Durations are seconds. `total_time` is half of the hour for which Replicate keeps files.
+    Durations are in seconds. `total_time` is half of the hour that Replicate keeps files.
     """
 
     download_attempts: int = 10
@@ -99,7 +99,7 @@ class TransferPolicy:
     longest_wait: float = 30.0
 
     def downloading(self, on: tuple[type[Exception], ...], unwanted: Event) -> Retrying:
-        """Attempts in a thread, which end early when nobody wants the file any more."""
+        """Return retries for a thread, which end early once the file is no longer wanted."""
         return Retrying(
             retry=retry_if_exception_type(on),
             stop=self._stop(self.download_attempts) | stop_when_event_set(unwanted),

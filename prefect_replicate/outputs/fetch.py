@@ -1,4 +1,4 @@
-"""Open a URL of a file safely: allowed host, checked address, redirects by hand, token at home."""
+"""Open a file's URL safely: allowed host, checked address, own redirects, token to the API only."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from prefect_replicate.outputs.failure import Refused, TryAgain
 _FILE_HOST = "replicate.delivery"
 _BUCKET_HOST = "storage.googleapis.com"
 _BUCKETS = re.compile(rb"/(?:replicate-files|r8-outputs-[\w-]+)/.+")
-"""Replicate's own, where files were until 2024."""
+"""Replicate's own buckets, where files were stored until 2024."""
 
 _API_FILE = re.compile(rb"(?:/v1)?/files/[A-Za-z0-9_=-]+(?:/download)?(?:\?.*)?")
-"""Below the base URL; a gateway's stands for `/v1`, too."""
+"""Below the base URL; a gateway's base URL may already stand for `/v1`."""
 
 
 @dataclass(frozen=True)
 class AccessRules:
-    """What the caller's settings allow.
+    """The URLs that the caller's settings allow.
 
     Args:
-        api_url: The API that the prediction came from; http is allowed only where it uses it.
+        api_url: The API that the prediction came from; http is allowed only if the API uses it.
         allowed_hosts: More file hosts, each `host` or `host:port`, without subdomains.
     """
 
@@ -44,22 +44,22 @@ class AccessRules:
         return cls(httpx.URL(api_url), frozenset(host.strip().lower() for host in allowed_hosts))
 
     def refusal(self, url: httpx.URL) -> str | None:
-        """Say why a URL may not be fetched; `None` where it may."""
+        """Say why a URL may not be fetched; return `None` if it may."""
         if url.scheme not in {"https", self.api_url.scheme}:
-            return f"it is on {url.scheme}, and only https is allowed"
+            return f"it uses {url.scheme}, and only https is allowed"
         own = self.api_url.raw_path.rstrip(b"/")
         if self.is_of_api(url) and not _API_FILE.fullmatch(url.raw_path.removeprefix(own)):
             return "it is on the API, but not one of its files"
         if not self._is_allowed(url):
             host = _host_and_port(url)
             return (
-                f"its host {host} is not allowed; to trust it, add {host!r} to `allowed_hosts`, of"
+                f"its host {host} is not allowed; to trust it, add {host!r} to `allowed_hosts` of"
                 " the call or of its ReplicateCredentials"
             )
         return None
 
     def has_files_alone(self, text: str) -> bool:
-        """Whether a URL is at one of Replicate's places for files, or at one that was named."""
+        """Return whether a URL is at one of Replicate's places for files, or on an allowed host."""
         try:
             url = parse_url(text)
         except Refused:
@@ -67,7 +67,7 @@ class AccessRules:
         return url.scheme in ("http", "https") and self.refusal(url) is None
 
     def is_of_api(self, url: httpx.URL) -> bool:
-        """Whether `url` is on the API's own origin, which alone may see the token."""
+        """Return whether `url` is on the API's own origin, the only one that gets the token."""
         return url.scheme == self.api_url.scheme and url.netloc == self.api_url.netloc
 
     def _is_allowed(self, url: httpx.URL) -> bool:
@@ -77,7 +77,7 @@ class AccessRules:
             or host.endswith(f".{_FILE_HOST}")
             or (host == _BUCKET_HOST and _BUCKETS.fullmatch(url.raw_path) is not None)
             or host in self.allowed_hosts
-            # On any port: a Replicate on one's own machine has its file host on a second one.
+            # On any port: a local Replicate has its file host on a second one.
             or url.host == self.api_url.host
         )
 
@@ -86,7 +86,7 @@ def parse_url(text: str) -> httpx.URL:
     """Parse a URL that came from outside.
 
     Raises:
-        Refused: It is not one.
+        Refused: It is not a URL.
     """
     try:
         return httpx.URL(text)
@@ -102,16 +102,16 @@ def _redirected(url: httpx.URL, location: str) -> httpx.URL:
 
 
 def is_internal(address: str) -> bool:
-    """Whether an IP address is private, loopback, link-local, or otherwise not on the internet."""
+    """Return whether an IP address is private, loopback, link-local, or otherwise not public."""
     ip = ipaddress.ip_address(address)
     if isinstance(ip, ipaddress.IPv6Address):
-        # The two forms in which an IPv6 address leads to the IPv4 one that it carries.
+        # The two forms of an IPv6 address that lead to an IPv4 address in it.
         ip = ip.ipv4_mapped or ip.sixtofour or ip
     return not ip.is_global or ip.is_multicast
 
 
 def _host_and_port(url: httpx.URL) -> str:
-    """The host, with the port where it is not the scheme's own."""
+    """Return the host, with the port unless it is the scheme's own."""
     return url.netloc.decode("ascii").lower()
 
 
@@ -126,13 +126,13 @@ class Line:
     def __init__(self) -> None:
         self._socket: socket.socket | None = None
         self.opened_at = math.inf
-        """By the monotonic clock; infinity while there is none."""
+        """By the monotonic clock; infinity while there is no connection."""
         self.is_cut = False
         self.is_unwanted = False
 
     @contextmanager
     def used(self) -> Generator[None]:
-        """For one request, with those that it is redirected to."""
+        """Use it for one request and its redirects."""
         self.is_cut = False
         try:
             yield
@@ -140,28 +140,28 @@ class Line:
             self._socket, self.opened_at = None, math.inf
 
     def trace(self, event: str, info: Mapping[str, Any]) -> None:
-        """Httpx calls it by its extension of that name."""
+        """Receive the events of httpx's `trace` extension."""
         if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
             self.opened(info["return_value"])
 
     def opened(self, stream: Any) -> None:
-        """Take note of a connection; its host may not have sent anything yet."""
+        """Record a connection; its host may not have sent anything yet."""
         self._socket = stream.get_extra_info("socket")
         self.opened_at = min(self.opened_at, time.monotonic())
         if self.is_unwanted:
             self.cut()
 
     def give_up(self) -> None:
-        """Cut this connection, and those that may be opened yet."""
+        """Cut this connection, and any that is opened later."""
         self.is_unwanted = True
         self.cut()
 
     def cut(self) -> None:
-        """Have a read or write that waits for the host fail at once."""
+        """Make a read or write that waits for the host fail at once."""
         used, self.is_cut = self._socket, True
         if used is not None:
             with suppress(OSError):  # it has been closed meanwhile
-                # Not that of `SSLSocket`, after which a read would bring what is still encrypted.
+                # Not `SSLSocket.shutdown`, after which a read would return encrypted bytes.
                 socket.socket.shutdown(used, socket.SHUT_RDWR)
 
 
@@ -175,12 +175,12 @@ class Fetcher:
 
     @contextmanager
     def stream(self, url: str, headers: Mapping[str, str], line: Line) -> Generator[httpx.Response]:
-        """Send a GET, follow its redirects, and give the reply whose body is still to be read.
+        """Send a GET, follow its redirects, and yield the reply with its body still unread.
 
         Args:
-            url: As it came.
-            headers: Of the request.
-            line: What it uses.
+            url: The URL as received.
+            headers: The request's headers.
+            line: The connection to use.
 
         Raises:
             Refused: The URL, or one that it redirects to, is not allowed.
@@ -197,7 +197,7 @@ class Fetcher:
     def _follow(self, url: httpx.URL, headers: Mapping[str, str], line: Line) -> httpx.Response:
         trusted = True
         for _ in range(_MAX_REDIRECTS + 1):
-            # Once the chain has left the API it is in other hands, even if they lead back.
+            # Once the redirects have left the API, others control them, even if they lead back.
             trusted = trusted and self.rules.is_of_api(url)
             response = self._send(url, headers, line, with_token=trusted)
             if not response.has_redirect_location:
@@ -222,25 +222,25 @@ class Fetcher:
             except (httpx.ConnectError, httpx.ConnectTimeout) as exc:
                 failure = exc  # the host's next address may be reachable
             except httpx.LocalProtocolError:
-                # Its text quotes the header, hence the token: neither shown nor chained.
+                # Its text quotes the header, and so the token: neither show nor chain it.
                 raise Refused("the API token has characters that a header can't contain") from None
         raise failure or TryAgain(f"{url.host} has no address")
 
     def _requests(self, url: httpx.URL, headers: Mapping[str, str]) -> list[httpx.Request]:
-        """The same GET once for each address of the host, to be tried in turn."""
-        # A connection that is kept would not be seen by its `Line`.
+        """Build the same GET for each address of the host, to be tried in turn."""
+        # A kept connection would bypass its `Line`.
         headers = {**headers, "Connection": "close"}
         request = self.http.build_request("GET", url, headers=headers, timeout=_TIMEOUT)
         if self.http.trust_env and proxy_for(request):
-            # The proxy resolves the name, so it alone can say which address is connected to.
+            # The proxy resolves the name, so only the proxy knows the address it connects to.
             return [request]
         return [self._pinned(url, address, headers) for address in self._addresses(url)]
 
     def _pinned(self, url: httpx.URL, address: str, headers: Mapping[str, str]) -> httpx.Request:
-        """A GET that goes to the address that was checked, whatever DNS answers next.
+        """Build a GET that goes to the checked address, whatever DNS answers next.
 
-        TLS still proves the host's name. The connection isn't kept, since the pool would know it
-        by its address only and could hand it to another host that lives there.
+        TLS still verifies the host's name. The connection isn't kept, since the pool would know it
+        only by its address and could use it for another host at that address.
         """
         host = url.raw_host.decode("ascii")
         return self.http.build_request(

@@ -1,4 +1,4 @@
-"""The files of an output: which of its strings they are, and what they are called."""
+"""The files of an output: which of its strings are files, and what they are named."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from prefect_replicate.outputs.failure import Refused
 from prefect_replicate.values import Prediction
 from prefect_replicate.values.output import OutputSchema, Place
 
-# A URL is a file only where it is the whole string: models that write text write links too.
+# A URL is a file only if it is the whole string: models that write text also write links.
 _REMOTE = re.compile(r"https?://\S+", re.IGNORECASE)
 _INLINE = re.compile(r"data:(?:[\w.+-]+/[\w.+-]+)?[;,]", re.IGNORECASE)
 _SOLID_INLINE = re.compile(r"data:(?:[\w.+-]+/[\w.+-]+)?[;,]\S*", re.IGNORECASE)
@@ -22,7 +22,7 @@ _PLAIN_KEY = re.compile(r"[\w-]+")
 
 
 class FoundFile(NamedTuple):
-    """A file of the output, and where in it the file stands."""
+    """A file of the output, and its place in the output."""
 
     path: str
     """`""` for the whole output, `"[1]"`, `"video.url"`, `"frames[0].image"`."""
@@ -37,9 +37,9 @@ def collect_files(
     """Find the files in a prediction's output.
 
     Args:
-        prediction: It may give a URL of its input back, which is none of its files.
-        schema: Of its model: what is a file, and what is a text or a link.
-        is_trusted: Whether a URL is at a place that has nothing but files.
+        prediction: A URL that is also in its input doesn't count as one of its files.
+        schema: The model's output schema, which says what is a file, and what is text or a link.
+        is_trusted: Whether a URL is at a place that serves only files.
     """
     given = {text for _, text, _ in OutputSchema().texts(prediction.input)}
     return [
@@ -111,19 +111,19 @@ _PREDICTION_ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 
 def is_usable_id(prediction_id: str) -> bool:
-    """Whether the id can stand in a file name; Replicate's own always can."""
+    """Return whether the id can be part of a file name; Replicate's own always can."""
     return _PREDICTION_ID.fullmatch(prediction_id) is not None
 
 
 def stems(prediction_id: str, count: int) -> list[str]:
-    """Names without extension: the id, numbered from 1 where there are several files."""
+    """Return names without extensions: the id, numbered from 1 if there are several files."""
     if count == 1:
         return [prediction_id]
     return [f"{prediction_id}-{number}" for number in range(1, count + 1)]
 
 
 def without_query(url: str) -> str:
-    """A URL as messages and results show it: no query, which may be a signature; no data."""
+    """Return a URL for messages and results: no query, which may be a signature; no data."""
     if is_inline(url):
         return "data:"
     return _USER.sub("//", re.split(r"[?#]", url, maxsplit=1)[0])

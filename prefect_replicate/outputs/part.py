@@ -1,4 +1,4 @@
-"""A file on its way in."""
+"""A partly downloaded file."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from uuid import uuid4
 if sys.platform == "win32":
 
     def open_locked(path: Path, flags: int) -> int | None:
-        return None  # no lock that is dropped at death: every call works under a name of its own
+        return None  # no lock that a dying process releases: each call uses its own file name
 
 else:
     import fcntl
 
     def open_locked(path: Path, flags: int) -> int | None:
-        """Open a file or folder and lock it; `None` where another call holds it.
+        """Open a file or folder and lock it; return `None` if another call holds the lock.
 
         Raises:
             OSError: It can't be opened.
@@ -40,13 +40,13 @@ else:
 
 
 _AS_IT_IS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-"""Through no link that somebody else has put there, and without waiting for the other end."""
+"""Follow no link that somebody else put there, and don't wait for the other end of a pipe."""
 
 _ETAG = re.compile(r'"[\x21\x23-\x7e]*"')
 _LONGEST_ETAG = 1000
 _BLOCK = 1024 * 1024
 _FLUSHED_AT_ONCE = 64 * 1024 * 1024
-# A disk, a quota or a file size limit that is full: keeping the part would keep it full.
+# A full disk or quota, or a file size limit: keeping the part would keep it full.
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -55,17 +55,17 @@ def _as_it_is(path: str, flags: int) -> int:
 
 
 def _is_ours(found: os.stat_result) -> bool:
-    """Whether it is a file that nobody else has a hand on: in a folder of many, it may be."""
+    """Return whether nobody else controls the file; in a shared folder, somebody may."""
     is_own = sys.platform == "win32" or found.st_uid == os.geteuid()
     return S_ISREG(found.st_mode) and is_own and found.st_nlink <= 1
 
 
 class PartFile:
-    """The bytes of one file that have arrived, under a hidden name beside the final one.
+    """The bytes of one file received so far, under a hidden name next to the final one.
 
-    `.{stem}.part` is locked while a call writes to it. Where a call breaks off it stays, with the
-    ETag of its bytes in `.{stem}.part.etag`, so that the next call goes on from there. A second
-    call at the same time works under a name of its own. Every method blocks.
+    `.{stem}.part` is locked while a call writes to it. If the call is interrupted, the part stays,
+    with the ETag of its bytes in `.{stem}.part.etag`, and the next call resumes from there. A
+    concurrent second call uses its own file name. Every method blocks.
     """
 
     def __init__(self, folder: Path, stem: str) -> None:
@@ -84,7 +84,7 @@ class PartFile:
         return self._digest.hexdigest()
 
     def open(self) -> None:
-        """Take the part that an earlier call left, or begin one."""
+        """Resume the part that an earlier call left, or start a new one."""
         descriptor = self._open_shared()
         if descriptor is None:
             self._is_shared = False
@@ -100,39 +100,39 @@ class PartFile:
             self._file.truncate(0)
 
     def _open_shared(self) -> int | None:
-        """The part that calls share; `None` where another has it, or where it is something else."""
+        """Open the part that calls share; return `None` if another call has it or it isn't ours."""
         descriptor = None
-        with suppress(OSError):  # of the folder, it is raised again where one of our own is made
+        with suppress(OSError):  # an error of the folder is raised again by our own part's creation
             flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | _AS_IT_IS
             descriptor = open_locked(self._path, flags)
         if descriptor is not None and not _is_ours(found := os.fstat(descriptor)):
             os.close(descriptor)
-            if not found.st_size:  # it may have been made just now, on a disk that gives it away
+            if not found.st_size:  # maybe just created by us, on a disk that changes the owner
                 self._path.unlink(missing_ok=True)
             return None
         return descriptor
 
     def _written_etag(self) -> str | None:
-        """What the part's bytes are of, if that is an ETag."""
+        """Read the ETag of the part's bytes, if it is a valid one."""
         with suppress(OSError, ValueError), open(self._etag_path, opener=_as_it_is) as file:
             etag = file.read(_LONGEST_ETAG + 1) if _is_ours(os.fstat(file.fileno())) else ""
             return etag if _ETAG.fullmatch(etag) and len(etag) <= _LONGEST_ETAG else None
         return None
 
     def restart(self, etag: str | None) -> None:
-        """Throw away the bytes, for those of the file that `etag` stands for."""
+        """Discard the bytes, and start over with those of the file that `etag` identifies."""
         self._opened.truncate(0)
         self._opened.seek(0)
         self._digest = hashlib.sha256()
         self.size = self._flushed = 0
         self.etag = etag
-        # After the truncation, so that bytes never stand beside an ETag that is not theirs.
+        # After the truncation, so that bytes never have an ETag that is not theirs.
         self._forget_etag()
         if etag is not None and self._is_shared:
             try:
                 with self._etag_path.open("x") as file:
                     file.write(etag)
-            except OSError:  # somebody else has put something there: the next call begins anew
+            except OSError:  # somebody else put something there: the next call starts over
                 self.etag = None
 
     def write(self, chunk: bytes | bytearray) -> None:
@@ -145,7 +145,7 @@ class PartFile:
         self.size += len(chunk)
 
     def _flush_behind(self) -> None:
-        """Have the disk take what has arrived while more arrives; `finish` is short then."""
+        """Flush what has arrived to disk while more arrives, which makes `finish` short."""
         if self.size - self._flushed < _FLUSHED_AT_ONCE or not self._is_flushed():
             return
         self._flushed = self.size
@@ -155,7 +155,7 @@ class PartFile:
         if self._flushing is None:
             return True
         if self._flushing.done():
-            self._flushing.result()  # a disk that failed says so once
+            self._flushing.result()  # a failed disk reports it only once
             return True
         return False
 
@@ -165,7 +165,7 @@ class PartFile:
         return self._opened.read(64)
 
     def finish(self, final: Path) -> None:
-        """Give the file its final name, over any file that has it."""
+        """Give the file its final name, replacing any file that has it."""
         with self._discarded_when_full():
             if self._flushing is not None:
                 self._flushing.result()
@@ -175,7 +175,7 @@ class PartFile:
             self._forget_etag()
 
     def discard(self) -> None:
-        """Remove the part; the next call begins anew."""
+        """Remove the part; the next call starts over."""
         if self._file is None or self._file.closed:
             return
         with self._released():
@@ -183,7 +183,7 @@ class PartFile:
             self._path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Leave the part to the next call, if that can go on from it."""
+        """Keep the part for the next call, if that can resume it."""
         self._flusher.shutdown()  # waits: its file is about to be closed
         if self._file is None or self._file.closed:
             return
@@ -193,10 +193,10 @@ class PartFile:
 
     @contextmanager
     def _released(self) -> Generator[None]:
-        """Close the file around a change of its name.
+        """Close the file around its rename or removal.
 
-        The lock is dropped after the change, or another call could take the part and write to it.
-        Without a lock it is closed before, since Windows renames and removes no open file.
+        The lock is released after the change, or another call could take the part and write to it.
+        Without a lock the file is closed before, since Windows can't rename or remove open files.
         """
         if not self._is_shared:
             self._opened.close()
@@ -218,7 +218,7 @@ class PartFile:
         return self._file
 
     def _forget_etag(self) -> None:
-        with suppress(OSError):  # it is not there, or a folder of somebody else's
+        with suppress(OSError):  # missing, or a folder of somebody else's
             self._etag_path.unlink()
 
     @property
@@ -227,7 +227,7 @@ class PartFile:
 
 
 def feed(update: Callable[[bytes], object], file: BinaryIO | FileIO) -> int:
-    """Give the rest of `file` to a hash's `update`, and say how many bytes that was."""
+    """Pass the rest of `file` to a hash's `update`, and return the number of bytes."""
     size = 0
     while block := file.read(_BLOCK):
         update(block)

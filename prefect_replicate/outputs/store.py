@@ -1,4 +1,4 @@
-"""From a finished prediction to stored files."""
+"""Storage of a finished prediction's files."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ from prefect_replicate.values.output import KEPT, OutputSchema
 
 @asynccontextmanager
 async def staging_folder(prediction_id: str) -> AsyncGenerator[Path]:
-    """Give a folder for a prediction's files, removed unless an error leaves files in it.
+    """Provide a folder for a prediction's files, removed unless an error leaves files in it.
 
-    A later call for the same prediction gets the same folder, and one at the same time another.
+    A later call for the same prediction gets the same folder; a concurrent one gets another.
     """
     folder, lock = await in_thread(_open_folder, prediction_id)
     try:
@@ -71,9 +71,9 @@ async def staging_folder(prediction_id: str) -> AsyncGenerator[Path]:
 
 
 async def staged_file(folder: Path, stem: str) -> DownloadedFile | None:
-    """A file that an earlier call downloaded and could not hand over.
+    """Find a file that an earlier call downloaded but could not upload.
 
-    Only a whole file ever gets a name without a dot in front.
+    Only a complete file ever gets a name without a leading dot.
     """
     return await in_thread(_staged_file, folder, stem)
 
@@ -102,21 +102,21 @@ def _staged_file(folder: Path, stem: str) -> DownloadedFile | None:
 async def upload(
     block: StorageBlock, path: Path, prediction: Prediction, policy: TransferPolicy
 ) -> str:
-    """Store a file in a block and give the block's own path or key for it.
+    """Store a file in a block and return the block's own path or key for it.
 
     Raises:
-        OutputError: The block didn't take it; the file stays where it is.
+        OutputError: The block didn't accept it; the file stays where it is.
     """
     try:
-        # A block may raise anything at all, so that everything is worth another attempt.
+        # A block may raise anything at all, so everything is retried.
         return await policy.uploading(on=(Exception, SystemExit))(_hand_over, block, path)
     except RetryError as failed:
         cause = failed.last_attempt.exception() or failed
         attempts = failed.last_attempt.attempt_number
         raise OutputError(
-            f"Prediction {prediction.id} has succeeded and is paid, but block {label(block)} did"
-            f" not take {path.name} in {attempts} attempts: {one_line(cause)}. The file is kept at"
-            f" {path}; storing again uses it."
+            f"Prediction {prediction.id} succeeded and is paid for, but block {label(block)} did"
+            f" not accept {path.name} (attempts: {attempts}): {one_line(cause)}. The file is kept"
+            f" at {path}; storing again uses it."
         ) from cause
 
 
@@ -126,7 +126,7 @@ async def _hand_over(block: StorageBlock, path: Path) -> str:
     elif isinstance(block, RemoteFileSystem) and not block.basepath.startswith("smb:"):
         stored = await in_thread(_put_file, block, path)
     else:
-        # The interface takes the bytes at once, so that memory is the file's size.
+        # The interface takes the bytes at once, so the whole file is in memory.
         # fsspec's smb wants paths in a form that only `write_path` knows.
         stored = await call_block(
             block, "write_path", path.name, await anyio.Path(path).read_bytes()
@@ -158,35 +158,35 @@ async def store_outputs(
     on_stored: Callable[[Sequence[OutputFile], Mapping[str, Path]], Awaitable[None]] | None = None,
     policy: TransferPolicy | None = None,
 ) -> list[OutputFile]:
-    """Store the files of a succeeded prediction, each whole or not at all.
+    """Store the files of a succeeded prediction, each complete or not at all.
 
-    A file that fails doesn't stop the others, since all of them are deleted an hour after
-    completion; its error is raised when they are done. Storing again goes on from what is there.
+    A failed file doesn't stop the others, since Replicate deletes all of them an hour after
+    completion; its error is raised when they are done. Storing again resumes from what is there.
 
     Args:
         prediction: One that succeeded less than an hour ago.
-        destination: A folder, made when missing; a `WritableFileSystem` or `ObjectStorageBlock`;
+        destination: A folder, created if missing; a `WritableFileSystem` or `ObjectStorageBlock`;
             or `block:<type-slug>/<name>`. A block gets the file from a folder under Prefect's
-            home, which keeps it where the block won't take it. The interface of
-            `WritableFileSystem` takes bytes, so that a file passes through memory as a whole;
+            home, which keeps the file if the block doesn't accept it. The interface of
+            `WritableFileSystem` takes bytes, so the whole file passes through memory;
             Prefect's own local and remote file systems and every `ObjectStorageBlock` stream it.
-        http: Without credentials of its own.
-        rules: Where the prediction came from, whose origin alone gets to see the token, and what
-            other hosts its files may be on.
-        token: Of that API.
-        schema: Of the model's output, which says what of it are files.
-        on_progress: Called with the bytes of all files so far and their sum, if known.
-        on_stored: Called with the files, and where they are on this machine by their SHA-256; those
-            in a block are only until it returns.
-        policy: Limits of the retries.
+        http: A client without credentials of its own.
+        rules: The API that the prediction came from, whose origin alone gets the token, and the
+            other hosts that its files may be on.
+        token: The API's token.
+        schema: The schema of the model's output, which says which parts are files.
+        on_progress: Called with the bytes of all files so far and their total size, if known.
+        on_stored: Called with the files, and their paths on this machine by their SHA-256; a file
+            in a block has one only until the call returns.
+        policy: The retry limits.
 
     Returns:
-        One for each place in the output, in the output's order; a URL that stands in two places
-        is downloaded once.
+        One file for each place in the output, in the output's order; a URL in two places is
+        downloaded once.
 
     Raises:
         OutputExpiredError: Replicate has deleted the files.
-        OutputError: They can't be stored; `.files` has those that are.
+        OutputError: Some can't be stored; `.files` has those that are.
     """
     found = files_of(prediction, schema, rules)
     if not found:
@@ -211,19 +211,19 @@ async def store_outputs(
 
 
 def is_there(file: OutputFile) -> bool:
-    """Whether a file is still where it was stored, as far as this machine can tell."""
+    """Return whether a file is still where it was stored, as far as this machine can tell."""
     path = Path(file.location)
     try:
         is_here = path.is_file() and path.stat().st_size == file.size
         return file.block is not None or is_here
-    except (OSError, ValueError):  # what is written down may have been written by anybody
+    except (OSError, ValueError):  # anybody may have written the record
         return False
 
 
 def files_of(
     prediction: Prediction, schema: OutputSchema | None, rules: AccessRules
 ) -> list[FoundFile]:
-    """The files of a prediction's output, which may be none.
+    """Return the files of a prediction's output, if any.
 
     Raises:
         OutputExpiredError: Replicate has removed the output.
@@ -231,7 +231,7 @@ def files_of(
     """
     if not prediction.is_succeeded:
         raise OutputError(
-            f"Prediction {prediction.id} is {prediction.status!r}; only one that succeeded has"
+            f"Prediction {prediction.id} is {prediction.status!r}; only a succeeded prediction has"
             " files to store. Wait for it first."
         )
     if prediction.data_removed:
@@ -247,7 +247,7 @@ def _expiry_of(prediction: Prediction) -> datetime | None:
 
 
 def _with_those_stored(errors: Sequence[OutputError], files: list[OutputFile]) -> OutputError:
-    """The first of the errors, which says how many others there are, and has what was stored."""
+    """Return the first error, extended by how many files are stored, and by those files."""
     first = errors[0]
     if len(errors) + len(files) == 1:
         return first
@@ -262,7 +262,7 @@ async def _open(prediction: Prediction, destination: Destination) -> Path | Stor
         return await open_destination(destination)
     except ConfigurationError as exc:
         raise OutputError(
-            f"Prediction {prediction.id} has succeeded and is paid, but: {exc}"
+            f"Prediction {prediction.id} succeeded and is paid for, but: {exc}"
         ) from exc
 
 
@@ -280,7 +280,7 @@ async def _folder(prediction: Prediction, target: Path | StorageBlock) -> AsyncG
 
 @dataclass
 class _Progress:
-    """The sum over files that arrive side by side."""
+    """The sum over files that download at the same time."""
 
     count: int
     callback: Callable[[int, int | None], None] | None
@@ -309,9 +309,9 @@ class _Store:
     policy: TransferPolicy
     progress: _Progress
     largest: int
-    """Bytes of a file."""
+    """The most bytes that a file may have."""
     paths: dict[str, Path] = field(default_factory=dict[str, Path])
-    """Where files are on this machine, by their SHA-256."""
+    """The paths of files on this machine, by their SHA-256."""
 
     async def store_all(
         self, urls: Sequence[str], found: Sequence[FoundFile]
@@ -366,5 +366,5 @@ class _Store:
             return await download(
                 url, self.folder, stem, self.fetcher, self.policy, report, self.largest
             )
-        except Exception as exc:  # hosts make httpx raise anything, and the others are to be stored
+        except Exception as exc:  # hosts make httpx raise anything; the others must be stored
             raise output_error(exc, self.prediction, what, self.folder) from exc

@@ -1,4 +1,4 @@
-"""Batches: what is asked for, and what came of it."""
+"""Batches: the requests and their outcomes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _path_as_text(value: Any) -> Any:
 
 
 def _whole_number_as_text(value: Any) -> Any:
-    """Write a number out; pandas has `17.0` for 17 where others of its column are missing."""
+    """Write a whole number as text; pandas turns 17 into `17.0` if its column has gaps."""
     is_whole = isinstance(value, int | float) and value % 1 == 0 and not isinstance(value, bool)
     return str(int(value)) if is_whole else value
 
@@ -35,7 +35,7 @@ def _well_formed(model: str) -> str:
 
 
 class VideoRequest(BaseModel):
-    """One video of a batch: its prompt, and where it differs from the batch.
+    """One video of a batch: its prompt, and the settings that differ from the batch's.
 
     Example:
         ```python
@@ -55,7 +55,7 @@ class VideoRequest(BaseModel):
     )
     input: dict[str, Any] = Field(
         default_factory=dict,
-        description="Further input in the model's own names; overrides the batch's.",
+        description="Further input under the model's own names; overrides the batch's.",
     )
     image: Annotated[str, BeforeValidator(_path_as_text)] | None = Field(
         default=None, description="First frame: a URL or a local file."
@@ -74,7 +74,7 @@ class VideoRequest(BaseModel):
 
 
 class ModelRequest(BaseModel):
-    """One item of a batch for any model: its input, and where it differs from the batch.
+    """One item of a batch for any model: its input, and the model if it isn't the batch's.
 
     Example:
         ```python
@@ -102,39 +102,39 @@ ItemState = Literal["succeeded", "failed", "skipped", "running", "waiting"]
 
 
 class ItemOutcome(BaseModel):
-    """How one item of a batch stands."""
+    """The state and result of one item of a batch."""
 
     model_config = ConfigDict(frozen=True)
 
     number: int
-    """Its place in the batch, counted from 1."""
+    """Its position in the batch, counted from 1."""
     id: str | None = None
-    """The request's own."""
+    """The request's `id`."""
     prompt: str | None
     model: str
     state: ItemState = "waiting"
     prediction_id: str | None = None
     web_url: str | None = None
     files: list[OutputFile] = []
-    """As they are stored; a text or JSON is one, too."""
+    """The stored files; text or JSON output is stored as a file, too."""
     output: Any = None
-    """A text or JSON, if it is short."""
+    """Text or JSON output, if it is short."""
     seconds: float | None = None
-    """From the item's start, or its prediction's creation if that was before, to its end."""
+    """Seconds from the item's start, or its prediction's creation if earlier, to its end."""
     predict_time: float | None = None
-    """Seconds of model time, as of `Prediction`."""
+    """Seconds of model time, as in `Prediction`."""
     metrics: dict[str, Any] = {}
-    """What Replicate has measured, which includes what official models are billed by."""
+    """Replicate's metrics, including those that official models are billed by."""
     error: str | None = None
-    """Why it has failed or was skipped."""
+    """Why it failed or was skipped."""
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more is done about it in this run."""
+        """Whether this run is done with it."""
         return self.state in ("succeeded", "failed", "skipped")
 
     def failed(self, why: str) -> ItemOutcome:
-        """The same, as failed."""
+        """Return a copy in the state `failed`."""
         return self.model_copy(update={"state": "failed", "error": why})
 
 
@@ -158,7 +158,7 @@ class ModelOutputs(BaseModel):
 
     @property
     def skipped(self) -> list[ItemOutcome]:
-        """Those that were not started, because too many others had failed."""
+        """The items that were not started because too many others had failed."""
         return self._in("skipped")
 
     def _in(self, state: ItemState) -> list[ItemOutcome]:
@@ -166,7 +166,7 @@ class ModelOutputs(BaseModel):
 
     @property
     def predict_time(self) -> float:
-        """Seconds of model time, also of items that earlier attempts of the run have made."""
+        """Seconds of model time, including items that earlier attempts of the run generated."""
         return sum(one.predict_time or 0.0 for one in self.outcomes)
 
     @property
@@ -183,7 +183,7 @@ class GeneratedVideos(ModelOutputs):
 
 
 def counts_of(outcomes: Sequence[ItemOutcome]) -> str:
-    """How many are in which state, in words."""
+    """Say how many items are in each state."""
     counts = Counter(one.state for one in outcomes)
     parts = [f"{counts[state]} {state}" for state in get_args(ItemState) if counts[state]]
     noun = "item" if len(outcomes) == 1 else "items"

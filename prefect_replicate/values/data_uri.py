@@ -1,4 +1,4 @@
-"""Files that an input carries within itself, as `data:` URIs (RFC 2397) in base64."""
+"""Files inlined in an input as base64 `data:` URIs (RFC 2397)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class DataURI(NamedTuple):
 
 
 def read_data_uri(text: str) -> DataURI | None:
-    """Decode it; `None` for any other text, and where its base64 is broken."""
+    """Decode a base64 `data:` URI; return `None` for any other text or broken base64."""
     head = _HEAD.match(text)
     if head is None:
         return None
@@ -33,6 +33,6 @@ def read_data_uri(text: str) -> DataURI | None:
 
 
 def elided(text: str) -> str:
-    """Write a `data:` URI as Replicate's replies do, without its content; other text unchanged."""
+    """Write a `data:` URI as Replicate's replies do, without its content; keep other text."""
     head = _HEAD.match(text)
     return f"data:{head[1].lower()};base64,..." if head else text

@@ -1,4 +1,4 @@
-"""How long a prediction may be expected to take."""
+"""How long a prediction is expected to take."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from statistics import NormalDist
 from pydantic import BaseModel, ConfigDict, Field
 
 _EARLIER = 0.95
-"""Where all take the same time, one looks a little before it."""
+"""If all runs take the same time, polling speeds up a little before it."""
 
 _CAUTION = 2.0
 """With 1, one in ten would be done by then; with 0, half of them."""
@@ -22,9 +22,9 @@ _HARDLY_EVER = 0.999
 
 
 class Expectation(BaseModel):
-    """What earlier runs of the same kind lead to expect, in seconds since creation.
+    """The expected duration, from earlier runs of the same kind, in seconds since creation.
 
-    Such times are taken to be log-normal: as many take half as long as the median as twice as long.
+    Durations are assumed to be log-normal: as many are below half the median as above twice it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -34,20 +34,20 @@ class Expectation(BaseModel):
 
     @classmethod
     def from_runs(cls, seconds: Sequence[float]) -> Expectation:
-        """What runs that took so long lead to expect; at least two."""
+        """Derive an expectation from the durations of at least two runs."""
         real = [max(one, _SHORTEST) for one in seconds]
         deciles = statistics.quantiles(real, n=10, method="inclusive")
         return cls(p50=statistics.median(real), p90=deciles[-1])
 
     @property
     def earliest_end(self) -> float:
-        """When to begin to look more often: hardly one in a hundred is done by then."""
+        """When to start polling more often: fewer than one in a hundred are done by then."""
         return self.p50 * (self.p50 / self.p90) ** _CAUTION * _EARLIER
 
     def share_done(self, seconds: float) -> float:
-        """How far a prediction of that age is, in percent, and never all the way.
+        """Estimate a prediction's progress at that age in percent, never reaching 100.
 
-        Half of those that are not done by then take longer than what is taken for the whole here.
+        Half of those still running at that age take longer than the total assumed here.
         """
         if seconds <= 0:
             return 0.0
@@ -60,19 +60,19 @@ class Expectation(BaseModel):
         return min(100 * seconds / whole, _MOST_SHOWN)
 
     def is_overdue(self, seconds: float) -> bool:
-        """Whether nine of ten are done at that age."""
+        """Return whether nine in ten are done at that age."""
         return seconds > self.p90
 
     @property
     def estimate(self) -> str:
-        """For people, before it is done."""
+        """The expected duration in words, before it is done."""
         return f"about {_said(self.p50)} (nine in ten within {_said(self.p90)})"
 
     @property
     def excuse(self) -> str:
-        """For people, when it is overdue."""
+        """The delay in words, once it is overdue."""
         usually, at_most = _said(self.p50), _said(self.p90)
-        return f"taking longer than usual (usually {usually}, at most {at_most} in nine of ten)"
+        return f"taking longer than usual (usually {usually}, nine in ten within {at_most})"
 
 
 def _said(seconds: float) -> str:

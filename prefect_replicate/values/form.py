@@ -1,7 +1,7 @@
-"""A model's inputs as the form of a deployment, as Prefect's two UIs draw it; pure.
+"""A model's inputs as the form of a deployment, for Prefect's two UIs; pure.
 
-Both sort by `position`, draw an enum as a select if it has a type, and leave out what is `null`
-only where that is one of several alternatives (measured with Prefect 3.8.8 and 3.9.1).
+Both UIs sort by `position`, draw an enum as a select if it has a type, and leave out a `null` value
+only if `null` is one of several alternatives (measured with Prefect 3.8.8 and 3.9.1).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, cast
 from prefect_replicate.values.model_schema import InputProperty, ModelSchema
 
 _MADE_UP = re.compile(r"^An enumeration\.?$")
-"""Cog writes this where an enum has no description."""
+"""Cog writes this for an enum without a description."""
 
 _KEPT = {
     *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
@@ -29,11 +29,11 @@ _TYPES: dict[type, str] = {bool: "boolean", int: "integer", float: "number", str
 
 
 def form_of(schema: ModelSchema, hidden: Iterable[str] = ()) -> dict[str, Any]:
-    """JSON Schema of the parameter `input`, with its fields in Replicate's order.
+    """Return the JSON Schema of the parameter `input`, with its fields in Replicate's order.
 
     Args:
-        schema: The model's own.
-        hidden: Inputs that are not filled in; those that are secret never are.
+        schema: The model's own schema.
+        hidden: Inputs to leave out of the form; secret inputs are always left out.
     """
     left_out = {*hidden, *schema.secrets}
     shown = [one for one in schema.inputs.values() if one.name not in left_out]
@@ -50,7 +50,7 @@ def form_of(schema: ModelSchema, hidden: Iterable[str] = ()) -> dict[str, Any]:
 
 
 def title_of(name: str) -> str:
-    """A name as people read it: `Aspect ratio` for `aspect_ratio`, `FPS` for `fps`."""
+    """Return a name as people read it: `Aspect ratio` for `aspect_ratio`, `FPS` for `fps`."""
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name).replace("_", " ").replace("-", " ")
     words = [one.upper() if one.lower() in _WHOLE_WORDS else one.lower() for one in spaced.split()]
     if not words:
@@ -62,12 +62,12 @@ def title_of(name: str) -> str:
 def changes_in(
     parameters: Mapping[str, Any] | None, fixed: Mapping[str, Any], schema: ModelSchema
 ) -> list[str]:
-    """Say in what a deployment's form differs from what its model takes now, a phrase for each.
+    """List how a deployment's form differs from the model's current inputs, one phrase each.
 
     Args:
-        parameters: The JSON Schema of the deployment's parameters, of which `Input` is that form.
+        parameters: The JSON Schema of the deployment's parameters; its `Input` is the form.
         fixed: The deployment's own parameters.
-        schema: The model's own, as it is now.
+        schema: The model's current schema.
     """
     before = _part(_part(parameters, "definitions"), "Input")
     if not before:
@@ -87,7 +87,7 @@ def changes_in(
 
 
 def with_defaults(form: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The form with other defaults."""
+    """Set the given values as defaults in the form, and return it."""
     for name, value in given.items():
         if name in form["properties"]:
             form["properties"][name]["default"] = value
@@ -101,7 +101,7 @@ def _names(form: Mapping[str, Any]) -> list[str]:
 def _differences(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     keys = sorted({*old, *new} - {"position", "title", "description"})
     differing = [key for key in keys if old.get(key) != new.get(key)]
-    return [f"{name} has another {', '.join(differing)}"] if differing else []
+    return [f"{name} has a different {', '.join(differing)}"] if differing else []
 
 
 def _part(of: Mapping[str, Any] | None, name: str) -> Mapping[str, Any]:
@@ -122,7 +122,7 @@ def _field(one: InputProperty, position: int) -> dict[str, Any]:
 
 
 def _plain(rules: Mapping[str, Any]) -> dict[str, Any]:
-    """The rules without Cog's own, each enum with its type."""
+    """Return the rules without Cog's own keywords, and with a type for each enum."""
     kept: dict[str, Any] = {name: value for name, value in rules.items() if name in _KEPT}
     if "enum" in kept and "type" not in kept and kept["enum"]:
         first: object = kept["enum"][0]
@@ -141,7 +141,7 @@ def _plain(rules: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _limits(rules: Mapping[str, Any]) -> str:
-    """What no form shows beside a number."""
+    """Write out a number's limits, which no form shows."""
     least, most = rules.get("minimum"), rules.get("maximum")
     if least is None and most is None:
         return ""

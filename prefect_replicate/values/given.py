@@ -1,7 +1,7 @@
-"""An input as users give it, written in what JSON has, and in files.
+"""Conversion of a user's input into JSON values and files.
 
-Results of other predictions stand for their files or texts, so that they go straight into the next
-model. What has no plain meaning is refused by the input's name.
+Results of other predictions stand for their files or text, so they can be passed straight to the
+next model. A value without a plain meaning is refused, with the input's name.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ _DEEPEST = 90
 _LARGEST = 10**300
 
 File: TypeAlias = Path | BinaryIO | bytes
-"""What is sent as a file."""
+"""Values that are sent as files."""
 
 
 class _Unusable(Exception):
-    """Follows "input 'x' is "; says what it is, and what to give instead."""
+    """The text follows "input 'x' is "; it says what the value is, and what to pass instead."""
 
 
 def is_file(value: Any) -> bool:
-    """Whether a value is a `File`."""
+    """Return whether a value is a `File`."""
     return isinstance(value, PurePath | bytes) or (
         hasattr(value, "read") and not isinstance(value, TextIOBase)
     )
 
 
 def as_given(input: Mapping[str, Any]) -> dict[str, Any]:
-    """Write an input in JSON's values and `File`s; what is `None` is left out, as not given.
+    """Convert an input to JSON values and `File`s, leaving out inputs that are `None`.
 
     Raises:
-        InvalidInputError: It names the input that has no plain meaning.
+        InvalidInputError: An input has no plain meaning; the message names it.
     """
     given = dict[str, Any]()
     for name, value in input.items():
@@ -76,12 +76,12 @@ def _plain(value: Any, depth: int) -> Any:
     if value is None or isinstance(value, bool | int | float) or is_file(value):
         return value
     if isinstance(value, TextIOBase):
-        raise _Unusable("a file that is open as text; open it with mode 'rb'")
+        raise _Unusable("a file opened as text; open it with mode 'rb'")
     raise _Unusable(f"a {type(value).__name__}, which JSON can't represent")
 
 
 def _meant(value: Any) -> Any:
-    """What a value stands for, where that is plain."""
+    """Return what a value stands for; the value itself if nothing else."""
     match value:
         case Prediction() | ModelOutput() | OutputFile():
             return _made(value)
@@ -102,12 +102,12 @@ def _meant(value: Any) -> Any:
             return str(value)
         case _:
             is_array = hasattr(value, "dtype") and hasattr(value, "tolist")
-            return value.tolist() if is_array else value  # numpy's, whose scalars have both, too
+            return value.tolist() if is_array else value  # numpy's; its scalars have both, too
 
 
 def _name(name: Any) -> str:
     if not isinstance(name, str):
-        raise _Unusable(f"a dict with the key {name!r}, and JSON keys are texts")
+        raise _Unusable(f"a dict with the key {name!r}, but JSON keys are strings")
     return _text(name)
 
 
@@ -115,12 +115,12 @@ def _text(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise _Unusable("a text with half a character (a lone surrogate)") from None
+        raise _Unusable("a string with half a character (a lone surrogate)") from None
     return text
 
 
 def _made(value: Prediction | ModelOutput | OutputFile) -> Any:
-    """The files of a result, each at Replicate while it has it, else where it is stored."""
+    """Return a result's files (each by its URL while Replicate has it, else as stored) or text."""
     match value:
         case OutputFile():
             return value.source if value.is_at_source else _stored(value)
@@ -136,8 +136,8 @@ def _made(value: Prediction | ModelOutput | OutputFile) -> Any:
 def _stored(file: OutputFile) -> Path:
     if file.block is not None:
         raise _Unusable(
-            f"a file that Replicate has deleted, and that is stored as {file.location!r} in the"
-            f" block {file.block}: read it from there, and give its bytes"
+            f"a file that Replicate has deleted and that is stored as {file.location!r} in the"
+            f" block {file.block}: read it from there, and pass its bytes"
         )
     return Path(file.location)
 
@@ -150,7 +150,7 @@ def _made_by(prediction: Prediction) -> Any:
     if prediction.data_removed or (is_late and prediction.source != "web"):
         raise _Unusable(
             f"prediction {prediction.id}, whose output Replicate has deleted: store its files"
-            " within the hour, and give those"
+            " within the hour, and pass those instead"
         )
     urls = [text for _, text, _ in OutputSchema().texts(prediction.output)]
     is_all_urls = urls and all(one.startswith(("http://", "https://", "data:")) for one in urls)

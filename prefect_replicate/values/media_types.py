@@ -1,4 +1,4 @@
-"""What kind of file it is, by its media type, its URL and its name."""
+"""The kind of a file, from its media type, URL, name or first bytes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _MEDIA_TYPE_OF = {
     "oga": "audio/ogg",
 }
 _STANDARD = mimetypes.MimeTypes().types_map[True]
-"""Python's own, and not those of the machine."""
+"""Python's own types, not the machine's."""
 
 _SAME_AS = {
     "application/x-zip-compressed": "application/zip",
@@ -72,7 +72,7 @@ _NAMED = re.compile(r"""filename\*?=(?:[\w-]+''|")?([^";]+)""", re.IGNORECASE)
 
 
 def media_type_of(content_type: str | None, name: str) -> str:
-    """The media type that a server states, or that a URL's or file's suffix stands for.
+    """Return the media type that a server states, or else that of a URL's or file's suffix.
 
     `application/octet-stream` says no more than a missing header does.
     """
@@ -84,7 +84,7 @@ def media_type_of(content_type: str | None, name: str) -> str:
 
 
 def media_type_of_suffix(name: str) -> str | None:
-    """The media type of a file name or URL, the same on every machine."""
+    """Return the media type of a file name or URL, the same on every machine."""
     suffix = _suffix_of(name)
     return _MEDIA_TYPE_OF.get(suffix) or _STANDARD.get(f".{suffix}")
 
@@ -113,7 +113,7 @@ _BEGINNINGS = (
 
 
 def media_type_of_content(content: bytes) -> str:
-    """The media type that the first bytes of a file show."""
+    """Return the media type that the first bytes of a file indicate."""
     for beginning, media_type in _BEGINNINGS:
         head = content[: len(beginning)]
         if len(head) == len(beginning) and all(
@@ -124,12 +124,12 @@ def media_type_of_content(content: bytes) -> str:
 
 
 def extension_for(media_type: str, url: str, disposition: str | None = None) -> str:
-    """What a file is to be called after its dot.
+    """Return a file's extension, without the dot.
 
     Args:
-        media_type: As `media_type_of` has it.
-        url: Where it came from.
-        disposition: The `Content-Disposition` that it came with, which may name it.
+        media_type: As `media_type_of` returns it.
+        url: The URL it came from.
+        disposition: Its `Content-Disposition` header, which may name it.
     """
     if (known := _EXTENSION_OF.get(media_type)) and media_type not in _GENERIC:
         return known
@@ -138,7 +138,7 @@ def extension_for(media_type: str, url: str, disposition: str | None = None) -> 
 
 
 def _suffix_of(name: str) -> str:
-    """The last part of a name or URL behind a dot; empty where there is none."""
+    """Return the part of a name or URL after the last dot; empty if there is none."""
     if name[:5].lower() == "data:":
         return ""
     try:

@@ -1,4 +1,4 @@
-"""Which model a prediction runs on, and by which of the API's routes."""
+"""The model that a prediction runs, and the API route that runs it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FORMS = (
 
 
 class ModelReference(BaseModel):
-    """A parsed model reference; `str()` gives back the text that it came from."""
+    """A parsed model reference; `str()` returns the text that it was parsed from."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -32,14 +32,14 @@ class ModelReference(BaseModel):
 
     @classmethod
     def parse(cls, text: str) -> ModelReference:
-        """Read a reference in one of the four accepted forms.
+        """Parse a reference in one of the four accepted forms.
 
         Raises:
-            InvalidInputError: The text has none of the forms.
+            InvalidInputError: The text has none of these forms.
         """
         match = _REFERENCE.fullmatch(text.strip())
         if match is None or (match["deployment"] and match["version"]):
-            raise InvalidInputError(f"{text!r} is not a model reference; accepted are {_FORMS}.")
+            raise InvalidInputError(f"{text!r} is not a model reference; use {_FORMS}.")
         return cls(
             owner=match["owner"],
             name=match["name"],

@@ -1,4 +1,4 @@
-"""A model's own input schema: what it takes, and what is wrong with an input."""
+"""A model's own schema, and the check of an input against it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from prefect_replicate.values.output import OutputSchema
 
 _MOST_LISTED = 30
 _MOST_PARTS = 20_000
-"""Of a schema that is written out; the largest on record have a few hundred."""
+"""The limit for a schema with its references resolved; the largest known have a few hundred."""
 
 _KINDS = {
     "string": "a string",
@@ -47,12 +47,12 @@ _brief.maxstring = _brief.maxother = 40
 
 
 class Refused(Exception):
-    """A model cannot be asked for a value; the text says what it can do."""
+    """A model can't do what was asked; the text says what it can do."""
 
     def __init__(self, name: str, text: str) -> None:
         super().__init__(text)
         self.name = name
-        """The input that the value was for, or the parameter that has none."""
+        """The input that the value was for, or the parameter that has no input."""
 
 
 class InputProperty(BaseModel):
@@ -62,24 +62,24 @@ class InputProperty(BaseModel):
 
     name: str
     rules: dict[str, Any] = Field(default_factory=dict)
-    """Its JSON Schema, with every `$ref` written out."""
+    """Its JSON Schema, with every `$ref` resolved."""
     is_required: bool = False
 
     @property
     def type(self) -> str | None:
-        """JSON Schema's word; `None` where several types, or any, are taken."""
+        """JSON Schema's type; `None` if it takes several types, or any."""
         kind = self.rules.get("type")
         return kind if isinstance(kind, str) else None
 
     @property
     def takes_text(self) -> bool:
-        """Whether the schema names text among what it takes."""
+        """Whether the schema says that it takes text."""
         branches = [self.rules, *(self.rules.get("anyOf") or self.rules.get("oneOf") or ())]
         return "string" in [one.get("type") for one in branches]
 
     @property
     def enum(self) -> tuple[Any, ...]:
-        """The choices; empty where there are none to choose from."""
+        """The choices; empty if it has none."""
         return tuple(self.rules.get("enum", ()))
 
     @property
@@ -113,7 +113,7 @@ class InputProperty(BaseModel):
 
     @property
     def is_file(self) -> bool:
-        """Whether it takes a file, as a URL or to upload."""
+        """Whether it takes a file: a URL, or a file to upload."""
         return _takes_file(self.rules)
 
     @property
@@ -135,7 +135,7 @@ class InputProperty(BaseModel):
         return _is_secret(self.rules)
 
     def problems(self, value: Any) -> list[str]:
-        """Say what is wrong with a value, one short phrase for each place in it."""
+        """List what is wrong with a value, one short phrase for each place in it."""
         if value is None and self.is_nullable:
             return []
         validator = _Validator(self.rules, format_checker=_formats)
@@ -147,9 +147,9 @@ class InputProperty(BaseModel):
 
 
 class ModelSchema(BaseModel):
-    """What a model takes, in the order in which Replicate shows it, and what it makes.
+    """A model's inputs, in the order in which Replicate shows them, and its output.
 
-    A model without a readable schema takes anything: `is_known` is then false.
+    A model without a readable schema takes anything; `is_known` is then false.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -157,7 +157,7 @@ class ModelSchema(BaseModel):
     inputs: dict[str, InputProperty] = Field(default_factory=dict)
     is_known: bool = False
     is_open: bool = False
-    """Whether it takes inputs that it doesn't name."""
+    """Whether it takes inputs that the schema doesn't name."""
     output: OutputSchema = OutputSchema()
 
     @cached_property
@@ -170,7 +170,7 @@ class ModelSchema(BaseModel):
         """Read a version's `openapi_schema`, as Cog writes it for OpenAPI 3.0 or 3.1.
 
         Args:
-            document: The whole document; `None`, or anything unreadable, is an unknown schema.
+            document: The whole document; `None` or anything unreadable gives an unknown schema.
         """
         schemas = _mapping(_mapping(_mapping(document).get("components")).get("schemas"))
         try:
@@ -201,16 +201,16 @@ class ModelSchema(BaseModel):
     def find(
         self, names: Iterable[str], fits: Callable[[InputProperty], bool]
     ) -> InputProperty | None:
-        """The first input of these names that fits and is not deprecated."""
+        """Return the first input with one of these names that fits and is not deprecated."""
         candidates = filter(None, map(self.inputs.get, names))
         return next((one for one in candidates if not one.is_deprecated and fits(one)), None)
 
     def problems(self, input: Mapping[str, Any], told: Collection[str] = ()) -> list[str]:
-        """Say everything that is wrong with an input, one short phrase each.
+        """List everything that is wrong with an input, one short phrase each.
 
         Args:
             input: The whole input; a path or a binary file stands for its upload.
-            told: Names that the caller reports on; nothing is said of them.
+            told: Names that the caller reports on; they are skipped.
         """
         if not self.is_known:
             return []
@@ -234,9 +234,9 @@ class ModelSchema(BaseModel):
         close = difflib.get_close_matches(name, self.names, n=1)
         return f"{name!r} is unknown" + (f" (did you mean {close[0]!r}?)" if close else "")
 
-    # The last of the class, because the name hides the decorator from here on.
+    # Last in the class, because the name hides the decorator from here on.
     def property(self, name: str) -> InputProperty | None:
-        """The input of that name, if the model has it."""
+        """Return the input with that name, if the model has it."""
         return self.inputs.get(name)
 
 
@@ -247,13 +247,13 @@ def validate_input(
     *,
     problems: Mapping[str, str] | None = None,
 ) -> None:
-    """Refuse an input that the model cannot take, before anything is sent.
+    """Reject an input that the model can't take, before anything is sent.
 
     Args:
         schema: The model's own schema.
         model: The model as the user named it, for the message.
         input: The whole input.
-        problems: What the caller has found already, by the input's name.
+        problems: Problems that the caller already found, by input name.
 
     Raises:
         InvalidInputError: The message lists all problems and what the model takes.
@@ -294,7 +294,7 @@ def _order(item: tuple[str, Any]) -> float:
 
 
 def _sound(rules: Any) -> dict[str, Any]:
-    """Take rules that are themselves broken for none, so that the name stays known."""
+    """Replace broken rules with none, so that the name stays known."""
     try:
         Draft202012Validator.check_schema(rules)
     except SchemaError:
@@ -303,11 +303,11 @@ def _sound(rules: Any) -> dict[str, Any]:
 
 
 class _Expansion:
-    """Writes every `$ref` out, and every lone `allOf` or `anyOf` branch into its parent.
+    """Resolves every `$ref`, and merges every lone `allOf` or `anyOf` branch into its parent.
 
-    Cog puts an enum into `allOf: [{"$ref": …}]` with the default beside it, and OpenAPI 3.1 an
-    optional input into `anyOf` with `null`. Those that refer to each other would have no end: what
-    repeats itself, or comes after thousands of others, may be anything.
+    Cog puts an enum into `allOf: [{"$ref": …}]` next to its default, and OpenAPI 3.1 puts an
+    optional input into `anyOf` with `null`. Schemas that refer to each other would never end: a
+    reference that repeats itself, or follows thousands of others, accepts anything.
     """
 
     def __init__(self, schemas: Mapping[str, Any]) -> None:
@@ -327,7 +327,7 @@ class _Expansion:
             target = {} if is_over else _mapping(self._schemas.get(name))
             beside = {key: value for key, value in own.items() if key != "$ref"}
             return self.of({**target, **beside}, (*above, name))
-        # What is left of JSON Schema's own references leads nowhere here.
+        # JSON Schema's other references lead nowhere here.
         kept = {key: value for key, value in own.items() if not key.startswith("$")}
         return _lone({key: self.of(value, above) for key, value in kept.items()})
 
@@ -366,7 +366,7 @@ def _items(rules: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _as_json(value: Any, rules: Mapping[str, Any]) -> Any:
-    """Put a URL in the place of each file that may be there."""
+    """Replace each file with a URL, where a file is allowed."""
     if is_file(value) and _takes_file(rules):
         return _FILE_URI
     if isinstance(value, list | tuple):
@@ -384,7 +384,7 @@ def _member(rules: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def _or_null(keyword: str) -> Any:
-    """JSON Schema's keyword, which OpenAPI 3.0's `nullable` beside it lets a null pass."""
+    """Make a JSON Schema keyword admit null if OpenAPI 3.0's `nullable` is next to it."""
     check = cast("Any", Draft202012Validator.VALIDATORS)[keyword]
 
     def checked(validator: Any, value: Any, instance: Any, rules: Any) -> Any:
@@ -399,7 +399,7 @@ def _never_wrong(*_: Any) -> tuple[Any, ...]:
     return ()
 
 
-# A pattern may take longer than a prediction; Replicate checks it, before it is paid.
+# Matching a pattern may take longer than a prediction; Replicate checks it before it bills.
 _CHANGED = ("type", "enum", "anyOf", "oneOf", "allOf")
 _VALIDATORS: dict[str, Any] = {
     **{one: _or_null(one) for one in _CHANGED},

@@ -1,4 +1,4 @@
-"""What a prediction has made: files that are stored, a text, or JSON."""
+"""A prediction's output: stored files, text, or JSON."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from prefect_replicate.values.prediction import Prediction
 
 KEPT = timedelta(hours=1)
-"""How long after a prediction's end Replicate keeps its files
+"""How long Replicate keeps a prediction's files after its end
 (https://replicate.com/docs/topics/predictions/data-retention)."""
 
 _MARGIN = timedelta(minutes=10)
@@ -23,7 +23,7 @@ _MARGIN = timedelta(minutes=10)
 _URL = re.compile(r"[a-z0-9]+://")
 _NOT_IN_KEYS = re.compile(r"[\x00-\x20\x7f#?&%\"'<>\[\]{}|\\^`~]")
 _LONGEST_KEY = 512
-"""Of an asset in Prefect, which does not take the characters above either, but for `~`."""
+"""Prefect's limit for an asset key, which also can't have the characters above, except `~`."""
 
 
 class OutputFile(BaseModel):
@@ -34,23 +34,23 @@ class OutputFile(BaseModel):
     location: str
     """An absolute path, or the storage block's own path or key."""
     output_path: str
-    """Where in the output it stood: `""` for the whole, `"[1]"`, `"video.url"`."""
+    """Its place in the output: `""` for the whole output, `"[1]"`, `"video.url"`."""
     source: str
-    """The URL it came from; `data:` for one that came inline."""
+    """The URL it came from; `data:` for an inline file."""
     media_type: str
     size: int
     """Bytes."""
     sha256: str
     block: str | None = None
-    """The storage block that has it, as `type-slug/name`; `None` where it is a file here."""
+    """The storage block that holds it, as `type-slug/name`; `None` for a local file."""
     bucket: str | None = None
-    """Where the block keeps it, such as `s3://media`; `None` where the block does not say."""
+    """The block's bucket, such as `s3://media`; `None` if unknown."""
     expires_at: datetime | None = None
-    """When Replicate deletes what is at `source`."""
+    """When Replicate deletes the file at `source`."""
 
     @property
     def web_url(self) -> str | None:
-        """Where people can open it in a browser, if its place has such a page."""
+        """The page that shows it in a browser; `None` if there is none."""
         scheme, _, rest = self._plain_uri.partition("://")
         bucket, _, key = rest.partition("/")
         if scheme == "s3":
@@ -61,9 +61,9 @@ class OutputFile(BaseModel):
 
     @property
     def uri(self) -> str:
-        """Its key as an asset of Prefect's, such as `file:///home/me/videos/abc.mp4`.
+        """Its key as a Prefect asset, such as `file:///home/me/videos/abc.mp4`.
 
-        What a key can't have is written as `~` and two hexadecimal digits.
+        Characters that a key can't have are written as `~` and two hexadecimal digits.
         """
         return _asset_key(self._plain_uri)
 
@@ -99,20 +99,20 @@ class ModelOutput(BaseModel):
 
     prediction: Prediction
     output: Any = None
-    """As JSON; the parts of a text that a model writes bit by bit are put together."""
+    """JSON; text that the model streams in parts is joined."""
     text: str | None = None
-    """The output, if it is a text."""
+    """The output, if it is text."""
     files: list[OutputFile] = []
-    """What of it are files, as they are stored; empty where no destination was given."""
+    """The output's files, as stored; empty if no destination was given."""
 
     @property
     def has_files_alone(self) -> bool:
-        """Whether there is nothing in the output besides its files."""
+        """Whether the output has nothing but files."""
         return bool(self.files) and _count(self.output) <= len(self.files)
 
     @property
     def predict_time(self) -> float | None:
-        """Seconds of model time, as of `Prediction`."""
+        """Seconds of model time, as in `Prediction`."""
         return self.prediction.predict_time
 
 
@@ -121,7 +121,7 @@ class GeneratedVideo(ModelOutput):
 
 
 def _count(value: Any) -> int:
-    """How many texts, numbers and the like are in an output."""
+    """Count the texts, numbers and other single values in an output."""
     if isinstance(value, dict):
         return sum(map(_count, cast("dict[str, Any]", value).values()))
     if isinstance(value, list):
@@ -130,40 +130,40 @@ def _count(value: Any) -> int:
 
 
 class OutputSchema(BaseModel):
-    """What a model makes, as its version's schema says it."""
+    """A model's output, as its version's schema describes it."""
 
     model_config = ConfigDict(frozen=True)
 
     rules: dict[str, Any] = {}
-    """JSON Schema, with every `$ref` written out; empty where it is not known."""
+    """JSON Schema, with every `$ref` resolved; empty if unknown."""
 
     @property
     def makes_files(self) -> bool | None:
-        """Whether there is a file somewhere in it; `None` where the schema does not say."""
+        """Whether there is a file anywhere in the output; `None` if the schema doesn't say."""
         found = _files_in(_branches(self.rules))
         return True if True in found else None if None in found else False
 
     def joined(self, output: Any) -> Any:
-        """The output with the parts of a text put together, where they are shown so."""
+        """Join the parts of a text if the schema says to display them joined."""
         shown = [one.get("x-cog-array-display") for one in _branches(self.rules)]
         if "concatenate" not in shown or not isinstance(output, list):
             return output
         return "".join(str(one) for one in cast("list[Any]", output) if one is not None)
 
     def texts(self, output: Any) -> Iterator[tuple[Place, str, bool | None]]:
-        """Each text in an output.
+        """Yield each text in an output.
 
         Yields:
-            Its place, itself, and whether it is a file: `None` where the schema does not say.
+            Its place, the text, and whether it is a file (`None` if the schema doesn't say).
         """
         yield from _texts(output, _branches(self.rules), ())
 
 
 Place = tuple[str | int, ...]
-"""Names and numbers that lead from the whole output to a part of it."""
+"""The keys and indexes that lead from the whole output to a part of it."""
 
 _Rules = list[dict[str, Any]]
-"""Those that stand for one value: its own, and the alternatives in them."""
+"""The rules for one value: its own, and the alternatives in them."""
 
 
 def _branches(*rules: Any) -> _Rules:
@@ -215,5 +215,5 @@ def _files_in(rules: _Rules) -> set[bool | None]:
     named = [each for one in rules for each in _properties(one).values()]
     within = [found for one in [*inner, *named] if (found := _branches(one))]
     if not within and any(one.get("type") in ("object", "array") for one in rules):
-        return {None}  # of whatever
+        return {None}  # of anything
     return {one for each in within for one in _files_in(each)} or {_is_file(rules)}

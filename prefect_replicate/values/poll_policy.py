@@ -1,4 +1,4 @@
-"""When to look at a prediction again."""
+"""When to poll a prediction again."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 LONGEST_SECONDS = 366 * 24 * 3600.0
-"""A year: longer times overflow where they are added to a date."""
+"""A year: longer times overflow when added to a date."""
 
 _Seconds = Annotated[float, Field(le=LONGEST_SECONDS)]
 
 
 class PollPolicy(BaseModel):
-    """How often to look, and for how long.
+    """How often to poll a prediction, and for how long.
 
-    The pause grows by `factor` from `min_interval` to `max_interval`, and starts again at
-    `min_interval` whenever the status changes. With the default factor a result is noticed 5 % of
-    the time that the model ran after its end, on average, and at most about half a second and 10 %.
+    The pause grows by `factor` from `min_interval` to `max_interval`, and returns to `min_interval`
+    whenever the status changes. With the default factor, a result is noticed with a delay of 5 % of
+    the model's run time on average, and of about 10 % plus half a second at most.
 
-    Where the ledger knows how long such predictions take, there is a look shortly before one could
-    be done, and the pause starts again at `min_interval` then.
+    If the ledger knows how long such predictions take, there is also a poll shortly before this one
+    could be done, and the pause returns to `min_interval` then.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,12 +40,12 @@ class PollPolicy(BaseModel):
     queue_timeout: _Seconds | None = Field(
         default=None,
         gt=0,
-        description="Seconds that it may stay in `starting`; `None`: no limit.",
+        description="Seconds that a prediction may stay in `starting`; `None`: no limit.",
     )
     run_timeout: _Seconds | None = Field(
         default=None,
         gt=0,
-        description="Seconds that it may run once started; `None`: no limit.",
+        description="Seconds that a prediction may run once started; `None`: no limit.",
     )
     failure_budget: _Seconds = Field(
         default=300.0,
@@ -63,10 +63,10 @@ class PollPolicy(BaseModel):
         return self
 
     def pause(self, looks: int, chance: float) -> float:
-        """Seconds until the next look.
+        """Return the seconds until the next poll.
 
         Args:
-            looks: How often we have looked since the status last changed.
+            looks: The number of polls since the status last changed.
             chance: A random number between 0 and 1.
         """
         try:
@@ -76,14 +76,14 @@ class PollPolicy(BaseModel):
         return min(grown, self.max_interval) * (1 + self.jitter * (2 * chance - 1))
 
     def time_left(self, status: str, queued: float, running: float) -> float:
-        """Seconds until the limit that applies passes; the arguments are those of `exceeded`."""
+        """Return the seconds left until the limit that applies; takes `exceeded`'s arguments."""
         limit, passed = self.run_timeout, running
         if status == "starting":
             limit, passed = self.queue_timeout, queued
         return math.inf if limit is None else limit - passed
 
     def exceeded(self, status: str, queued: float, running: float) -> str | None:
-        """Say which of the two limits has passed, if one has.
+        """Say which of the two limits is exceeded, if any.
 
         Args:
             status: The prediction's status now.

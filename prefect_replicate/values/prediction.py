@@ -1,4 +1,4 @@
-"""What Replicate says of a prediction, read tolerantly."""
+"""Replicate's description of a prediction, read tolerantly."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TERMINAL_STATUSES = frozenset({"succeeded", "failed", "canceled", "aborted"})
 KNOWN_STATUSES = TERMINAL_STATUSES | {"starting", "processing"}
 
 # https://replicate.com/docs/reference/error-codes and the errors of official models: these come
-# from the platform, not from the input, so that a new prediction may succeed.
+# from the platform, not from the input, so a new prediction may succeed.
 _TRANSIENT_CODES = frozenset(
     {"PA", "E003", "E004", "E1000", "E6716", "E8367", "E8765", "E9243", "E9825", "E9828"}
 )
@@ -34,7 +34,7 @@ _FRACTION = re.compile(r"\.(\d{6})\d+")
 
 
 PROMPTS = ("prompt", "text_prompt", "positive_prompt")
-"""Inputs that say in words what is to be made, as most models call them."""
+"""The names that most models use for their text prompt."""
 
 
 class _Reply(BaseModel):
@@ -45,7 +45,7 @@ class _Reply(BaseModel):
     def _another_shape_is_absent(
         cls, value: Any, validate: ValidatorFunctionWrapHandler, info: ValidationInfo
     ) -> Any:
-        """What is optional and can't be read must not cost the rest, which has been paid."""
+        """Treat an unreadable optional field as absent, to keep the rest, which is paid for."""
         field = cls.model_fields[str(info.field_name)]
         try:
             return validate(value)
@@ -56,7 +56,7 @@ class _Reply(BaseModel):
 
 
 class PredictionURLs(_Reply):
-    """Where a prediction can be read, canceled and looked at."""
+    """The URLs to read, cancel, view and stream a prediction."""
 
     get: str | None = None
     cancel: str | None = None
@@ -67,9 +67,9 @@ class PredictionURLs(_Reply):
 class Prediction(_Reply):
     """One run of a model, as Replicate last described it.
 
-    Only `id` and `status` are required: the API leaves out fields in some replies, grows new ones,
-    and has others of another type now and then, which count as absent. `status` is kept as it came;
-    one that we don't know is not terminal.
+    Only `id` and `status` are required: the API omits fields in some replies, adds new ones, and
+    sometimes returns a field with another type, which then counts as absent. `status` is kept as
+    received; an unknown status is not terminal.
     """
 
     id: str = Field(min_length=1)
@@ -105,14 +105,14 @@ class Prediction(_Reply):
     @field_validator("created_at", "started_at", "completed_at", "deadline")
     @classmethod
     def _of_our_time(cls, value: datetime | None) -> datetime | None:
-        """In UTC where no zone is named, and such that an hour more or less is a date, too."""
+        """Assume UTC if there is no zone; drop implausible years, where sums overflow."""
         if value is None or not 2000 < value.year < 3000:
             return None
         return value if value.tzinfo else value.replace(tzinfo=timezone.utc)
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the prediction has ended, in whatever way."""
+        """Whether the prediction has ended, successfully or not."""
         return self.status in TERMINAL_STATUSES
 
     @property
@@ -121,7 +121,7 @@ class Prediction(_Reply):
 
     @property
     def is_transient_failure(self) -> bool:
-        """Whether it failed for a reason of the platform's, or for none that it gives."""
+        """Whether it failed because of the platform, or without giving a reason."""
         if self.status != "failed":
             return False
         reason = self.reason
@@ -132,26 +132,26 @@ class Prediction(_Reply):
 
     @property
     def is_flagged(self) -> bool:
-        """Whether it failed because its input or output was taken for sensitive."""
+        """Whether it failed because its input or output was flagged as sensitive."""
         return self.status == "failed" and bool(_FLAGGED.search(self.reason or ""))
 
     @property
     def prompt(self) -> str | None:
-        """What it was to make, if one of its inputs says so in words."""
+        """Its text prompt, if it has one."""
         said = [self.input.get(name) for name in PROMPTS]
         return next((one for one in said if isinstance(one, str)), None)
 
     @property
     def reason(self) -> str | None:
-        """Why it failed, on one line; `None` where Replicate gives no reason in words."""
+        """Why it failed, on one line; `None` if Replicate gives no reason in words."""
         said = " ".join((self.error or "").split())
         return said if any(character.isalnum() for character in said) else None
 
     @property
     def predict_time(self) -> float | None:
-        """Seconds of model time: what models are billed by that are priced by hardware.
+        """Seconds of model time; models priced by hardware are billed by it.
 
-        Official models are billed by what they make, as `metrics` has it. `None` while unknown.
+        Official models are billed by their output, as `metrics` shows. `None` while unknown.
         """
         seconds = self.metrics.get("predict_time")
         if not isinstance(seconds, int | float) or not 0 <= seconds < LONGEST_SECONDS:
@@ -160,5 +160,5 @@ class Prediction(_Reply):
 
     @property
     def web_url(self) -> str:
-        """The prediction's page for people."""
+        """The prediction's web page."""
         return self.urls.web or f"https://replicate.com/p/{self.id}"

@@ -15,7 +15,7 @@ from prefect_replicate.values.model_schema import (
     span,
 )
 
-# The names are those of the video models on Replicate; the first that counts a time is used.
+# The names are those of the video models on Replicate; the first that is a length is used.
 _LENGTHS = (
     "duration",
     "seconds",
@@ -55,14 +55,14 @@ _FRAME_RATES = (
     "output_fps",
     "playback_frames_per_second",
 )
-# Models that count frames without saying in their schema how many a second.
+# Models that count frames, but whose schema doesn't give the frame rate.
 _KNOWN_FRAME_RATES = {
     "lightricks/ltx-video": 24.0,  # "produces 24 FPS videos", https://replicate.com/lightricks/ltx-video
     "wan-video/wan2.1-with-lora": 16.0,  # 17, 33, … or 81 frames are said to be "1 to 5 seconds"
     "shridharathi/ghibli-vid": 16.0,  # the same words
 }
 _FRAME_TOLERANCE = 0.5
-"""Seconds by which a whole number of frames may miss what was asked."""
+"""Seconds that a whole number of frames may differ from the requested length."""
 _QUANTITY = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s*(?:s|sec|secs|second|seconds)?", re.IGNORECASE)
 # wan-2.1-1.3b: "Video duration in frames (based on standard 16fps playback)"
 _RATE_IN_WORDS = re.compile(r"\b(\d{1,3})\s*(?:fps|frames per second)\b", re.IGNORECASE)
@@ -76,15 +76,14 @@ def video_duration(
     """Write a video's length in the model's own terms.
 
     Args:
-        seconds: How long the video is to be. A model that counts frames gets the nearest number
-            of frames that it takes, if that misses by at most half a second; nothing else is
-            rounded.
+        seconds: The requested length. A model that counts frames gets the nearest number of frames
+            that it takes, if that is off by at most half a second; nothing else is rounded.
         schema: The model's own schema, which is known.
         model: The model as the user named it.
         free: The user's own part of the input, which may set the frame rate.
 
     Raises:
-        Refused: The model cannot be asked for it.
+        Refused: The model can't do it.
     """
     target = schema.find(_LENGTHS, _is_length)
     if target is None:
@@ -99,7 +98,7 @@ def video_duration(
         case _:
             raise Refused(
                 target.name,
-                f"its {target.name!r} is not said to count seconds or frames:"
+                f"its schema does not say that {target.name!r} counts seconds or frames:"
                 " set it in `input` instead of duration",
             )
 
@@ -127,7 +126,7 @@ def _known_rate(model: str) -> float | None:
 def _frame_rate(
     frames: InputProperty, schema: ModelSchema, model: str, free: Mapping[str, Any]
 ) -> float | None:
-    """Frames a second: as the user sets them, else as the schema or the model's makers say."""
+    """Return the frames per second that the user sets, else the schema's or the makers' number."""
     named = schema.find(_FRAME_RATES, lambda _: True)
     words = _RATE_IN_WORDS.search(frames.description)
     sources = (
@@ -139,7 +138,7 @@ def _frame_rate(
 
 
 def exact_time(asked: float, target: InputProperty, per_second: int = 1) -> Any:
-    """Write seconds, or thousandths of them, exactly as the input takes them."""
+    """Write seconds or milliseconds exactly as the input takes them."""
     _refuse_no_time(asked, target)
     amount = round(asked * per_second, 6)
     choices = _numbered(target)
@@ -163,7 +162,7 @@ def _frames(asked: float, target: InputProperty, rate: float | None) -> Any:
     if rate is None:
         raise Refused(
             target.name,
-            "it counts frames, and its schema does not say how many a second:"
+            "it counts frames, and its schema does not say how many per second:"
             f" set {target.name!r} in `input` instead of duration",
         )
     choices = _numbered(target)
@@ -174,7 +173,7 @@ def _frames(asked: float, target: InputProperty, rate: float | None) -> Any:
         count = _nearest_count(asked * rate, target)
         possible = _reach(target, rate)
     if abs(count / rate - asked) > _FRAME_TOLERANCE:
-        text = f"it makes videos{possible} at {rate:g} frames a second, not {asked:g} s"
+        text = f"it makes videos{possible} at {rate:g} frames per second, not {asked:g} s"
         raise Refused(target.name, text)
     return choices.get(count, count)
 
@@ -207,7 +206,7 @@ def _reach(target: InputProperty, per_second: float) -> str:
 
 
 def _numbered(target: InputProperty) -> dict[float, Any]:
-    """The choices by what they measure: `5`, `"5"` and `"5s"` are all 5."""
+    """Return the choices by their number: `5`, `"5"` and `"5s"` are all 5."""
     numbers = ((_number(choice), choice) for choice in target.enum)
     return {number: choice for number, choice in numbers if number is not None and number > 0}
 

@@ -1,6 +1,6 @@
 """A video's aspect ratio and resolution, as a model's own schema takes them.
 
-As a ratio and a resolution, as one size for both (`1280*720`), or as a width and a height.
+Models take a ratio and a resolution, one size for both (`1280*720`), or a width and a height.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _RESOLUTIONS = (
     "target_resolution",
     "target_size",
 )
-# Resolutions where the choices or the description show it: a `quality` may be an encoder's, a
+# Resolutions only if the choices or the description say so: a `quality` may be an encoder's, a
 # `size` a font's. kling's `mode`: "'standard' generates 720p, 'pro' generates 1080p".
 _PERHAPS_RESOLUTIONS = ("quality", "video_quality", "size", "video_size", "mode")
 _SIZES = ("size", "video_size", "image_size", *_RESOLUTIONS, *_RATIOS)
@@ -33,29 +33,29 @@ _SAYS_OTHER_SIZE = re.compile(
 
 _PAIR = re.compile(r"(\d{1,5}(?:\.\d{1,5})?)\s*[x*×:]\s*(\d{1,5}(?:\.\d{1,5})?)\b", re.IGNORECASE)
 _LEAST_PIXELS = 100
-"""Below it `16:9` is a ratio; from it on `1280:720` is a size."""
+"""Numbers below it are a ratio (`16:9`); from it on they are a size (`1280:720`)."""
 _SHAPES = {"landscape": "16:9", "portrait": "9:16", "square": "1:1"}
 _WIDE_RATIOS = (Fraction(21, 9), Fraction(16, 9), Fraction(3, 2), Fraction(4, 3), Fraction(1))
 _LINES = re.compile(r"(\d{3,4})p\b", re.IGNORECASE)
 # Not 2k, which may be 1440 lines or 2048 columns.
 _NAMED_LINES = {"hd": 720, "fhd": 1080, "full hd": 1080, "uhd": 2160, "4k": 2160}
 _TOLERANCE = 0.03
-"""832*480 goes for 16:9 and 1280*704 for 720p: models round to whole blocks."""
+"""832*480 counts as 16:9 and 1280*704 as 720p: models round to whole blocks."""
 _STEP_IN_WORDS = re.compile(r"(?:divis[ia]ble by|multiples? of) ([1-9]\d{0,2})\b", re.IGNORECASE)
 _STEP = 8
-"""Pixels, where the schema gives none: the block of the video models' autoencoders."""
+"""Pixels, if the schema gives no step: the block size of the video models' autoencoders."""
 
 
 @dataclass(frozen=True)
 class _Frame:
-    """What is known of a frame: its shape, and the pixels of its shorter side."""
+    """What is known about a frame: its shape, and the pixels of its shorter side."""
 
     ratio: Fraction | None = None
     lines: int | None = None
 
     @classmethod
     def of(cls, size: Any) -> _Frame:
-        """Read `1280*720`; anything else says nothing."""
+        """Parse `1280*720`; return an unknown frame for anything else."""
         pair = _PAIR.match(str(size))
         if not pair or min(map(float, pair.groups())) < _LEAST_PIXELS:
             return cls()
@@ -69,7 +69,7 @@ class _Frame:
         return _Frame(self.ratio or other.ratio, self.lines or other.lines)
 
     def off(self, other: _Frame) -> float:
-        """How far two frames differ, as a share, in what is known of both."""
+        """Return the largest relative difference of two frames in what is known about both."""
         sides = ((self.ratio, other.ratio), (self.lines, other.lines))
         return max(abs(float(a) / float(b) - 1) if a and b else 0.0 for a, b in sides)
 
@@ -79,16 +79,16 @@ def frame_size(
 ) -> dict[str, Any]:
     """Write the aspect ratio or the resolution in the model's own terms.
 
-    Where one size stands for both, either of them writes the whole size.
+    If the model takes one size for both, either parameter sets the whole size.
 
     Args:
-        parameter: `aspect_ratio` or `resolution`, which is given.
+        parameter: `aspect_ratio` or `resolution`; it is not `None` in `given`.
         schema: The model's own schema, which is known.
-        given: The parameters by name; `None` leaves one to the model.
+        given: The parameters by name; `None` leaves the choice to the model.
         free: The user's own part of the input.
 
     Raises:
-        Refused: The model cannot be asked for it.
+        Refused: The model can't do it.
     """
     asked = given[parameter].strip()
     ratios = schema.find(_RATIOS, _is_ratio)
@@ -101,7 +101,7 @@ def frame_size(
     if sizes:
         return {sizes.name: _size_choice(given, sizes)}
     width, height = (schema.find((name,), _is_pixels) for name in ("width", "height"))
-    # Beside an aspect ratio or a video to edit, it is not said which of the two counts.
+    # Next to an aspect ratio or a video to edit, the schema doesn't say which of the two counts.
     if not width or not height or ratios or needs_video(schema):
         raise Refused(parameter, f"it has no input for {parameter}")
     if {"width", "height"} & free.keys():
@@ -110,7 +110,7 @@ def frame_size(
 
 
 def needs_video(schema: ModelSchema) -> bool:
-    """Whether the model edits or follows a video, which then decides much of the frame."""
+    """Return whether the model edits or follows a video, which then decides much of the frame."""
     return any(
         one.is_required and "video" in one.name and (one.is_file or one.is_file_list)
         for one in schema.inputs.values()
@@ -124,7 +124,7 @@ def _is_ratio(one: InputProperty) -> bool:
 
 
 def _words(one: InputProperty) -> list[Any]:
-    """Its choices, or those in its description: 'Must be "landscape" or "portrait"'."""
+    """Return its choices, or those in its description: 'Must be "landscape" or "portrait"'."""
     if one.enum or _ratio(one.default) or _PAIR.search(one.description):
         return list(one.enum)
     return [word for word in _SHAPES if re.search(rf"\b{word}\b", one.description)]
@@ -135,7 +135,7 @@ def _is_resolution(one: InputProperty) -> bool:
         return False
     if one.enum:
         return one.name in _RESOLUTIONS or bool(_by_lines(one))
-    # Free text or a free number has to say that it is lines.
+    # Free text or a free number must say that it counts lines.
     said = f"{one.default} {one.description}".casefold()
     return one.name in _RESOLUTIONS and bool(_LINES.search(said) or "height" in said)
 
@@ -151,7 +151,7 @@ def _is_pixels(one: InputProperty) -> bool:
 
 
 def _ratio_choice(asked: str, target: InputProperty) -> Any:
-    """Find the model's own spelling; a value that it doesn't take stays, for the schema to tell."""
+    """Find the model's own spelling; keep an invalid value for the schema check to report."""
     choices = _words(target)
     wanted = _ratio(asked)
     same = [choice for choice in choices if str(choice).casefold() == asked.casefold()]
@@ -176,7 +176,7 @@ def _resolution_choice(asked: str, target: InputProperty) -> Any:
 
 
 def _by_lines(target: InputProperty) -> dict[int | None, Any]:
-    # Bare numbers are lines where it is about a resolution; ltx-video's `target_size` is no height.
+    # Bare numbers are lines if the input is a resolution; ltx-video's `target_size` is no height.
     is_bare = "resolution" in target.name or bool(_LINES.search(target.description))
     found = {
         _lines(choice, is_bare=is_bare) or _lines(_explained(choice, _LINES, target)): choice
@@ -209,7 +209,7 @@ def _pixels(
     wanted = asked.over(_Frame(_common(native.ratio), native.lines))
     _refuse_half(wanted, words, width)
     is_exact = _Frame.of(given["resolution"]).lines
-    # The default's own sides, lying or standing, need no rounding: hunyuan-video's 864 by 480.
+    # The default's own sides, as they are or swapped, need no rounding: hunyuan-video's 864 by 480.
     if native.lines and not is_exact and native.off(wanted) <= _TOLERANCE:
         return {"width": width.default, "height": height.default}
     if native.lines and not is_exact and native.turned.off(wanted) <= _TOLERANCE:
@@ -221,7 +221,7 @@ def _pixels(
 
 
 def _asked(given: Mapping[str, Any], target: InputProperty) -> tuple[_Frame, str]:
-    """The frame asked for, and the same in the user's words."""
+    """Return the requested frame, and the user's words for it."""
     shape, size = given["aspect_ratio"], given["resolution"]
     frame = _Frame(_ratio(shape), _lines(size, is_bare=True)).over(_Frame.of(size))
     for word, read in ((shape, frame.ratio), (size, frame.lines)):
@@ -264,12 +264,12 @@ def _lines(text: Any, *, is_bare: bool = False) -> int | None:
 
 
 def _explained(choice: Any, what: re.Pattern[str], target: InputProperty) -> str | None:
-    """What the description says of a choice: "Portrait is 720x1280, landscape is 1280x720"."""
+    """Find what the description says of a choice: "Portrait is 720x1280, landscape is 1280x720"."""
     clause = re.search(rf"\b{re.escape(str(choice))}\b([^,;.]*)", target.description, re.IGNORECASE)
     said = what.search(clause[1]) if clause else None
     if not clause or not said:
         return None
-    # "standard or pro (1080p)" says nothing of standard.
+    # "standard or pro (1080p)" says nothing about standard.
     before = clause[1][: said.start()]
     others = (str(other) for other in _words(target) if other != choice)
     is_others = any(

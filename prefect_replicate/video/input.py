@@ -1,8 +1,8 @@
-"""The parameters that video models have in common, in each model's own names and units.
+"""The parameters that video models have in common, under each model's own names and in its units.
 
 A name alone says little: one model's `video_length` counts frames, another's seconds; a `size` may
-be a font's, an `image` a style reference. So a name only makes an input a candidate, and what its
-choices and its description say decides. What stays uncertain is refused, never guessed.
+be a font's, an `image` a style reference. So a name only makes an input a candidate; its choices
+and its description decide. What stays uncertain is refused, never guessed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from prefect_replicate.video.frame_size import frame_size, needs_video
 
 # The names are those of the video models on Replicate; the first that fits is used.
 
-# Not `text`: what kling-lip-sync's says is spoken, not shown.
+# Not `text`: kling-lip-sync's is spoken, not shown.
 _NEGATIVES = ("negative_prompt", "negative", "n_prompt", "video_negative_prompt")
 _SEEDS = ("seed", "random_seed")
 # latentsync: "Set to 0 for Random seed"; animate-diff: "Seed (0 = random, maximum: 2147483647)"
@@ -73,7 +73,7 @@ _SAYS_OTHER_PICTURE = re.compile(
     r"|pose|depth|background|swap|character|subject|identity|garment|product|logo|watermark)\b",
     re.IGNORECASE,
 )
-# ltx-2.3-pro uses its `image` where `task` is `image_to_video`, and `task` has another default.
+# ltx-2.3-pro uses its `image` only if `task` is `image_to_video`, which is not the default.
 _FROM_IMAGE = re.compile(r"(?:image|img|i)[ _-]?(?:to|2)[ _-]?v(?:id(?:eo)?)?\b", re.IGNORECASE)
 _IMAGE_SWITCH = re.compile(
     r"(?:use|enable|with)_(?:\w*_)?(?:init|image)|(?:image|img|i)_?(?:to|2)_?v\w*", re.IGNORECASE
@@ -96,26 +96,26 @@ def video_input(
 ) -> dict[str, Any]:
     """Write a model's input from common parameters, and check it before anything is paid.
 
-    Where the schema is unknown the parameters go by their own names, unchecked.
+    If the schema is unknown, the parameters are sent under their own names, unchecked.
 
     Args:
         schema: The model's own input schema.
         model: The model as the user named it.
-        prompt: What to show; may be empty or `None` where the model works without, or `input`
+        prompt: What to show; may be empty or `None` if the model works without it, or `input`
             has it.
         image: The first frame: a URL, a path, or an open binary file.
         duration: Seconds. A model that counts frames gets the nearest number of frames that it
-            takes, if that misses by at most half a second; nothing else is rounded.
+            takes, if that is off by at most half a second; nothing else is rounded.
         aspect_ratio: Such as `16:9`. A model that takes sizes gets one of that shape.
         resolution: Such as `720p`, in upper or lower case: the pixels of the shorter side.
         seed: For a repeatable result.
         negative_prompt: What not to show.
         input: The model's own inputs by its own names; they win over the parameters.
-        check: Whether to hold the whole against the schema, and not the parameters alone.
+        check: Whether to check the whole input against the schema, not only the parameters.
 
     Raises:
         InvalidInputError: The model has no such input or doesn't take the value; the message
-            lists all problems, and what it takes.
+            lists all problems, and what the model takes.
     """
     given = {
         "prompt": prompt,
@@ -137,7 +137,7 @@ def video_input(
 
 @dataclass(frozen=True)
 class _Call:
-    """What is written for which model; `free` is the user's own part of the input."""
+    """The parameters to write for a model; `free` is the user's own part of the input."""
 
     schema: ModelSchema
     model: str
@@ -149,7 +149,7 @@ class _Call:
 
 
 def _written(call: _Call) -> tuple[dict[str, Any], dict[str, str]]:
-    """The parameters in the model's terms, and the problems by the name of the input."""
+    """Return the parameters in the model's terms, and the problems by input name."""
     values: dict[str, Any] = {}
     problems: dict[str, str] = {}
     for parameter, write in _WRITERS.items():
@@ -188,7 +188,7 @@ def _prompt(call: _Call) -> dict[str, Any]:
     prompt = call.given["prompt"] or ""
     target = call.schema.find(PROMPTS, _is_text)
     if not prompt.strip():
-        # Without one, a default such as "An astronaut riding a horse" would be made and paid.
+        # Without a prompt, a default such as "An astronaut riding a horse" would be paid for.
         if target and (target.is_required or target.default):
             raise Refused(target.name, "the prompt is empty")
         return {}
@@ -210,7 +210,7 @@ def _seed(call: _Call) -> dict[str, Any]:
     if not target:
         raise _no_input("seed")
     if str(seed) in _RANDOM_SEED_IN_WORDS.findall(target.description):
-        raise Refused(target.name, f"its {target.name} {seed} stands for a random one")
+        raise Refused(target.name, f"its {target.name} {seed} means a random one")
     return {target.name: str(seed) if target.type == "string" else seed}
 
 
@@ -224,7 +224,7 @@ def _image(call: _Call) -> dict[str, Any]:
             raise _no_input("image")
         raise Refused(
             other.name,
-            f"its {other.name!r} is not said to be a first frame: set it in `input` instead",
+            f"its schema does not say that {other.name!r} is a first frame: set it in `input`",
         )
     for other in call.schema.inputs.values():
         switch = _switch(other, target, call)
@@ -235,7 +235,7 @@ def _image(call: _Call) -> dict[str, Any]:
 
 
 def _takes_image(one: InputProperty) -> bool:
-    # A text of several URLs (image-urls-to-video) makes a slide show.
+    # A text with several URLs (image-urls-to-video) makes a slide show.
     is_text = one.type == "string" and not one.enum and not one.name.endswith("s")
     return one.is_file or one.type == "array" or is_text
 
@@ -243,12 +243,12 @@ def _takes_image(one: InputProperty) -> bool:
 def _is_first_frame(one: InputProperty, schema: ModelSchema) -> bool:
     if _SAYS_FIRST_FRAME.search(one.description):
         return True
-    # Where a video is needed the frames come from it, and the picture is a face or a character.
+    # If a video is required, the frames come from it, and the image is a face or a character.
     return not needs_video(schema) and not _SAYS_OTHER_PICTURE.search(one.description)
 
 
 def _switch(one: InputProperty, image: InputProperty, call: _Call) -> str | None:
-    """How an input has to be set for the image to be used, if it is not."""
+    """Say how an input must be set for the image to be used, unless it already is."""
     if one.type == "boolean":
         # deforum: "Provide init_image if use_init"
         is_named = "_" in one.name and re.search(rf"\b{re.escape(one.name)}\b", image.description)
@@ -266,7 +266,7 @@ def _switch(one: InputProperty, image: InputProperty, call: _Call) -> str | None
 
 
 def _is_condition(name: str, choice: str, image: InputProperty) -> bool:
-    """Whether the image's description says "only used when mode is 'animate'"."""
+    """Return whether the image's description says "only used when mode is 'animate'"."""
     said = rf"\b(?:only|if|when|with|requires?|needs?)\b[^.;]*\b{re.escape(name)}\W+(?:is\W+)?"
     return bool(re.search(rf"{said}{re.escape(choice)}\b", image.description, re.IGNORECASE))
 

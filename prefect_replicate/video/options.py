@@ -1,4 +1,4 @@
-"""What a video is to be, as the user says it before the model is known."""
+"""A requested video, as the user describes it before the model is known."""
 
 # No `from __future__ import annotations`: see `generation`.
 
@@ -27,7 +27,7 @@ DEFAULT_MODEL = "bytedance/seedance-1-lite"
 
 @dataclass(frozen=True, kw_only=True)
 class CommonParameters:
-    """What a video is to be, in words that are the same for all models."""
+    """The parameters of a video that have the same names for all models."""
 
     image: FileText = None
     duration: float | None = None
@@ -44,7 +44,7 @@ class CommonParameters:
 
 @dataclass(frozen=True, kw_only=True)
 class VideoSettings(GenerationSettings, CommonParameters):
-    """The parameters that the flows for one and for many videos share; those document them."""
+    """The parameters shared by the flows for one and for many videos; the flows document them."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class VideoGeneration(VideoSettings, ModelGeneration, _Prompt):
     model: str = DEFAULT_MODEL
 
     async def whole_input(self, run: Run, schema: ModelSchema) -> dict[str, Any]:
-        """What is sent to the model, with the common parameters in its own names."""
+        """Return the model's input, with the common parameters under its own names."""
         if schema.output.makes_files is False:
             raise InvalidInputError(
                 f"{self.model} makes no files, so no video: run it with `run_model`. Nothing"
@@ -73,7 +73,7 @@ class VideoGeneration(VideoSettings, ModelGeneration, _Prompt):
 
 @dataclass(frozen=True)
 class VideoOptions(CommonParameters):
-    """What one video is to be."""
+    """One requested video."""
 
     prompt: str | None
     model: str
@@ -87,7 +87,7 @@ class VideoOptions(CommonParameters):
         input: Mapping[str, Any] | None = None,
         **defaults: Any,
     ) -> "VideoOptions":
-        """Write a request over the batch's defaults; their inputs are merged name by name."""
+        """Apply a request over the batch's defaults; their inputs are merged name by name."""
         common = {one.name for one in fields(CommonParameters)}
         given = request.model_dump(include=common, exclude_none=True)
         # `input` wins over the parameters, but the batch's must not win over a request.
@@ -96,7 +96,7 @@ class VideoOptions(CommonParameters):
         return cls(request.prompt, request.model or model, whole, **{**defaults, **given})
 
     async def whole_input(self, run: Run, *, check: bool = True) -> dict[str, Any]:
-        """The model's input, checked against its schema."""
+        """Return the model's input, checked against its schema."""
         schema = await schema_of(run, self.model)
         is_deployed = run.scope.is_deployed
         image = local_file(self.image, "image", is_deployed=is_deployed)

@@ -106,7 +106,7 @@ def test_each_look_is_told(replicate_emulator: Emulator) -> None:
     "model", ["timer", "emulator/timer:latest", "deployment:timer", "", " ", "/timer", "emulator/"]
 )
 def test_a_model_that_is_no_reference_is_refused_when_it_is_made(model: str) -> None:
-    with pytest.raises(ValidationError, match="is not a model reference; accepted are 'owner/nam"):
+    with pytest.raises(ValidationError, match="is not a model reference; use 'owner/nam"):
         timer(model=model)
 
 

@@ -88,7 +88,7 @@ def test_a_saved_model_that_is_no_reference_is_refused_when_it_is_loaded(model: 
 
     with pytest.raises(RuntimeError, match=f"Unable to load '{name}'") as refused:
         ReplicateModel.load(name)
-    assert "is not a model reference; accepted are" in str(refused.value.__cause__)
+    assert "is not a model reference; use" in str(refused.value.__cause__)
 
 
 def test_the_blocks_are_registered_with_a_form_that_people_can_fill_in() -> None:

@@ -214,7 +214,7 @@ async def test_one_canceled_elsewhere_is_not_tried_again(
 
 BAD = [
     ({"model": "nobody/nothing"}, "Model 'nobody/nothing' was not found"),
-    ({"model": "nothing"}, "not a model reference; accepted are"),
+    ({"model": "nothing"}, "not a model reference; use"),
     ({"prompt": ""}, "prompt"),
     ({"prompt": "  "}, "prompt"),
     ({"duration": 99}, "duration"),

@@ -314,7 +314,7 @@ def test_a_file_that_is_larger_than_allowed_is_refused(
     monkeypatch.setenv("PREFECT_INTEGRATIONS_REPLICATE_MAX_FILE_SIZE", "1kB")
     hosts[0].says(reply)
 
-    with pytest.raises(OutputError, match="larger than 1,000 bytes, which is what PREFECT_INTEG"):
+    with pytest.raises(OutputError, match="larger than the 1,000 bytes that PREFECT_INTEG"):
         download_outputs.fn(made(hosts[0], "a.mp4"), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -447,7 +447,7 @@ def test_a_block_that_exits_takes_no_call_with_it(
     monkeypatch.setattr(store, "TransferPolicy", partial(TransferPolicy, upload_attempts=1))
     hosts[0].says((200, "video", {"content-type": "video/mp4"}))
 
-    with pytest.raises(OutputError, match=r"did not take abc\.mp4 in 1 attempts: SystemExit"):
+    with pytest.raises(OutputError, match=r"did not accept abc\.mp4 \(attempts: 1\): SystemExit"):
         download_outputs.fn(made(hosts[0], "a.mp4"), ExitingBlock())
 
     scripted.says(DONE)

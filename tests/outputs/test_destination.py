@@ -28,9 +28,9 @@ async def test_a_missing_folder_is_made(tmp_path: Path) -> None:
     ("destination", "reason"),
     [
         ("", "is not a folder"),
-        ("http://host/videos", "'http://host/videos' can't be written to: http is not a storage"),
+        ("http://host/videos", "host/videos' can't be written to: http is not a storage protocol"),
         ("ftp://me:secret@host/x", "names a user or password, which would be shown"),
-        ("nothing://host/videos", "nothing is not a storage; give a folder, a URL such as s3://"),
+        ("nothing://host/videos", "nothing is not a storage protocol; use a folder, a URL such as"),
         ("s3://bucket/videos", "can't open 's3://bucket/videos': .* missing a Python module"),
         ("block:local-file-system", "is not 'block:<type-slug>/<name>'"),
         ("block:a/b/c", "is not 'block:<type-slug>/<name>'"),

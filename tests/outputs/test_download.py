@@ -81,7 +81,7 @@ async def test_a_broken_connection_is_resumed_where_it_broke(host, store, predic
 async def test_a_later_call_resumes_what_an_earlier_one_left(host, store, prediction, tmp_path):
     url = host.add("/a.mp4", CONTENT)
     host.breaks_off(after=1_000_000)
-    with pytest.raises(OutputError, match="what has arrived is kept"):
+    with pytest.raises(OutputError, match="the part received so far is kept"):
         await store(prediction(url), tmp_path, policy=TransferPolicy(download_attempts=1))
     assert names(tmp_path) == [".abc123.part", ".abc123.part.etag"]
 
@@ -155,7 +155,7 @@ async def test_a_refusal_is_not_repeated(host, store, prediction, tmp_path):
     url = host.add("/a.mp4", CONTENT)
     host.answers(403)
 
-    with pytest.raises(OutputError, match=r"abc123 has succeeded and is paid.* answered HTTP 403"):
+    with pytest.raises(OutputError, match=r"abc123 succeeded and is paid for.* answered HTTP 403"):
         await store(prediction(f"{url}?signature=secret"), tmp_path)
 
     assert len(host.requests) == 1

@@ -48,7 +48,7 @@ async def test_a_part_of_an_expired_file_is_not_kept(host, store, prediction, tm
 
 @pytest.mark.parametrize("status", ["processing", "failed", "canceled", "aborted", "new-status"])
 async def test_only_a_succeeded_prediction_has_files(store, prediction, tmp_path, status: str):
-    with pytest.raises(OutputError, match=f"abc123 is '{status}'; only one that succeeded"):
+    with pytest.raises(OutputError, match=f"abc123 is '{status}'; only a succeeded prediction"):
         await store(prediction("http://127.0.0.1:1/a", status=status), tmp_path)
 
 
@@ -65,7 +65,7 @@ async def test_an_id_that_is_a_path_is_refused(store, prediction, tmp_path):
 async def test_a_bad_destination_after_paying_is_an_output_error(store, prediction, tmp_path):
     (tmp_path / "file").touch()
 
-    with pytest.raises(OutputError, match=r"has succeeded and is paid, but.*can't be written to"):
+    with pytest.raises(OutputError, match=r"succeeded and is paid for, but.*can't be written to"):
         await store(prediction("data:,x"), tmp_path / "file")
 
 

@@ -211,7 +211,7 @@ async def test_a_file_that_the_block_never_took_is_kept_and_used_by_the_next_cal
     output = prediction(host.add("/a", VIDEO))
     kept = staging / "abc123" / "abc123.mp4"
     with pytest.raises(
-        OutputError, match=r"abc123 .*block Bucket did not take.*3 attempts"
+        OutputError, match=r"abc123 .*block Bucket did not accept.*attempts: 3"
     ) as error:
         await store(output, bucket)
     assert f"RuntimeError: the bucket is closed. The file is kept at {kept}" in str(error.value)

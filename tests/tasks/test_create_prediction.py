@@ -59,7 +59,7 @@ def test_each_form_of_reference_goes_to_its_own_endpoint(
 def test_anything_else_is_refused_before_any_request(
     replicate_emulator: Emulator, model: str
 ) -> None:
-    with pytest.raises(InvalidInputError, match="accepted are 'owner/name', 'owner/name:version'"):
+    with pytest.raises(InvalidInputError, match="use 'owner/name', 'owner/name:version'"):
         create_prediction.fn(model, {})
     assert len(replicate_emulator.requests) == 0
 

@@ -86,7 +86,7 @@ def test_files_that_are_gone_are_an_error_of_their_own(
 def test_one_that_is_not_done_has_nothing_to_store(
     still: Emulator, running: Prediction, tmp_path: Path
 ) -> None:
-    with pytest.raises(OutputError, match=f"{running.id} is 'processing'; only one that succeeded"):
+    with pytest.raises(OutputError, match=f"{running.id} is 'processing'; only a succeeded"):
         download_outputs.fn(running, tmp_path)
 
 
@@ -95,7 +95,7 @@ def test_a_destination_that_cannot_be_written_leaves_the_result_paid_and_said(
 ) -> None:
     (tmp_path / "file").write_text("in the way")
 
-    with pytest.raises(OutputError, match=r"is paid, but: .*can't be written to[^\n]*$"):
+    with pytest.raises(OutputError, match=r"is paid for, but: .*can't be written to[^\n]*$"):
         download_outputs.fn(made(), tmp_path / "file" / "folder")
 
 

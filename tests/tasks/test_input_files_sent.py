@@ -188,7 +188,7 @@ def test_a_file_that_is_open_as_text_is_refused(
 ) -> None:
     with (
         picture.open() as text,
-        pytest.raises(InvalidInputError, match="open as text; open it with mode 'rb'"),
+        pytest.raises(InvalidInputError, match="opened as text; open it with mode 'rb'"),
     ):
         sent_output(replicate_emulator, text)
 

@@ -53,7 +53,7 @@ async def test_a_request_is_a_value_a_dict_or_a_prompt(given: Any, read: VideoRe
         ({"prompt": "x", "seed": 1.5}, "seed 1.5 should be a valid integer, got a number with"),
         ({"prompt": "x", "input": "fps=24"}, "input 'fps=24' should be a valid dictionary"),
         ({"prompt": "x", "input": [], "input.fps": 2}, r"input \[\] should be a valid dictionary"),
-        ({"prompt": "x", "model": "fox"}, "model: 'fox' is not a model reference; accepted are"),
+        ({"prompt": "x", "model": "fox"}, "model: 'fox' is not a model reference; use"),
         ({"prompt": "x", "modle": "a/b"}, r"'modle' is unknown \(did you mean 'model'\?; the mod"),
         ({"prompt": "x", "fps": 24}, r"'fps' is unknown \(accepted are prompt, .*into `input`\)"),
         ({"prompt": "x", "seed": "a", "duration": "b"}, "duration 'b' .*, seed 'a' should be"),

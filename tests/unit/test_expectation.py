@@ -72,5 +72,5 @@ def test_what_nine_of_ten_do_not_take_is_overdue(seconds: float, is_overdue: boo
 def test_people_are_told_in_words() -> None:
     assert USUAL.estimate == "about 48 s (nine in ten within 96 s)"
     assert Expectation(p50=1.25, p90=12).excuse == (
-        "taking longer than usual (usually 1.2 s, at most 12 s in nine of ten)"
+        "taking longer than usual (usually 1.2 s, nine in ten within 12 s)"
     )

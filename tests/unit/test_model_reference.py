@@ -50,5 +50,5 @@ def test_the_four_forms_are_read_and_written(
     ],
 )
 def test_anything_else_is_refused_with_the_forms(text: str) -> None:
-    with pytest.raises(InvalidInputError, match=r"is not a model reference; accepted are 'owner/n"):
+    with pytest.raises(InvalidInputError, match=r"is not a model reference; use 'owner/n"):
         ModelReference.parse(text)

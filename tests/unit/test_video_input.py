@@ -242,17 +242,17 @@ def test_frames_are_counted_at_the_rate_that_the_user_sets(
         (
             "lightricks/ltx-video",
             6,
-            "it makes videos of 4, 5.4, 6.7, 8, 9.4 or 10.7 s at 24 frames a second, not 6 s.",
+            "it makes videos of 4, 5.4, 6.7, 8, 9.4 or 10.7 s at 24 frames per second, not 6 s.",
         ),
         (
             "tencent/hunyuan-video",
             9,
-            "it makes videos of at most 8.3 s at 24 frames a second, not 9 s.",
+            "it makes videos of at most 8.3 s at 24 frames per second, not 9 s.",
         ),
         (
             "acme/untimed",
             4,
-            "it counts frames, and its schema does not say how many a second:"
+            "it counts frames, and its schema does not say how many per second:"
             " set 'num_frames' in `input` instead of duration.",
         ),
         ("luma/ray", 5, "it has no input for duration."),
@@ -361,13 +361,13 @@ def test_a_duration_is_counted_in_the_unit_that_the_description_says(
         (
             "video_length",
             said("Length of synthesized video", NUMBER),
-            "its 'video_length' is not said to count seconds or frames:"
+            "its schema does not say that 'video_length' counts seconds or frames:"
             " set it in `input` instead of duration",
         ),
         (
             "duration",
             said("Duration in minutes", NUMBER),
-            "its 'duration' is not said to count seconds or frames:"
+            "its schema does not say that 'duration' counts seconds or frames:"
             " set it in `input` instead of duration",
         ),
         ("duration", said("Duration of the edited section in seconds", NUMBER), "it has no"),
@@ -440,7 +440,7 @@ def test_an_input_for_another_picture_gets_no_first_frame(name: str, rules: dict
 def test_an_image_that_is_said_to_be_something_else_is_no_first_frame(description: str):
     told = of(schema(image=said(description, FILE)), image=URL)
 
-    assert told == "its 'image' is not said to be a first frame: set it in `input` instead"
+    assert told == "its schema does not say that 'image' is a first frame: set it in `input`"
 
 
 def test_the_picture_beside_a_required_video_is_no_first_frame():
@@ -449,7 +449,7 @@ def test_the_picture_beside_a_required_video_is_no_first_frame():
     told = of(swap, image=URL, input={"driving_video": URL})
 
     assert isinstance(told, str)
-    assert told.startswith("its 'image' is not said to be a first frame")
+    assert told.startswith("its schema does not say that 'image' is a first frame")
 
 
 def test_a_first_frame_wins_over_a_reference_and_a_deprecated_name():
@@ -724,9 +724,9 @@ def test_the_users_own_width_leaves_the_height_to_the_user_too():
         (TEXT, 7, {"seed": "7"}),
         (NUMBER, 7, {"seed": 7}),
         (said("Seed (0 = random)", NUMBER), 7, {"seed": 7}),
-        (said("Seed (0 = random)", NUMBER), 0, "its seed 0 stands for a random one"),
-        (said("Set to 0 for Random seed", NUMBER), 0, "its seed 0 stands for a random one"),
-        (said("Use -1 to randomize", NUMBER), -1, "its seed -1 stands for a random one"),
+        (said("Seed (0 = random)", NUMBER), 0, "its seed 0 means a random one"),
+        (said("Set to 0 for Random seed", NUMBER), 0, "its seed 0 means a random one"),
+        (said("Use -1 to randomize", NUMBER), -1, "its seed -1 means a random one"),
     ],
 )
 def test_a_seed_is_written_as_the_model_takes_it(rules: dict[str, Any], seed: int, expected: Any):

@@ -36,7 +36,7 @@ async def get_collection(request: Request) -> Response:
 
 
 async def search(request: Request) -> Response:
-    """Find the models and collections that have any of the words, those with most first."""
+    """Find the models and collections with any of the words, those with the most first."""
     words = (query := request.query_params.get("query", "")).lower().split()
     if not words:
         return _refusal('Query parameter "query" is required')
@@ -69,7 +69,7 @@ def _found(
 
 
 def _refusal(detail: str) -> Response:
-    # Of all refusals, the documented one of a search is plain JSON.
+    # Unlike other refusals, a search's is documented as plain JSON.
     return JSONResponse({"detail": detail}, 400)
 
 

@@ -2,17 +2,17 @@
 
 | request | does |
 |---|---|
-| `GET /_emulator` | where everything is |
-| `GET /_emulator/predictions?live=true` | what was created; with `live`, what still runs |
-| `GET /_emulator/requests` | what arrived, with header names, and Authorization at the file host |
-| `GET /_emulator/webhooks` | attempts to deliver webhooks |
-| `GET`, `POST`, `DELETE /_emulator/faults` | what can still go wrong; add one; end all |
+| `GET /_emulator` | lists addresses, models, deployments and routes |
+| `GET /_emulator/predictions?live=true` | lists predictions; with `live`, only running ones |
+| `GET /_emulator/requests` | lists requests; counts those at the file host with Authorization |
+| `GET /_emulator/webhooks` | lists attempts to deliver webhooks |
+| `GET`, `POST`, `DELETE /_emulator/faults` | lists pending faults; adds one; removes all |
 | `POST /_emulator/faults/random` | `{"rates": {"reset": 0.1}, "seed": 1}` and options of `Fault` |
-| `GET`, `POST /_emulator/clock` | the time; `{"speed": 60}` |
+| `GET`, `POST /_emulator/clock` | returns the time; `{"speed": 60}` |
 | `POST /_emulator/clock/advance` | `{"seconds": 3600}` |
-| `GET`, `PATCH /_emulator/behaviour` | the switches; change some |
-| `POST /_emulator/models` | add a model: `{"name": "owner/name", "schema": {…}}`, other options |
-| `POST /_emulator/reset` | forget everything |
+| `GET`, `PATCH /_emulator/behaviour` | returns the switches; changes some |
+| `POST /_emulator/models` | adds a model: `{"name": "owner/name", "schema": {…}}`, other options |
+| `POST /_emulator/reset` | forgets everything |
 
 A fault is given as in Python: `{"kind": "lost_reply", "method": "POST", "path": "/predictions$"}`.
 """
@@ -35,7 +35,7 @@ from prefect_replicate.emulator.platform import Platform, platform_of
 
 
 async def get_overview(request: Request) -> Response:
-    """Say where everything is."""
+    """List the addresses, models, deployments and routes."""
     platform = platform_of(request)
     return JSONResponse(
         {
@@ -62,7 +62,7 @@ async def list_predictions(request: Request) -> Response:
 
 
 async def list_requests(request: Request) -> Response:
-    """List the requests; values of headers stay out, as they hold tokens."""
+    """List the requests, without the values of headers, which hold tokens."""
     received = platform_of(request).traffic
     return JSONResponse(
         {
@@ -78,12 +78,12 @@ async def list_webhooks(request: Request) -> Response:
 
 
 async def list_faults(request: Request) -> Response:
-    """List the faults that requests can still meet."""
+    """List the faults that can still affect requests."""
     return JSONResponse([asdict(fault) for fault in platform_of(request).faults.pending])
 
 
 async def add_fault(request: Request) -> Response:
-    """Put a fault in force."""
+    """Add a fault."""
     options = await _read_object(request)
     try:
         fault = platform_of(request).faults.add(options.pop("kind", "(none)"), **options)
@@ -93,7 +93,7 @@ async def add_fault(request: Request) -> Response:
 
 
 async def add_random_faults(request: Request) -> Response:
-    """Put faults in force that come by chance."""
+    """Add faults that happen at random."""
     options = await _read_object(request)
     rates, seed = options.pop("rates", {}), options.pop("seed", 0)
     try:
@@ -104,13 +104,13 @@ async def add_random_faults(request: Request) -> Response:
 
 
 async def clear_faults(request: Request) -> Response:
-    """End all faults."""
+    """Remove all faults."""
     platform_of(request).faults.clear()
     return Response(status_code=204)
 
 
 async def get_clock(request: Request) -> Response:
-    """Tell the emulator's time."""
+    """Return the emulator's time."""
     return _write_clock(platform_of(request))
 
 

@@ -61,7 +61,7 @@ async def create_deployment(request: Request) -> Response:
 
 
 async def update_deployment(request: Request) -> Response:
-    """Change a deployment, which makes a new release of it."""
+    """Change a deployment, which creates a new release."""
     deployment = find_deployment(request)
     body = await _read_body(request, _UPDATE)
     changes = _settings(body, deployment.model)

@@ -18,7 +18,7 @@ from prefect_replicate.emulator.problems import InvalidField
 from prefect_replicate.emulator.uploads import SIZE_LIMIT, Upload, sign_download
 
 _NAME_LIMIT = 255
-# More than the other parts of a multipart body can take: what is larger need not be parsed.
+# More than the other parts of a multipart body need: a larger body isn't parsed.
 _ENVELOPE = 1_000_000
 _ANY_TYPE = "application/octet-stream"
 
@@ -32,7 +32,7 @@ class _Parts:
 
 
 async def create_file(request: Request) -> Response:
-    """Keep the file of a multipart body."""
+    """Store the file of a multipart body."""
     if int(request.headers.get("content-length", "0")) > SIZE_LIMIT + _ENVELOPE:
         raise problems.too_large()
     platform = platform_of(request)

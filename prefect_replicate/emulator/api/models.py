@@ -101,7 +101,7 @@ async def refuse_training(request: Request) -> Response:
 
 async def refuse_change(request: Request) -> Response:
     """Refuse to create, change or delete a model or a version."""
-    raise problems.left_out("changes of models; Emulator.add_model and --schema add models")
+    raise problems.left_out("route to change models; add them with Emulator.add_model or --schema")
 
 
 def find_model(request: Request) -> Model:

@@ -31,7 +31,7 @@ _TAGS = {
 
 
 async def get_page(request: Request) -> Response:
-    """Show a prediction, again every second while it runs."""
+    """Show a prediction, refreshed every second while it runs."""
     platform = platform_of(request)
     record = platform.history.find(request.path_params["prediction_id"])
     if record is None:

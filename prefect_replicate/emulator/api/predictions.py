@@ -1,4 +1,4 @@
-"""Creating, reading, listing and cancelling predictions."""
+"""Creating, reading, listing and canceling predictions."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def create_from_deployment(request: Request) -> Response:
 
 
 async def list_predictions(request: Request) -> Response:
-    """List the account's predictions, newest first, 100 a page."""
+    """List the account's predictions, newest first, 100 per page."""
     if (source := request.query_params.get("source")) not in (None, "web"):
         raise problems.bad_request(f"source can only be web, not {source!r}")
     platform = platform_of(request)

@@ -18,12 +18,12 @@ T = TypeVar("T")
 
 
 async def read_json(request: Request) -> Any:
-    """Return the body of `request`, or raise the 400 of one that is not JSON."""
+    """Return the body of `request`, or raise a 400 if it is not JSON."""
     return parsed(await request.body(), "The request body")
 
 
 def parsed(text: str | bytes, what: str) -> Any:
-    """Read JSON, or raise the 400 of what is none, or nested beyond reason."""
+    """Parse JSON, or raise a 400 if it is invalid or nested too deeply."""
     try:
         return json.loads(text, parse_constant=_refuse, parse_float=_finite)
     except (ValueError, RecursionError) as exc:

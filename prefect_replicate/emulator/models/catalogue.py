@@ -32,14 +32,14 @@ class Collection:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """All that can be run."""
+    """Everything that can be run."""
 
     models: tuple[Model, ...]
     deployments: tuple[Deployment, ...]
     collections: tuple[Collection, ...] = ()
 
     def with_model(self, model: Model) -> Catalogue:
-        """Return this catalogue with `model`, in the place of one of the same name."""
+        """Return this catalogue with `model`, in place of any with the same name."""
         others = (one for one in self.models if one.full_name != model.full_name)
         deployments = (
             replace(one, model=model, pinned=None)
@@ -50,7 +50,7 @@ class Catalogue:
         return replace(self, models=(*others, model), deployments=tuple(deployments))
 
     def with_deployment(self, deployment: Deployment) -> Catalogue:
-        """Return this catalogue with `deployment`, in the place of one of the same name."""
+        """Return this catalogue with `deployment`, in place of any with the same name."""
         others = self.without_deployment(deployment.full_name).deployments
         return replace(self, deployments=(*others, deployment))
 
@@ -68,10 +68,10 @@ class Catalogue:
         return next((one for one in self.deployments if one.full_name == full_name), None)
 
     def resolve(self, reference: str) -> tuple[Model, Version] | None:
-        """Return what `version` of a create body means.
+        """Return the model and version that a create's `version` means.
 
-        It may be 64 hexadecimal digits, `owner/name:` with those, or `owner/name` of an official
-        model; `None` where it is none of these or unknown.
+        It may be 64 hexadecimal digits, `owner/name:` followed by those, or the `owner/name` of an
+        official model; return `None` if it is none of these or unknown.
         """
         name, colon, version_id = reference.partition(":")
         if colon:

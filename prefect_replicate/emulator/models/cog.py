@@ -120,7 +120,7 @@ def openapi_schema(
 
 
 def defaults(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the inputs that have a default, with it."""
+    """Return the defaults of the inputs that have one."""
     return {name: one["default"] for name, one in inputs(schema).items() if "default" in one}
 
 

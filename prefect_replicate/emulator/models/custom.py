@@ -34,7 +34,7 @@ _CREATED = 1_760_000_000.0
 _FULL_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _REF = "#/components/schemas/"
 _COMBINED = ("allOf", "anyOf", "oneOf")
-_WANTED = "the openapi_schema of a model's version is wanted"
+_WANTED = "expected the openapi_schema of a model's version"
 _SCHEMA_CHECKS = FormatChecker(formats=("regex",))
 
 _FILE_SECONDS = 2.0
@@ -85,7 +85,7 @@ def custom_model(
     The arguments are those of `Emulator.add_model`, which describes them.
 
     Raises:
-        ValueError: An argument makes no sense; the message says which.
+        ValueError: An argument is invalid; the message says which.
     """
     if not _FULL_NAME.fullmatch(full_name):
         raise ValueError(f"a model is owner/name, not {full_name!r}")
@@ -96,7 +96,7 @@ def custom_model(
     try:
         check_schema(document)
     except ValueError as exc:
-        raise ValueError(f"the schema of {full_name} makes no sense: {exc}") from exc
+        raise ValueError(f"the schema of {full_name} is invalid: {exc}") from exc
     schemas = document["components"]["schemas"]
 
     def plan(job: Job) -> Plan:
@@ -136,21 +136,21 @@ def read_schema(file: Path) -> Mapping[str, Any]:
     except RecursionError as exc:
         raise ValueError(f"the schema {file} is nested too deeply") from exc
     except ValueError as exc:
-        raise ValueError(f"the schema {file} makes no sense: {exc}") from exc
+        raise ValueError(f"the schema {file} is invalid: {exc}") from exc
     return document
 
 
 def check_schema(document: object) -> None:
-    """Raise unless `document` is the OpenAPI document of a version, complete in itself.
+    """Raise unless `document` is the self-contained OpenAPI document of a version.
 
     Raises:
-        ValueError: What is wrong with it.
+        ValueError: It isn't; the message says what is wrong.
     """
     match document:
         case {"components": {"schemas": {"Input": {}}}}:
             whole = cast("Mapping[str, Any]", document)
         case {"openapi_schema": {}}:
-            raise ValueError(f"this is a whole version; {_WANTED}, a part of it")
+            raise ValueError(f"this is a whole version; {_WANTED}, which is a part of it")
         case _:
             raise ValueError(f"it has no components.schemas.Input; {_WANTED}")
     schemas: Mapping[str, Any] = whole["components"]["schemas"]
@@ -202,7 +202,7 @@ def _bases(schema: Any) -> Iterator[str]:
 
 
 def _whole(schema: Any, schemas: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return `schema` with what it refers to, and the first alternative that is not null."""
+    """Return `schema` merged with its references and its first alternative that is not null."""
     if not isinstance(schema, Mapping):
         return {}
     named = dict(cast("Mapping[str, Any]", schema))
@@ -219,7 +219,7 @@ def _whole(schema: Any, schemas: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _arrivals(output: Any, seconds: float) -> tuple[float, ...]:
-    # The file host serves the files of what has succeeded only.
+    # The file host serves only the files of succeeded predictions.
     if not isinstance(output, list) or any(artifacts_in(output)):
         return ()
     count = len(cast("list[Any]", output))
@@ -230,7 +230,7 @@ class _Sampler:
     """Makes a value for each schema, the same for the same input.
 
     Args:
-        schemas: What schemas refer to.
+        schemas: The schemas that a `$ref` may name.
         job: The prediction.
     """
 
@@ -310,7 +310,7 @@ class _Sampler:
         return text.ljust(schema.get("minLength", 0), ".")[: schema.get("maxLength")]
 
     def _suffix(self, schema: Mapping[str, Any], path: tuple[str, ...]) -> str:
-        """Return the end of a file's name: as the input asks, or as the words around it say."""
+        """Return a file's extension: as the input asks, or as the words around it suggest."""
         asked = str(self._job.input.get("output_format", "")).lower()
         if asked in _NAME_AS_ASKED:
             return _NAME_AS_ASKED[asked]
@@ -341,7 +341,7 @@ def _type(schema: Mapping[str, Any]) -> str:
 
 
 def _file(name: str, job: Job) -> Artifact:
-    """Return a small file of the kind that the end of its name says; texts for those unknown."""
+    """Return a small file of the kind that its extension says; a text if that is unknown."""
     suffix = name.rpartition(".")[2].lower()
     name = re.sub(r"[^\w.-]", "-", name) or "out"
     if suffix == "wav":

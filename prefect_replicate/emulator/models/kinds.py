@@ -1,7 +1,7 @@
-"""Models of every kind other than video: quick ones, with schemas as Cog writes them.
+"""Quick models of every kind other than video, with schemas as Cog writes them.
 
-`emulator/picture` and `emulator/language` are official models; the others run by a version. What
-they return follows from their input, so the same input with the same seed gives the same output.
+`emulator/picture` and `emulator/language` are official models; the others run by version. Their
+output follows from their input, so the same input with the same seed gives the same output.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def _answer(job: Job) -> Plan:
 
 
 def sentences(chance: random.Random) -> str:
-    """Return some sentences that mean nothing."""
+    """Return a few meaningless sentences."""
     words = (chance.choices(_WORDS.split(), k=chance.randint(5, 9)) for _ in range(4))
     return " ".join(f"{' '.join(one).capitalize()}." for one in words)
 

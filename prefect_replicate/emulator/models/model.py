@@ -12,12 +12,12 @@ from prefect_replicate.emulator.plans import Plan
 
 @dataclass(frozen=True)
 class Job:
-    """What a model gets to see: its input with the defaults filled in, and ways to read it.
+    """What a model receives: above all its input, with the defaults filled in.
 
     Args:
-        seed: Follows from the model and the input, for those who ask for no seed.
-        factor: Multiplies the time that all models but the timers and added ones take.
-        image: Bytes of the first frame, where the input has one that can be read from here.
+        seed: Follows from the model and the input, for inputs without a seed.
+        factor: Multiplies the time that models take, except the timers and added models.
+        image: Bytes of the first frame, if the input has one that can be read locally.
     """
 
     model: str
@@ -42,7 +42,7 @@ class Version:
 
 @dataclass(frozen=True)
 class Model:
-    """A model. The newest of its versions comes first."""
+    """A model; its newest version comes first."""
 
     owner: str
     name: str
@@ -70,11 +70,11 @@ class Model:
 
 @dataclass(frozen=True)
 class Deployment:
-    """A model that an account keeps running under a name of its own.
+    """A model that an account keeps running under its own name.
 
     Args:
         pinned: The version that it runs; without one, the newest.
-        number: Of its release, which every change raises.
+        number: The number of its release, which every change increments.
     """
 
     owner: str

@@ -23,8 +23,8 @@ class Studio:
     Args:
         full_name: The model as `owner/name`.
         length: Returns the seconds of video that an input asks for.
-        run_seconds: How long the model computes, before the behaviour's factor.
-        image_input: The input that holds the first frame, where there is one.
+        run_seconds: How long the model runs, before `Behaviour.duration_factor`.
+        image_input: The input that holds the first frame, if there is one.
     """
 
     full_name: str
@@ -109,10 +109,10 @@ def parse_ratio(text: object) -> tuple[float, float]:
 
 
 def seconds_in(name: str) -> Callable[[Mapping[str, Any]], float]:
-    """Return a reading of an input that counts seconds."""
+    """Return a function that reads the length from an input in seconds."""
     return lambda asked: float(asked[name])
 
 
 def frames_in(name: str, rate: float | str) -> Callable[[Mapping[str, Any]], float]:
-    """Return a reading of an input that counts frames, `rate` a second or as that input says."""
+    """Return the same for an input in frames; `rate` is frames per second, or the input with it."""
     return lambda asked: asked[name] / (asked[rate] if isinstance(rate, str) else rate)

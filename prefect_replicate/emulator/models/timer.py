@@ -44,7 +44,7 @@ def plan(job: Job) -> Plan:
 
 
 def timers() -> tuple[Model, Model]:
-    """Return the official `emulator/timer` and its community twin, which has two versions."""
+    """Return the official `emulator/timer` and the community one, which has two versions."""
     return _timer("timer", 1, is_official=True), _timer("community-timer", 2, is_official=False)
 
 

@@ -1,7 +1,7 @@
 """The video models, with the names and inputs that they have on Replicate.
 
-The inputs are those of the models' published schemas in 2026; descriptions are ours. Those of
-`openai/sora-2` could not be checked against a schema.
+The inputs are those of the models' schemas as published in 2026; the descriptions are ours. The
+inputs of `openai/sora-2` could not be checked against a schema.
 """
 
 from __future__ import annotations
