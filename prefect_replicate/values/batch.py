@@ -111,10 +111,15 @@ class ItemOutcome(BaseModel):
     id: str | None = None
     """The request's `id`."""
     prompt: str | None
+    """What the item shows, if its input says so in words."""
     model: str
+    """The model that makes it."""
     state: ItemState = "waiting"
+    """`skipped` items were not started because too many others failed."""
     prediction_id: str | None = None
+    """The last prediction for it; `None` before one exists."""
     web_url: str | None = None
+    """The page of that prediction at Replicate."""
     files: list[OutputFile] = []
     """The stored files; text or JSON output is stored as a file, too."""
     output: Any = None
@@ -150,10 +155,12 @@ class ModelOutputs(BaseModel):
 
     @property
     def succeeded(self) -> list[ItemOutcome]:
+        """The items that succeeded, in the order of the requests."""
         return self._in("succeeded")
 
     @property
     def failed(self) -> list[ItemOutcome]:
+        """The items that failed, each with its `error`."""
         return self._in("failed")
 
     @property

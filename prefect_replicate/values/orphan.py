@@ -18,8 +18,11 @@ class Orphan(BaseModel):
     prediction_id: str | None
     """`None` for an interrupted create for which no prediction was found."""
     web_url: str | None
+    """The prediction's page at Replicate."""
     model: str
+    """The model as the flow run named it."""
     flow_run_id: UUID
+    """The flow run that started it."""
     flow_run_name: str | None
     """`None` if the flow run was deleted."""
     why: str
@@ -30,6 +33,7 @@ class Orphan(BaseModel):
     `error` says why.
     """
     error: str | None = None
+    """Why it could not be canceled."""
     seconds_run: float | None = None
     """Seconds of model time so far; `None` if it hasn't started, or if this is unknown."""
     seconds_saved: float = 0.0

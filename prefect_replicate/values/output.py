@@ -38,9 +38,11 @@ class OutputFile(BaseModel):
     source: str
     """The URL it came from; `data:` for an inline file."""
     media_type: str
+    """Such as `video/mp4`."""
     size: int
     """Bytes."""
     sha256: str
+    """The checksum of the content, as 64 hexadecimal digits."""
     block: str | None = None
     """The storage block that holds it, as `type-slug/name`; `None` for a local file."""
     bucket: str | None = None
@@ -98,6 +100,7 @@ class ModelOutput(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     prediction: Prediction
+    """The prediction that made it, in its final status."""
     output: Any = None
     """JSON; text that the model streams in parts is joined."""
     text: str | None = None

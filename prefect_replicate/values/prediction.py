@@ -74,21 +74,36 @@ class Prediction(_Reply):
 
     id: str = Field(min_length=1)
     status: str
+    """`starting`, `processing`, `succeeded`, `failed`, `canceled` or `aborted`."""
     model: str | None = None
+    """`owner/name`."""
     version: str | None = None
+    """The version's 64-hex id, or a word that Replicate shows instead, such as `hidden`."""
     input: dict[str, Any] = Field(default_factory=dict)
+    """The input as Replicate shows it, which can differ from what was sent."""
     output: Any = None
+    """URLs of files, text or JSON; Replicate deletes it an hour after completion."""
     error: str | None = None
+    """Why it failed."""
     logs: str = ""
+    """What the model has printed."""
     metrics: dict[str, Any] = Field(default_factory=dict)
+    """What Replicate measured, by its own names."""
     created_at: datetime | None = None
     started_at: datetime | None = None
+    """When the model began; `None` while the prediction is queued."""
     completed_at: datetime | None = None
+    """When it ended, in whatever status."""
     deadline: datetime | None = None
+    """When Replicate ends it if it is still running."""
     data_removed: bool = False
+    """Whether Replicate has deleted its input, output and logs."""
     deployment: str | None = None
+    """The deployment at Replicate that ran it, as `owner/name`."""
     source: str | None = None
+    """How it was created: `api` or `web`."""
     urls: PredictionURLs = Field(default_factory=PredictionURLs)
+    """Where it can be read, canceled and viewed."""
 
     @field_validator("error", mode="before")
     @classmethod
