@@ -339,7 +339,7 @@ def test_a_list_that_leads_back_to_itself_is_one_clear_error(
 ) -> None:
     scripted.says({}, (502, "oops"), {"results": [], "next": "/v1/predictions?cursor=a"})
 
-    with pytest.raises(UncertainCreateError, match="next page is one that was read before"):
+    with pytest.raises(UncertainCreateError, match="next page was already read"):
         create_prediction.fn(VERSION, {"prompt": "a red fox"}, scripted.credentials)
 
 
