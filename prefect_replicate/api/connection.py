@@ -186,7 +186,7 @@ class Connection:
         turn: Turn | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> AsyncRetrying:
-        """Retry a request that may be `Refused`: for half a minute, or ten minutes if throttled.
+        """Return retries of a request that may be `Refused`: half a minute, or ten if throttled.
 
         Args:
             turn: The place of a request that keeps it; otherwise each attempt takes a new one.

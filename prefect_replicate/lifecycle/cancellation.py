@@ -108,7 +108,7 @@ class _Cancel:
         return await get_prediction(self._connection, self._id)
 
     async def _look_after_refusal(self) -> None:
-        """Poll it: Replicate may refuse to cancel a prediction that has ended."""
+        """Poll the prediction: Replicate may refuse to cancel one that has ended."""
         try:
             self._last = await self._look()
         except APIError as exc:

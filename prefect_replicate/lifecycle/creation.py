@@ -299,7 +299,7 @@ class _Creation:
         )
 
     async def _useful(self, prediction: Prediction) -> Prediction | None:
-        """Return a prediction of this call, if a retry needs no new one, which would be paid."""
+        """Return a prediction of this call if a retry can use it and need not pay for a new one."""
         self.log.address = self.run.connection.address
         take(prediction, is_known=True)
         stored = self.log.generation.stored if self.log.generation is not None else ()

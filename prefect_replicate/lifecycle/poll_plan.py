@@ -147,7 +147,7 @@ def share_on(rows: Sequence[float], since: float, before: float, listed: int) ->
     Args:
         rows: As for `plan_looks`.
         since: The earliest creation that the page covers.
-        before: The latest creation that the page covers.
+        before: The end of the time that the page covers.
         listed: How many are on it.
     """
     known = bisect_left(rows, before) - bisect_left(rows, since)

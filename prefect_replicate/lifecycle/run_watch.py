@@ -186,7 +186,7 @@ async def _standing_of(runs: Sequence[Ancestor]) -> list[Standing]:
 
 
 async def crashed_around(flow_run_id: UUID) -> set[UUID]:
-    """Return the runs that count as crashed: of a flow run that has ended, and those around it.
+    """Return which runs count as crashed, of an ended flow run and those around it.
 
     A run that was taken for dead, and notices that, turns its crash into a failure.
 
