@@ -1,8 +1,8 @@
-"""One thread with one event loop, on which all I/O of a process happens.
+"""One thread with one event loop for all I/O of a process.
 
-Whatever a caller's own loop, thread or cancel scope does, the work here goes on: a flow's timeout,
-an `asyncio.gather` or a blocked loop cannot reach into it. A caller that is interrupted cancels its
-work here, and the work's own clean-up, which cancels the prediction, runs undisturbed.
+Work here continues whatever the caller's own loop, thread or cancel scope does: a flow's timeout,
+an `asyncio.gather` or a blocked loop can't interrupt it. An interrupted caller cancels its work
+here, and the work's own cleanup, which cancels the prediction, runs undisturbed.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ Notice = Callable[[], "Coroutine[Any, Any, None] | None"]
 _Work = Callable[["Caller"], Coroutine[Any, Any, T]]
 
 CLEANUP_SECONDS = 15.0
-"""How long an interrupted caller waits for its prediction to be canceled. The engine of Prefect
-sends the signal again after that, and a runner kills the process 30 s after a cancel."""
+"""How long an interrupted caller waits for its prediction to be canceled. After that, Prefect's
+engine sends the signal again, and a runner kills the process 30 s after a cancel."""
 
 _WAKE_SECONDS = 0.25
 """An exception that Prefect injects into a thread is raised only when the thread runs again."""
@@ -51,9 +51,9 @@ class Caller:
         """Why it no longer wants it."""
 
     def tell(self, notice: Notice) -> None:
-        """Run `notice` in the caller's thread, in its Prefect context, soon.
+        """Run `notice` soon, in the caller's thread and its Prefect context.
 
-        What it returns is awaited there; while the caller cleans up, it is not.
+        An awaitable that it returns is awaited there, except while the caller cleans up.
         """
         self._post(notice)
 
@@ -69,15 +69,15 @@ class _Engine:
 
     @property
     def is_usable(self) -> bool:
-        # A thread without a number was never started: tests run the loop themselves.
+        # A thread without an `ident` was never started: tests run the loop themselves.
         is_dead = self.thread.ident is not None and not self.thread.is_alive()
         return self.pid == os.getpid() and not is_dead
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
         while not self.loop.is_closed():
-            # A block, a logger or a callback that exits must not take all other calls with it:
-            # asyncio hands the error to whoever awaits it, and stops besides.
+            # A block, logger or callback that exits must not end all other calls: asyncio raises
+            # the error in the awaiting code, and also stops the loop.
             with contextlib.suppress(SystemExit, KeyboardInterrupt):
                 self.loop.run_forever()
 
@@ -101,14 +101,14 @@ def _forget_after_fork() -> None:
     _engine, _engine_lock = None, threading.Lock()  # the parent's thread may have held it
 
 
-if hasattr(os, "register_at_fork"):  # Windows has none, and does not fork
+if hasattr(os, "register_at_fork"):  # Windows lacks it, and does not fork
     os.register_at_fork(after_in_child=_forget_after_fork)
 
 
 def process_state(key: Any, make: Callable[[], T]) -> T:
-    """What the engine of this process keeps under `key`, made on first use.
+    """Return what this process's engine keeps under `key`, made on first use.
 
-    To be called on the engine's loop, which is what makes it safe without a lock.
+    Call it on the engine's loop, which makes it safe without a lock.
     """
     state = _running_engine().state
     if key not in state:
@@ -117,20 +117,20 @@ def process_state(key: Any, make: Callable[[], T]) -> T:
 
 
 def known_state() -> dict[Any, Any] | None:
-    """All that is kept so, for tests to forget; `None` where nothing is."""
+    """Return all `process_state`, for tests to clear; `None` if there is no engine."""
     return _engine.state if _engine is not None else None
 
 
 async def in_thread(work: Callable[..., T], *args: Any, of: str = "files") -> T:
-    """Run what blocks in a thread. The loop resolves names in threads of its own.
+    """Run blocking work in a thread. The loop resolves names in its own threads.
 
-    (`anyio.to_thread` searches all tasks of a loop that was not begun by `asyncio.run`.)
+    (`anyio.to_thread` searches all tasks of a loop that was not started by `asyncio.run`.)
 
     Args:
-        work: What blocks.
+        work: The blocking function.
         args: Its arguments.
-        of: Whose threads to use. Downloads have some for themselves: however slow their hosts are,
-            nothing else waits for them.
+        of: Whose threads to use. Downloads have their own: however slow their hosts are, nothing
+            else waits for them.
     """
     name = f"prefect-replicate {of}"
     threads = process_state(name, lambda: ThreadPoolExecutor(_THREADS, name))
@@ -140,7 +140,7 @@ async def in_thread(work: Callable[..., T], *args: Any, of: str = "files") -> T:
 
 
 class Recent(dict[K, V]):
-    """Keeps what was put into it last: what a process knows must not grow with what it does."""
+    """Keeps the entries added last, so that a process's memory doesn't grow with its work."""
 
     limit = 1000
 
@@ -168,7 +168,7 @@ class _Call(Generic[T]):
     async def _perform(self) -> None:
         try:
             self.future.set_result(await self._work(self.caller))
-        except BaseException as exc:  # noqa: BLE001 - whatever it is, it is the caller's
+        except BaseException as exc:  # noqa: BLE001 - any error is the caller's
             self.future.set_exception(exc)
 
     def interrupt(self, reason: BaseException) -> None:
@@ -184,8 +184,8 @@ class _Call(Generic[T]):
 def call(work: _Work[T]) -> T:
     """Run `work` on the engine's loop and block until it is done.
 
-    Interrupted by a signal, a timeout or a cancellation, the caller first waits, with a bound,
-    until the work has cleaned up after itself.
+    If a signal, a timeout or a cancellation interrupts the caller, it first waits, for a limited
+    time, until the work has cleaned up.
     """
     inbox: queue.SimpleQueue[Notice | None] = queue.SimpleQueue()
     running = _Call(work, Caller(inbox.put))
@@ -225,30 +225,30 @@ def _result(done: Future[T]) -> T:
     try:
         return done.result()
     except ReplicateError as exc:
-        # The message is written for the user; the frames of this engine would only hide it.
+        # The message is written for the user; the engine's frames would only hide it.
         cause = exc.__cause__
         raise exc.with_traceback(None) from cause and cause.with_traceback(None)
-    except Exception as exc:  # of a block, of Prefect's client, or a fault of ours
+    except Exception as exc:  # from a block or Prefect's client, or a bug of ours
         raise ReplicateError(
             f"{type(exc).__name__}: {exc}. A retry continues with what has been paid so far."
         ) from exc
 
 
 def begin(work: Callable[[], Coroutine[Any, Any, object]]) -> None:
-    """Run `work` on the engine's loop soon, and wait for nothing. It must not raise."""
+    """Start `work` on the engine's loop without waiting for it. It must not raise."""
     loop = _running_engine().loop
 
     def start() -> None:
         tasks = process_state("begun", _Begun)
         task = loop.create_task(work())
-        tasks.add(task)  # the loop alone would not keep it
+        tasks.add(task)  # the loop alone would not keep it alive
         task.add_done_callback(tasks.discard)
 
     loop.call_soon_threadsafe(start)
 
 
 class _Begun(set[Any]):
-    """What nobody waits for."""
+    """Tasks that nobody waits for."""
 
 
 async def acall(work: _Work[T]) -> T:
@@ -274,8 +274,8 @@ async def acall(work: _Work[T]) -> T:
 
 
 async def _await_cleanup(inbox: asyncio.Queue[Notice | None], done: Future[Any]) -> None:
-    # Prefect's timeouts cancel again at every await, through shields too under `asyncio.gather`.
-    # Each of them is swallowed until the work is done; the first goes on to the caller then.
+    # Prefect's timeouts cancel again at every await, even through shields under `asyncio.gather`.
+    # All are swallowed until the work is done; the first then propagates to the caller.
     give_up = time.monotonic() + CLEANUP_SECONDS
     while (left := give_up - time.monotonic()) > 0:
         try:
@@ -292,8 +292,8 @@ async def _await_cleanup(inbox: asyncio.Queue[Notice | None], done: Future[Any])
 
 
 def _run_quietly(notice: Notice) -> None:
-    # Prefect's console handler exits the process when nobody reads its output any more, as after
-    # the death of a worker. While we clean up, that must not happen.
+    # Prefect's console handler exits the process when nobody reads its output any more, such as
+    # after a worker's death. That must not happen during cleanup.
     with contextlib.suppress(Exception, SystemExit):
         if (rest := notice()) is not None:
             rest.close()

@@ -44,44 +44,44 @@ DEFAULT_BASE_URL = "https://api.replicate.com"
 # A create without `Prefer: wait` is answered in seconds; the client's own `None` never gives up.
 _TIMEOUT = httpx.Timeout(60.0, connect=10.0, pool=60.0)
 _WHOLE_SECONDS = 60.0
-"""From the first byte of a request to the last one of its reply; more for what is large."""
+"""From the first byte of a request to the last byte of its reply; large ones get more."""
 
 _SLOWEST = 50_000.0
-"""Bytes a second: each such number of bytes that are sent or received is given another second."""
+"""Bytes per second: the time limit grows by a second for each this many bytes."""
 
 _LARGEST_REPLY = 128 * 1024 * 1024
-"""In bytes, unpacked: texts of tens of megabytes are outputs of some models."""
+"""In bytes, unpacked: some models output texts of tens of megabytes."""
 
 _ACCEPTED = "gzip, deflate"
 _ENCODINGS = {"", "identity", "gzip", "deflate"}
-"""These unpack a piece of 64 kB into at most 1000 times that; others, or several, know no end."""
+"""These expand a 64 kB piece at most 1000 times; other encodings, or several, have no bound."""
 
 _OF_TRANSFER = {b"content-encoding", b"content-length", b"transfer-encoding"}
 
 _RETRY_SECONDS = 30.0
-_THROTTLED_SECONDS = 600.0  # a 429 is a queue, not a fault: nothing is lost by standing in it
+_THROTTLED_SECONDS = 600.0  # a 429 is a queue, not a fault: waiting in it loses nothing
 _LONGEST_PAUSE = 60.0  # all of Replicate's limits are full again after a minute
 
-# An edge may answer so although it has passed a request on.
+# An edge may send these although it has forwarded the request.
 _PERHAPS_ACCEPTED = {408, 409, 425}
 
-# Raised before a byte of the request has gone out.
+# Raised before any byte of the request is sent.
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
 class Address(NamedTuple):
-    """Which API, as whom. Hashable, and its `repr` hides the token."""
+    """An API and the token for it. Hashable, and its `repr` hides the token."""
 
     base_url: str
     token: SecretStr
 
 
 class _UnusableReply(httpx.TransportError):
-    """A reply that is not received to its end."""
+    """A reply that we refuse to receive in full."""
 
 
 class _BadAddress(Exception):
-    """The base URL makes no request."""
+    """No request can be built from the base URL."""
 
 
 class LostReplyError(Exception):
@@ -89,9 +89,9 @@ class LostReplyError(Exception):
 
 
 class Refused(Exception):
-    """A reply or failure that the next attempt may not meet.
+    """A reply or failure after which another attempt may succeed.
 
-    `pause` is the seconds that the API asks to wait, if it does.
+    `pause` is the number of seconds that the API asks us to wait, if it does.
     """
 
     def __init__(self, error: APIError, pause: float | None) -> None:
@@ -101,9 +101,9 @@ class Refused(Exception):
 
 
 def new_client(address: Address) -> Client:
-    """Make the official client, with none of its own retries.
+    """Make the official client, without its own retries.
 
-    Those sleep for as long as `Retry-After` says, without a cap, and know nothing of ours.
+    Those sleep for as long as `Retry-After` says, without a cap, and don't know about ours.
     """
     return Client(
         api_token=address.token.get_secret_value(),
@@ -114,13 +114,13 @@ def new_client(address: Address) -> Client:
 
 
 def connection_to(address: Address) -> Connection:
-    """The connection of this process to `address`; to be called on the engine's loop."""
+    """Return this process's connection to `address`; call it on the engine's loop."""
     keep_secret(address.token.get_secret_value())
     return process_state(("connection", address), lambda: Connection(address))
 
 
 def forget_what_was_learnt() -> None:
-    """Know no more of any account than a new process does; for tests, which reset the accounts."""
+    """Forget what this process has learned about accounts; for tests, which reset them."""
     state = known_state() or {}
     for key in ("history", "uploads"):
         state.pop(key, None)
@@ -136,7 +136,7 @@ class Connection:
         self.address = address
         http = new_client(address)._async_client  # pyright: ignore[reportPrivateUsage]
         http._transport.max_attempts = 1  # pyright: ignore  # see `new_client`
-        http.headers["accept-encoding"] = _ACCEPTED  # httpx asks for what else is installed
+        http.headers["accept-encoding"] = _ACCEPTED  # httpx also asks for other installed ones
         keep_no_cookies(http)
         self._http = http
         self.gates = Gates()
@@ -156,7 +156,7 @@ class Connection:
             raise refusal.error from refusal.__cause__
 
     async def read_once(self, path: str, **kwargs: Any) -> Any:
-        """`read` by GET for a caller that has a back-off of its own.
+        """`read` by GET without retries, for a caller with its own back-off.
 
         Raises:
             Refused: Another attempt may succeed.
@@ -166,18 +166,18 @@ class Connection:
         return await self._attempt("GET", path, None, kwargs)
 
     async def write_once(self, path: str, turn: Turn, **kwargs: Any) -> Any:
-        """Send a POST that must not be repeated once it can have been processed.
+        """Send a POST that must not be repeated once it may have been processed.
 
         Args:
             path: Below the base URL.
-            turn: Its place in the queue, which is at the front.
+            turn: Its place in the queue, already at the front.
             kwargs: As for `httpx.AsyncClient.request`.
 
         Raises:
-            Refused: It was not processed, and another attempt may be.
+            Refused: It was not processed; another attempt may succeed.
             LostReplyError: It was sent, and whether it was processed is unknown.
             ConfigurationError: The key was rejected.
-            APIError: The API refused, so that nothing was paid.
+            APIError: The API refused; nothing was paid.
         """
         return await self._attempt("POST", path, turn, kwargs)
 
@@ -186,10 +186,10 @@ class Connection:
         turn: Turn | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> AsyncRetrying:
-        """The attempts at a request that may be `Refused`: for half a minute, or ten in a queue.
+        """Return retries of a request that may be `Refused`: half a minute, or ten if throttled.
 
         Args:
-            turn: Of a request that keeps its place in the queue; else each attempt takes one.
+            turn: The place of a request that keeps it; otherwise each attempt takes a new one.
             sleep: Between two attempts.
         """
         return AsyncRetrying(
@@ -201,7 +201,7 @@ class Connection:
         )
 
     async def learn_time(self) -> None:
-        """Ask what time it is at Replicate, if no reply has said it yet; once, whatever comes."""
+        """Request Replicate's time once, if no reply has stated it yet; API errors are ignored."""
         if not self.clock.is_known:
             with contextlib.suppress(Refused, APIError):
                 await self.read_once("/v1/account")
@@ -238,7 +238,7 @@ class Connection:
     async def _reply(
         self, turn: Turn, method: str, path: str, kwargs: dict[str, Any]
     ) -> httpx.Response:
-        """Send a request whose turn it is, and let the queue know what came of it."""
+        """Send a request whose turn has come, and report the result to its queue."""
         try:
             request = self._http.build_request(method, path, **kwargs)
             reply = await self._exchange(request)
@@ -260,7 +260,7 @@ class Connection:
         return reply
 
     async def _exchange(self, request: httpx.Request) -> httpx.Response:
-        """Send a request, and receive its reply as a whole, within limits."""
+        """Send a request and receive its whole reply, within the limits of time and size."""
         sent = int(request.headers.get("content-length", 0))
         try:
             with anyio.fail_after(_WHOLE_SECONDS + sent / _SLOWEST) as scope:
@@ -270,7 +270,7 @@ class Connection:
                 finally:
                     await reply.aclose()
         except TimeoutError as exc:
-            raise httpx.ReadTimeout(f"no whole reply within {_WHOLE_SECONDS:.0f} s") from exc
+            raise httpx.ReadTimeout(f"no complete reply within {_WHOLE_SECONDS:.0f} s") from exc
         headers = [one for one in reply.headers.raw if one[0].lower() not in _OF_TRANSFER]
         return httpx.Response(reply.status_code, headers=headers, content=content)
 
@@ -286,7 +286,7 @@ class Connection:
             if not repeatable and reply.status_code != 503:
                 raise LostReplyError(f"{what}: HTTP {reply.status_code}")
             raise Refused(error_in(reply, what), retry_after(reply))
-        if not reply.is_success:  # a redirect too: following it could show the token to another
+        if not reply.is_success:  # redirects too: following one could expose the token
             raise error_in(reply, what)
         if not reply.content:
             return None
@@ -306,8 +306,8 @@ class Connection:
     def _untrusted(self, exc: Exception) -> ConfigurationError:
         host = urlsplit(self.address.base_url).netloc
         return ConfigurationError(
-            f"The certificate of {host} is not trusted ({exc}). If it is right, name its authority"
-            " in SSL_CERT_FILE."
+            f"The certificate of {host} is not trusted ({exc}). If it is genuine, set SSL_CERT_FILE"
+            " to its authority's certificate."
         )
 
     def _unreachable(self, exc: Exception) -> APIUnreachableError:
@@ -324,12 +324,12 @@ async def _received(reply: httpx.Response, scope: anyio.CancelScope) -> bytes:
         content += piece
         scope.deadline += len(piece) / _SLOWEST
         if len(content) > _LARGEST_REPLY:
-            raise _UnusableReply(f"it has over {_LARGEST_REPLY // 1024**2} MB")
+            raise _UnusableReply(f"it is larger than {_LARGEST_REPLY // 1024**2} MB")
     return bytes(content)
 
 
 def keep_no_cookies(http: httpx.Client | httpx.AsyncClient) -> None:
-    """Have a client send none back: nobody needs them, and one that is odd would stay for ever."""
+    """Make a client ignore all cookies: nothing needs them, and an odd one would stay forever."""
     http.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
 
 
@@ -337,14 +337,14 @@ def _out_of_patience(state: RetryCallState, turn: Turn | None) -> bool:
     passed = state.seconds_since_start or 0.0
     if _last_refusal(state).error.status != 429:
         return passed >= _RETRY_SECONDS
-    # What a create has waited because others were refused is no sign that it always will be.
+    # Time that a create waited because others were refused doesn't mean that it will be refused.
     return (turn.seconds_refused if turn else passed) >= _THROTTLED_SECONDS
 
 
 def _pause(state: RetryCallState) -> float:
     refusal = _last_refusal(state)
     if refusal.error.status == 429:
-        return 0.0  # the queue waits, for all
+        return 0.0  # the queue does the waiting, for all requests
     backoff = wait_random_exponential(multiplier=0.5, max=_LONGEST_PAUSE)(state)
     asked = refusal.pause
     return backoff if asked is None else min(asked, _LONGEST_PAUSE) + min(backoff, 1.0)

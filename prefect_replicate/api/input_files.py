@@ -1,7 +1,7 @@
-"""Files in a prediction's input, which go through the files API.
+"""Files in a prediction's input, which are uploaded through the files API.
 
-None is sent within the create: Replicate's replies leave out what was, so that a create whose reply
-is lost could not be told from one with another picture; and large ones are on record as failing.
+The create never contains them. Replicate's replies leave out such content, so a create whose reply
+is lost could not be told from one with another picture. Large creates are on record as failing.
 
 Limit: 100 MB (https://replicate.com/docs/topics/predictions/input-files).
 """
@@ -31,7 +31,7 @@ from prefect_replicate.values.media_types import media_type_of_content, media_ty
 UPLOAD_BYTES = 100 * 1024 * 1024
 
 _FRESH_SECONDS = 60.0
-"""How long an upload that is used again is not asked for."""
+"""How long an upload is reused without checking that it still exists."""
 
 
 class _FileURLs(BaseModel):
@@ -54,10 +54,10 @@ class LocalFile:
 
 
 async def read_files(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Replace each file and `data:` URI, at any depth, by a `LocalFile`.
+    """Replace each file and `data:` URI, at any depth, with a `LocalFile`.
 
     Args:
-        given: By `as_given`.
+        given: From `as_given`.
 
     Raises:
         InvalidInputError: A file is missing, not readable, empty, or larger than 100 MB.
@@ -79,7 +79,7 @@ async def read_files(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def needs_upload(value: Any) -> bool:
-    """Whether `send_files` would send something ahead of the create."""
+    """Whether `send_files` would upload anything before the create."""
     if isinstance(value, Mapping):
         return any(map(needs_upload, cast("Mapping[str, Any]", value).values()))
     if isinstance(value, list):
@@ -88,7 +88,7 @@ def needs_upload(value: Any) -> bool:
 
 
 async def send_files(connection: Connection, value: Any) -> Any:
-    """Replace each `LocalFile` by the URL that it was uploaded to, now or for an earlier call."""
+    """Replace each `LocalFile` with the URL of its upload, made now or for an earlier call."""
 
     async def send(leaf: Any) -> Any:
         return await _url_of(connection, leaf) if isinstance(leaf, LocalFile) else leaf
@@ -104,7 +104,7 @@ class _Uploads(dict[Any, "_Upload"]):
 class _Upload:
     file: asyncio.Task[_File]
     seen_at: float
-    """When it was last known to be there; by the monotonic clock."""
+    """When it was last known to exist; by the monotonic clock."""
 
 
 async def _url_of(connection: Connection, file: LocalFile) -> str:
@@ -118,7 +118,7 @@ async def _url_of(connection: Connection, file: LocalFile) -> str:
 
 
 async def _is_there(connection: Connection, upload: _Upload) -> bool:
-    """Whether a file can be used again: Replicate deletes it after a day, or its owner does."""
+    """Whether a file can be reused: Replicate deletes it after a day, and its owner may, too."""
     if not upload.file.done():
         return True
     if upload.file.cancelled() or upload.file.exception() is not None:
@@ -143,7 +143,7 @@ async def _upload(connection: Connection, file: LocalFile) -> _File:
 
 
 def without_content(value: Any) -> Any:
-    """Put the SHA-256 in place of each `LocalFile`, for telling equal inputs."""
+    """Replace each `LocalFile` with its SHA-256, to recognize equal inputs."""
     if isinstance(value, LocalFile):
         return f"sha256:{value.sha256}"
     if isinstance(value, dict):
@@ -186,7 +186,7 @@ def _read_open_file(file: BinaryIO) -> LocalFile:
     _check_name(name)
     try:
         if file.seekable():
-            file.seek(0)  # a retry gets the same object, read to its end
+            file.seek(0)  # a retry gets the same object, already read
         content = file.read(UPLOAD_BYTES + 1)
     except (OSError, ValueError) as exc:
         raise InvalidInputError(f"input file {name!r} can't be read: {exc}") from exc
@@ -200,7 +200,7 @@ def _check_name(name: str) -> None:
         name.encode()
     except UnicodeEncodeError:
         raise InvalidInputError(
-            f"input file {name!r} has a name that is not UTF-8. Rename it, or give its bytes."
+            f"input file {name!r} has a name that is not UTF-8. Rename it, or pass its bytes."
             " Nothing was sent."
         ) from None
 
@@ -208,7 +208,7 @@ def _check_name(name: str) -> None:
 def _check_size(name: str, size: int) -> None:
     if size > UPLOAD_BYTES:
         raise InvalidInputError(
-            f"input file {name!r} is larger than the 100 MB that Replicate's files API takes"
+            f"input file {name!r} is larger than the 100 MB that Replicate's files API accepts"
             f" ({size / 1024**2:.0f} MB). Put it on a server and pass its URL. Nothing was sent."
         )
 

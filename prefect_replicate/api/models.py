@@ -1,4 +1,4 @@
-"""Which route a model's predictions are made on, and the schema of its input."""
+"""The route for a model's predictions, and the schema of its input."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ResolvedModel:
-    """A model reference after a look at the API."""
+    """A model reference, with what the API says about it."""
 
     reference: ModelReference
     create_path: str
     version: str | None
-    """What goes into the body's `version`; `None` on the routes that have none."""
+    """The body's `version`; `None` on routes that have none."""
     openapi_schema: dict[str, Any] | None
-    """Cog's document for the version, where the API gives one."""
+    """Cog's document for the version, if the API returns one."""
 
     @cached_property
     def schema(self) -> ModelSchema:
-        """What it takes; read once, as that costs more than to check an input against it."""
+        """What it takes; parsed once, since parsing costs more than checking an input."""
         return ModelSchema.from_openapi(self.openapi_schema)
 
 
 class _Known(dict[Any, tuple[float, "asyncio.Task[ResolvedModel] | None"]]):
-    """What was asked when, by account and reference."""
+    """Replies and when they were requested, by account and reference."""
 
 
 class _Version(BaseModel):
@@ -70,7 +70,7 @@ class _Deployment(BaseModel):
 
 
 async def resolve_model(connection: Connection, model: str) -> ResolvedModel:
-    """Find the route of a model; asked again at most every five minutes.
+    """Find a model's route and schema; the reply is cached for five minutes.
 
     Raises:
         InvalidInputError: The reference has no accepted form, or there is no such model.
@@ -86,7 +86,7 @@ async def resolve_model(connection: Connection, model: str) -> ResolvedModel:
 
 
 async def output_schema_of(connection: Connection, prediction: Prediction) -> OutputSchema | None:
-    """What a prediction's model makes; `None` where that can't be read. Never raises."""
+    """Return the output schema of a prediction's model, if it can be read. Never raises."""
     with suppress(ReplicateError):
         model = await resolve_model(connection, prediction.model or prediction.version or "")
         if model.version not in (None, prediction.version) and prediction.model:
@@ -142,7 +142,7 @@ async def _version(connection: Connection, reference: ModelReference) -> Resolve
 
 
 async def _schema_of(connection: Connection, model: str, version: str) -> dict[str, Any] | None:
-    """The schema of a version; `None` for one whose page is hidden, although it may be run."""
+    """Return a version's schema; `None` if its page is hidden, although it may be runnable."""
     try:
         reply = await connection.read("GET", f"/v1/models/{model}/versions/{version}")
     except APIError as exc:
@@ -166,7 +166,7 @@ async def _latest(connection: Connection, reference: ModelReference) -> Resolved
         schema = latest.schema_document if latest else None
         return ResolvedModel(reference, f"{path}/predictions", None, schema)
     if latest is None or latest.id is None:
-        # Official models show no version, and not every page says that its model is one.
+        # Official models show no version, and not every page says that its model is official.
         _warn_of_no_check(reference, "its page names no version")
         return ResolvedModel(reference, "/v1/predictions", reference.full_name, None)
     return ResolvedModel(reference, "/v1/predictions", latest.id, latest.schema_document)

@@ -34,17 +34,17 @@ class ListPage(NamedTuple):
     """One page of the account's predictions."""
 
     rows: int
-    """How many are on it, also of others."""
+    """How many are on it, including those of others."""
     oldest: datetime | None
-    """The earliest creation on it, if it says so."""
+    """The earliest creation time on it, if stated."""
     is_last: bool
     characters: int
-    """Of the inputs on it, roughly its size."""
+    """The length of the inputs on it, roughly the page's size."""
     predictions: Sequence[Prediction]
 
 
 class _UnknownStatuses(set[str]):
-    """Those that have been warned of."""
+    """Those that were already logged."""
 
 
 async def post_prediction(
@@ -57,16 +57,16 @@ async def post_prediction(
     """Send one create.
 
     Args:
-        connection: To which account.
+        connection: To the account.
         model: Decides the route.
         input: JSON, with no local files left in it.
         cancel_after: Seconds from creation after which Replicate ends it; at least 5.
-        turn: Its place in the queue, which is at the front.
+        turn: Its place in the queue, already at the front.
 
     Raises:
-        Refused: It was not processed, and another attempt may be.
+        Refused: It was not processed; another attempt may succeed.
         LostReplyError: It was sent, and whether a prediction exists is unknown.
-        InvalidInputError: Replicate found the input or the version wrong, and started nothing.
+        InvalidInputError: Replicate rejected the input or the version, and started nothing.
     """
     body: dict[str, Any] = {"input": input}
     if model.version is not None:
@@ -94,16 +94,17 @@ async def get_prediction(connection: Connection, prediction_id: str) -> Predicti
 
 
 async def look_at_prediction(connection: Connection, prediction_id: str) -> Prediction:
-    """`get_prediction` for a caller that has a back-off of its own."""
+    """`get_prediction` without retries, for a caller with its own back-off."""
     return _read(await connection.read_once(_path(prediction_id)))
 
 
 async def look_at_page(
     connection: Connection, created_after: float, created_before: float, wanted: Container[str]
 ) -> ListPage:
-    """The newest 100 that were created in a span of time, for a caller with its own back-off.
+    """Return the newest 100 created in a time span, for a caller with its own back-off.
 
-    Only those `wanted` are read. One that can't be is left out, so that it doesn't cost the others.
+    Only `wanted` predictions are parsed. An unreadable one is skipped, so that it doesn't break the
+    others.
     """
     params = {
         "created_after": _moment(created_after),
@@ -121,27 +122,27 @@ async def look_at_page(
 
 
 async def post_cancel(connection: Connection, prediction_id: str) -> Prediction:
-    """Ask for a cancel; the reply may still say `processing`."""
+    """Request a cancel; the reply may still say `processing`."""
     return _read(await connection.read("POST", f"{_path(prediction_id)}/cancel"))
 
 
 async def list_predictions(
     connection: Connection, created_after: datetime
 ) -> AsyncIterator[Prediction]:
-    """The account's predictions since a time, newest first, 100 a request.
+    """Yield the account's predictions since a time, newest first, 100 per request.
 
-    One that can't be read is left out: what it is the create of, nobody could tell.
+    An unreadable one is skipped: nothing could show which create made it.
 
     Raises:
-        APIError: It could not be read, or does not come to an end.
+        APIError: The list could not be read, or has no end.
     """
     query = urlencode({"created_after": created_after.isoformat()})
     read: set[str] = set()
     while query:
         if query in read or len(read) >= _MOST_PAGES:
             raise APIError(
-                "GET /v1/predictions: the list's next page is one that was read before, or one of"
-                f" more than {_MOST_PAGES}."
+                "GET /v1/predictions: the list's next page was already read, or the list has more"
+                f" than {_MOST_PAGES} pages."
             )
         read.add(query)
         page = parsed(_Page, await connection.read("GET", f"/v1/predictions?{query}"))
@@ -152,7 +153,7 @@ async def list_predictions(
 
 
 def _query_of(next_page: Any) -> str:
-    """What follows the `?` of a whole URL, in characters that stand in one; its rest is ours."""
+    """Return the query of a full URL, quoted where needed; the rest of the URL is ours."""
     text = next_page if isinstance(next_page, str) else ""
     query = text.partition("#")[0].partition("?")[2]
     return quote(query, safe="=&%+-_.~:/?@!$'()*,;", errors="replace")
@@ -161,7 +162,7 @@ def _query_of(next_page: Any) -> str:
 def _path(prediction_id: str) -> str:
     if not _ID.fullmatch(prediction_id):
         raise InvalidInputError(
-            f"{prediction_id!r} is not a prediction id, which is letters and digits such as"
+            f"{prediction_id!r} is not a prediction id. An id is letters and digits, such as"
             " 'vrsafsk7mnrgj0cf0p2ax766s4'."
         )
     return f"/v1/predictions/{prediction_id}"
@@ -177,7 +178,7 @@ def _id_of(item: Any) -> str:
 
 
 def _characters_of(item: Any) -> int:
-    """How long the texts of its input are together, which may be whole images."""
+    """Return the total length of its input's texts, which may be whole images."""
     fields = cast("dict[str, Any]", item) if isinstance(item, dict) else {}
     given = fields.get("input")
     values = cast("dict[str, Any]", given).values() if isinstance(given, dict) else ()

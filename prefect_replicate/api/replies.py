@@ -1,4 +1,4 @@
-"""Reading replies: the expected object, or what an error says; pure."""
+"""Reading replies: the expected object, or the error; pure."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ _IN_TEXT = re.compile(r"resets in ~(\d+(?:\.\d+)?)\s*s")
 _REDUCED = re.compile(r"\b(\d{1,9}) requests per minute(?: with a burst of (\d{1,9})\b)?")
 
 _DEEPEST = 100
-"""Of what stands in lists and objects; the deepest schemas on record have a tenth of that."""
+"""Levels of nested lists and objects; the deepest schemas on record have a tenth of that."""
 
 _MOST_VALUES = 10_000_000
-"""More would take gigabytes, and keep the engine's loop for many seconds."""
+"""More would take gigabytes, and block the engine's loop for many seconds."""
 
 M = TypeVar("M", bound=BaseModel)
 
 
 def read_json(content: bytes) -> Any:
-    """Read a reply's JSON; what is nested more than a hundred deep in it becomes `None`.
+    """Read a reply's JSON; values nested more than a hundred levels deep become `None`.
 
-    All that walks through it would stumble over that, and the rest of it may have been paid.
+    Code that walks through them would fail, and the rest of the reply may have been paid for.
 
     Raises:
-        ValueError: It is none, or has numbers, values or nesting without end.
+        ValueError: It is not JSON, or has overlong numbers, too many values or too much nesting.
     """
     brackets = content.count(b"[") + content.count(b"{")
     if brackets + content.count(b",") > _MOST_VALUES:
@@ -62,7 +62,7 @@ def _cut_off(value: Any) -> None:
 
 
 def _inner(value: Any) -> Iterator[tuple[Any, Any]]:
-    """The lists and objects within a value, each by its key or number."""
+    """Return the lists and objects within a value, each with its key or index."""
     items = list[tuple[Any, Any]]()
     if isinstance(value, dict):
         items = list(cast("dict[str, Any]", value).items())
@@ -72,10 +72,10 @@ def _inner(value: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def parsed(kind: type[M], reply: Any) -> M:
-    """Read a reply's JSON.
+    """Read a reply's JSON as a model.
 
     Raises:
-        APIError: It lacks what every such reply has.
+        APIError: It lacks a value that every such reply has.
     """
     try:
         return kind.model_validate(reply)
@@ -87,7 +87,7 @@ def parsed(kind: type[M], reply: Any) -> M:
 
 
 def created_at(reply: Any) -> datetime | None:
-    """When a prediction was created, if the reply is one and says so."""
+    """Return when a prediction was created, if the reply is a prediction and says so."""
     try:
         return Prediction.model_validate(reply).created_at
     except ValidationError:
@@ -102,7 +102,7 @@ def error_in(reply: httpx.Response, what: str) -> APIError:
 
 
 def retry_after(reply: httpx.Response) -> float | None:
-    """Seconds that a 429 or 503 asks us to wait: header, then body, then the text of the body."""
+    """Return the seconds that a 429 or 503 asks us to wait: header, then body, then its text."""
     body = _object_in(reply)
     for stated in (reply.headers.get("retry-after"), body.get("retry_after")):
         # Anything else is absent, or an HTTP date, which Replicate does not send.
@@ -113,17 +113,17 @@ def retry_after(reply: httpx.Response) -> float | None:
 
 
 def allowance(reply: httpx.Response) -> tuple[float, float] | None:
-    """Requests that are left, and seconds until all are; files' replies, for one, don't say."""
+    """Return the requests left, and seconds until all are; replies about files don't say."""
     stated = [reply.headers.get(f"ratelimit-{name}", "") for name in ("remaining", "reset")]
     remaining, reset = map(_SECONDS.fullmatch, stated)
     if not remaining or not reset:
         return None
-    # The largest bucket is full again in a minute: nobody keeps this account waiting for longer.
+    # The largest bucket is full again in a minute: no reply may make us wait much longer.
     return float(remaining[0]), min(float(reset[0]), _LONGEST_RESET)
 
 
 def reduced_limit(reply: httpx.Response) -> Limit | None:
-    """The limit that a 429 names, as it does to accounts with little credit."""
+    """Return the limit that a 429 names, as it does for accounts with little credit."""
     named = _REDUCED.search(str(_object_in(reply).get("detail", "")))
     if named is None or not int(named[1]):
         return None
@@ -139,7 +139,7 @@ def _object_in(reply: httpx.Response) -> dict[str, Any]:
 
 
 def text_of(reply: httpx.Response) -> str:
-    """The beginning of a reply in one line, whatever encoding it says that it has."""
+    """Return the beginning of a reply on one line, whatever encoding it declares."""
     return in_line(reply.content[:10_000].decode(errors="replace"), 200)
 
 

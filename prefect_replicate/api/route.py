@@ -1,4 +1,4 @@
-"""The way to the API and to file hosts, as the environment and the base URL say."""
+"""The route to the API and to file hosts, set by the environment and the base URL."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ T = TypeVar("T", httpx.HTTPTransport, httpx.AsyncHTTPTransport)
 
 
 _LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=8)
-"""Each request looks at all connections that are kept, and hardly more than these are needed."""
+"""Each request scans all connections that are kept, and hardly more than these are needed."""
 
 
 class Route(httpx.BaseTransport, httpx.AsyncBaseTransport):
     """Sends each request through the proxy that the environment names for its host, or directly.
 
-    The official client gives httpx a transport of its own, which is why httpx does not look at
-    `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` then.
+    The official client passes its own transport to httpx, so httpx ignores `HTTPS_PROXY`,
+    `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`.
 
-    A base URL with a path stands in the place of the whole of https://api.replicate.com/v1, as
-    those of gateways do: the official client's `/v1` is left out behind it.
+    A base URL with a path, as gateways have, replaces all of https://api.replicate.com/v1: the
+    official client's `/v1` after it is dropped.
     """
 
     def __init__(self, base_url: str = "") -> None:
@@ -38,23 +38,23 @@ class Route(httpx.BaseTransport, httpx.AsyncBaseTransport):
         self._async: dict[str | None, httpx.AsyncHTTPTransport] = {}
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Send it, and block."""
+        """Send a request, and block."""
         return self._way(request, self._blocking, httpx.HTTPTransport).handle_request(
             self._behind_gateway(request)
         )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send it."""
+        """Send a request."""
         way = self._way(request, self._async, httpx.AsyncHTTPTransport)
         return await way.handle_async_request(self._behind_gateway(request))
 
     def close(self) -> None:
-        """Close the connections that are not those of an event loop."""
+        """Close the blocking connections."""
         for way in self._blocking.values():
             way.close()
 
     async def aclose(self) -> None:
-        """Close the connections of the event loop."""
+        """Close the event loop's connections."""
         for way in self._async.values():
             await way.aclose()
 
@@ -79,12 +79,12 @@ class Route(httpx.BaseTransport, httpx.AsyncBaseTransport):
 
 
 def proxy_for(request: httpx.Request) -> str | None:
-    """The proxy that the environment names for a request's host, by which it may go elsewhere."""
+    """Return the proxy that the environment names for a request's host, if any."""
     proxies = getproxies()
     proxy = proxies.get(request.url.scheme) or proxies.get("all")
     if not proxy:
         return None
-    # A request that is pinned to an address has the name of its host there.
+    # A request that is pinned to an IP address has its host's name there.
     host = request.extensions.get("sni_hostname") or request.url.host
     port = request.url.port or {"http": 80, "https": 443}.get(request.url.scheme, 0)
     are_direct = [one.strip() for one in proxies.get("no", "").split(",")]

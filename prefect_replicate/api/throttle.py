@@ -1,9 +1,9 @@
-"""How fast an account may be asked, as far as this process can know, and whose turn it is.
+"""The rate limits of an account, as far as this process can know them, and the queues for them.
 
-Every reply says how many requests of its class are left, to all who share the account. Requests are
-spaced so that some always are: the fewer are left, the longer the pause. So processes that do not
-know of each other slow down together before Replicate refuses one of them, and one alone settles at
-the full rate.
+Every reply says how many requests of its class are left for everyone who shares the account.
+Requests are spaced so that some always remain: the fewer are left, the longer the pause. So
+processes that don't know of each other slow down together before Replicate refuses any of them, and
+a single process settles at the full rate.
 """
 
 from __future__ import annotations
@@ -18,58 +18,58 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 RESERVE = 30.0
-"""Requests that are left where a process settles that has the account for itself."""
+"""How many requests are left once a process that has the account to itself settles."""
 
 _SECOND_WINDOW = 10
 _UNUSED_WINDOW = 20
 
 _MEMORY = 0.9
-"""What others ask is averaged over the last ten replies or so."""
+"""The requests of others are averaged over the last ten replies or so."""
 
 _IDLE_SECONDS = 10.0
-"""What others have asked meanwhile says nothing of how fast they ask when we do."""
+"""After this long without a reply, the requests of others say nothing about their rate now."""
 
 URGENT_SECONDS = 5.0
-"""How long a refusal, whatever it says, keeps a cancel from being tried: what it is to end costs
-money meanwhile, and a cancel that is refused costs nothing."""
+"""The longest that a refusal delays a cancel, whatever it says: the prediction costs money
+meanwhile, and a refused cancel costs nothing."""
 
 FIRST_ALONE_SECONDS = 2.0
-"""How long the first create of a process keeps the others, until its reply says how many may go."""
+"""How long the first create of a process holds back the others; its reply says how many may go."""
 
 _NEGLIGIBLE_SECONDS = 0.002
-_JITTER_SECONDS = 0.25  # or all processes that were refused together would come again together
+_JITTER_SECONDS = 0.25  # or processes that were refused together would retry together
 
 _CREATE = re.compile(r"/predictions/?$")
 _GET = re.compile(r"/v1/predictions/[^/]+/?$")
 
 
 class Limit(NamedTuple):
-    """A bucket that holds `burst` requests and gets `per_second` back."""
+    """A bucket that holds `burst` requests and refills at `per_second`."""
 
     per_second: float
     burst: float
 
     def fits(self, remaining: float, reset: float) -> bool:
-        """Whether such a bucket with `remaining` left, rounded down, is full in `reset` seconds."""
+        """Whether this bucket, with `remaining` left (rounded down), is full in `reset` seconds."""
         missing = self.burst - remaining
         return missing > 0 and (missing - 1) / self.per_second <= reset <= (
             missing / self.per_second + 1
         )
 
 
-# https://replicate.com/docs/topics/predictions/rate-limits; the limit of reads of a prediction, as
-# its replies show it.
+# https://replicate.com/docs/topics/predictions/rate-limits; the limit for reading a prediction is
+# what its replies show.
 CREATES = Limit(600 / 60, 600)
 GETS = Limit(60_000 / 60, 60_000)
 OTHERS = Limit(3_000 / 60, 3_000)
 
 
 def learned(limit: Limit, documented: Limit, remaining: float, reset: float) -> Limit:
-    """The limit that fits what a reply says, which is not enough to know any limit by.
+    """Return the limit that fits a reply; a reply alone does not determine a limit.
 
     Args:
-        limit: What was assumed so far.
-        documented: What holds for accounts in good standing.
+        limit: The limit assumed so far.
+        documented: The limit for accounts in good standing.
         remaining: Requests left.
         reset: Seconds until the bucket is full, rounded up.
     """
@@ -83,26 +83,26 @@ def learned(limit: Limit, documented: Limit, remaining: float, reset: float) -> 
 
 @dataclass(frozen=True)
 class Budget:
-    """What is known of one class of requests; times are seconds of any one clock."""
+    """What is known about one class of requests; times are seconds of any one clock."""
 
     documented: Limit
     limit: Limit
     tokens: float
-    """Left at `counted_at`, by the last reply."""
+    """Left at `counted_at`, according to the last reply."""
     counted_at: float
     window: float = math.inf
-    """How many may be under way. It starts small, and grows with each reply: those to the first
-    ones tell how fast others ask."""
+    """How many may be in flight. It starts small and grows with each reply: the first replies show
+    how fast others send requests."""
     under_way: int = 0
-    """Permits that are given and not settled."""
+    """Permits that were given and not settled yet."""
     last_at: float | None = None
-    """When the last permit was given, if it was not given back."""
+    """When the last permit was given, unless it was given back."""
     closed_until: float = -math.inf
     refused_at: float = -math.inf
     refusals: int = 0
     """In a row."""
     others: float = 0.0
-    """Requests of others for each of ours, by what the replies count down."""
+    """Requests of others for each of ours, as the counts in replies show."""
 
     @classmethod
     def of(cls, documented: Limit, now: float, window: float = math.inf) -> Budget:
@@ -110,21 +110,21 @@ class Budget:
 
     @property
     def sharers(self) -> float:
-        """How many processes like this one there seem to be."""
+        """The estimated number of processes like this one, including itself."""
         return 1 + max(0.0, self.others)
 
     def left(self, now: float) -> float:
-        """Requests left, without those under way, if nobody else asks."""
+        """Return the requests left after those in flight, if nobody else sends any."""
         filled = self.tokens + self.limit.per_second * (now - self.counted_at)
         return min(self.limit.burst, filled) - self.under_way
 
     def opens_at(self, now: float, *, is_urgent: bool = False) -> float:
-        """When the next request may be sent; infinity where only a reply can tell.
+        """Return when the next request may be sent; infinity if that depends on a reply.
 
         Args:
             now: The time.
-            is_urgent: Whether it waits no longer than the documented limit asks for, since replies
-                may say anything.
+            is_urgent: Whether it waits no longer than the documented limit requires, whatever
+                replies say.
         """
         if is_urgent:
             last_at = -math.inf if self.last_at is None else self.last_at
@@ -138,7 +138,7 @@ class Budget:
         return max(self.closed_until, now + short, self._paced())
 
     def _paced(self) -> float:
-        """When the pause, which is reserve ÷ (rate × left), is over; `left` grows meanwhile."""
+        """Return when the pause, reserve ÷ (rate × left), is over; `left` grows meanwhile."""
         if self.last_at is None:
             return -math.inf
         rate, burst = self.limit
@@ -151,13 +151,13 @@ class Budget:
         return replace(self, under_way=self.under_way + 1, last_at=now)
 
     def given_back(self) -> Budget:
-        """Nothing was sent, so that the next need not wait for it."""
-        # A call that turns out to be made already holds its permit while it finds that out.
+        """Nothing was sent, so the next request need not wait for it."""
+        # A call that turns out to have its prediction already holds a permit until it finds out.
         window = max(self.window, min(self.window + 1, _UNUSED_WINDOW))
         return replace(self, under_way=self.under_way - 1, last_at=None, window=window)
 
     def spent(self, now: float) -> Budget:
-        """It was sent, and its reply says nothing."""
+        """It was sent, and its reply doesn't say what is left."""
         return replace(self._after_reply(), tokens=self._expected(now), counted_at=now)
 
     def answered(self, now: float, remaining: float, reset: float) -> Budget:
@@ -178,7 +178,7 @@ class Budget:
 
         Args:
             now: When the refusal came.
-            pause: As it says, or `own_pause`.
+            pause: As the refusal says, or `own_pause`.
             limit: If it names one.
         """
         until = max(self.closed_until, now + pause)
@@ -197,11 +197,11 @@ class Budget:
         return replace(self, under_way=self.under_way - 1, window=window)
 
     def _expected(self, now: float) -> float:
-        """Requests left after ours, if nobody else has asked since the last reply."""
+        """Return the requests left after ours, if nobody else has sent any since the last reply."""
         return self.left(now) + self.under_way - 1
 
     def own_pause(self, longest: float) -> float:
-        """Seconds to wait after a refusal that does not say for how long."""
+        """Return the seconds to wait after a refusal that does not say how long."""
         return min(longest, 0.5 * 2.0 ** min(self.refusals, 10))
 
 
@@ -227,13 +227,13 @@ class Gate:
         return sum(not future.done() for _, future in self._queue)
 
     def soon(self, seconds: float) -> int:
-        """How many of those who wait can be let in within some seconds."""
+        """Return how many of the waiting requests can be admitted within some seconds."""
         budget = self.budget
         ours = max(budget.limit.per_second * seconds, budget.left(_now()) / 2) / budget.sharers
         return min(self.waiting, int(ours))
 
     def turn(self, *, is_urgent: bool = False) -> Turn:
-        """A place in the queue, where what is urgent comes first."""
+        """Return a place in the queue; urgent requests go first."""
         return Turn(self, (not is_urgent, next(self._numbers)))
 
     async def enter(self, place: tuple[int, int]) -> None:
@@ -243,7 +243,7 @@ class Gate:
         try:
             await future
         except asyncio.CancelledError:
-            if not future.cancelled():  # it was let in at the same moment
+            if not future.cancelled():  # it was admitted at the same moment
                 self.now_knows(self.budget.given_back())
             raise
 
@@ -276,14 +276,14 @@ class Gate:
 
 
 class Turn:
-    """The place of one request in its queue, which it keeps when it is refused for now."""
+    """A request's place in its queue, which it keeps when it is refused for now."""
 
     def __init__(self, gate: Gate, place: tuple[int, int]) -> None:
         self.gate = gate
         self._place = place
         self._is_held = False
         self.seconds_refused = 0.0
-        """How long it has been told to wait, altogether."""
+        """How long refusals have made it wait, in total."""
 
     @property
     def is_held(self) -> bool:
@@ -291,13 +291,13 @@ class Turn:
         return self._is_held
 
     async def come(self) -> None:
-        """Wait until it may; whoever gives up then has lost nothing."""
+        """Wait until the request may be sent; a caller that gives up meanwhile loses nothing."""
         if not self._is_held:
             await self.gate.enter(self._place)
             self._is_held = True
 
     def give_back(self) -> bool:
-        """Let the next go if nothing was sent; says whether that is so."""
+        """Let the next request go if nothing was sent; return whether that is so."""
         return self._settle(self.gate.budget.given_back())
 
     def spent(self) -> None:
@@ -307,11 +307,11 @@ class Turn:
         self._settle(self.gate.budget.answered(_now(), remaining, reset))
 
     def refused(self, pause: float | None, longest: float, limit: Limit | None) -> None:
-        """A 429: everyone of this class waits.
+        """Record a 429: all requests of this class wait.
 
         Args:
-            pause: Seconds, if it says for how long.
-            longest: Seconds of trust in that.
+            pause: Seconds, if it says how long.
+            longest: The most seconds to wait, whatever it says.
             limit: If it names one.
         """
         budget = self.gate.budget
@@ -328,7 +328,7 @@ class Turn:
 
 
 class Gates:
-    """Of one connection: the three classes of requests that Replicate counts apart."""
+    """A connection's queues, for the three classes of requests that Replicate counts separately."""
 
     def __init__(self) -> None:
         self.creates = Gate(CREATES, window=1)
@@ -336,7 +336,7 @@ class Gates:
         self.others = Gate(OTHERS)
 
     def turn(self, method: str, path: str) -> Turn:
-        """A place for a request; a cancel's is ahead of what only looks."""
+        """Return a place for a request; a cancel goes ahead of reads."""
         path = path.partition("?")[0]
         if method == "POST" and _CREATE.search(path):
             return self.creates.turn()

@@ -1,7 +1,7 @@
-"""What Prefect hears of predictions and of their files, for automations to act on.
+"""The Prefect events of predictions and their files, for automations to act on.
 
-An event is built from values alone. It is put into the queue of Prefect's own worker, which takes
-0.1 ms; a server that is down or refuses it costs the prediction nothing.
+An event is built from values alone. Putting it into the queue of Prefect's own worker takes 0.1 ms;
+a server that is down or refuses it does not affect the prediction.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ class Around:
     """The runs that an event is related to."""
 
     flow_runs: tuple[UUID, ...] = ()
-    """The flow run and those around it, outwards."""
+    """The flow run and those around it, innermost first."""
     task_run: UUID | None = None
     deployment: UUID | None = None
 
     @classmethod
     def of(cls, scope: RunScope, origin: Origin | None = None) -> Around:
-        """The runs that a prediction belongs to: those that started it, where that is known.
+        """Return the runs that a prediction belongs to: those that started it, if known.
 
         Args:
             scope: The runs that notice a change of it.
-            origin: What the ledger says of its call.
+            origin: What the ledger says about its call.
         """
         here = known_flow_runs(scope)
         started_by = tuple([one.id for one in origin.flow_runs]) if origin else ()
@@ -63,7 +63,7 @@ class Around:
         return bool(self.flow_runs or self.task_run)
 
     def related(self) -> list[dict[str, str]]:
-        """As related resources, of which the first of a kind is the one that actions take."""
+        """Return them as related resources; actions use the first of each kind."""
         ids = [
             *[("flow-run", one) for one in self.flow_runs[:1]],
             *[("root-flow-run", one) for one in self.flow_runs[1:][-1:]],
@@ -77,14 +77,14 @@ class Around:
 
 @dataclass(frozen=True)
 class News:
-    """An event of Prefect's."""
+    """A Prefect event."""
 
     event: str
     resource: dict[str, str]
     related: list[dict[str, str]]
     payload: dict[str, Any]
     id: UUID | None = None
-    """The same for the same news, whoever emits it: Prefect's server keeps it once."""
+    """The same for the same news from any process: Prefect's server keeps it once."""
 
 
 def change_of(
@@ -100,9 +100,9 @@ def change_of(
     Args:
         prediction: As it is now.
         change: The last part of the event's name: `created`, a status, or `overdue`.
-        base_url: Of the API that it is at.
+        base_url: The address of its API.
         around: The runs that it belongs to.
-        expected: How long it was to take.
+        expected: How long it was expected to take.
         age: Seconds since its creation, if it has not ended.
     """
     timing = Timing.of(prediction)
@@ -131,7 +131,7 @@ def change_of(
 
 
 def materialization_of(file: OutputFile, prediction: Prediction, around: Around) -> News:
-    """Build the event of a file that was stored, as Prefect does it for a task's assets."""
+    """Build the event of a stored file, as Prefect does for a task's assets."""
     about = _about(prediction)
     name = PurePath(file.location).name
     properties = AssetProperties(name=in_line(name), description=about.get("prompt"))
@@ -158,7 +158,7 @@ def materialization_of(file: OutputFile, prediction: Prediction, around: Around)
 
 
 def _about(prediction: Prediction) -> dict[str, str]:
-    """What events of both kinds say. Of the input, that is the prompt alone."""
+    """Return what events of both kinds say. From the input, that is only the prompt."""
     about = {"model": in_line(timed_model(prediction)), "url": in_line(prediction.web_url)}
     if prediction.prompt is not None:
         about["prompt"] = in_line(prediction.prompt, _PROMPT_LENGTH)
@@ -166,7 +166,7 @@ def _about(prediction: Prediction) -> dict[str, str]:
 
 
 def _labelled(prediction: Prediction) -> dict[str, str]:
-    """The prediction as a resource, with what automations can match."""
+    """Return the prediction as a resource, with labels that automations can match."""
     model, reason = in_line(timed_model(prediction)), _reason(prediction)
     return {
         **_resource(f"replicate.prediction.{prediction.id}"),
@@ -203,7 +203,7 @@ def _numbers(metrics: dict[str, Any]) -> dict[str, float]:
 
 
 class _Emitted(Recent[UUID, None]):
-    """What this process has said already."""
+    """Events that this process has already emitted."""
 
     limit = 10_000
 
@@ -219,7 +219,7 @@ def emit(news: News) -> None:
 
 
 def _emit(news: News) -> None:
-    # Of the run that an event is emitted in, Prefect asks its API for more.
+    # Prefect would ask its API for more about the run that an event is emitted in.
     contexts: Any = (FlowRunContext, TaskRunContext)
     for context in contexts:
         context.__var__.set(None)

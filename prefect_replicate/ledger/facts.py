@@ -1,13 +1,13 @@
-"""What is written down of paid calls, and what it says; pure.
+"""The records of paid calls, and what they say; pure.
 
-Each call has a log on the flow run at the top of those that it is made in: a row of facts under the
-keys `replicate-<call>-<slot>-<number>`. Prefect lets each key be written once: whoever writes the
-next number has seen all that is there, and whoever comes second is told so. To announce a create in
-that way is the right to pay for it.
+Each call has a log on the flow run at the top: a row of facts under the keys
+`replicate-<call>-<slot>-<number>`. Prefect lets each key be written only once. So a process that
+writes the next number has seen all earlier facts, and a process that comes second gets a conflict.
+Announcing a create this way gives the right to pay for it.
 
-`<call>` is a digest of account, model and input, which equal calls share; each of those has a slot.
-The items of a batch share a log, under `replicate-<batch>-b<part>-<number>`: a fact in it speaks of
-many calls.
+`<call>` is a digest of account, model and input. Equal calls share it, and each has its own slot.
+The items of a batch share a log, under `replicate-<batch>-b<part>-<number>`, with facts about many
+calls.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ from prefect_replicate.values.prediction import TERMINAL_STATUSES
 PREFIX = "replicate-"
 
 INTENT = "intent"
-"""The status of a create that was announced, and of which no prediction is known yet."""
+"""The status of an announced create whose prediction is not known yet."""
 
 VOID = "void"
 """The status of a create that has made no prediction."""
 
 REDACTED = "[REDACTED]"
-"""What Replicate shows in the place of a secret input."""
+"""What Replicate shows in place of a secret input."""
 
 _LARGEST = 10**308
-"""Larger integers are no floating-point numbers."""
+"""Larger integers don't fit into a float."""
 
 _USELESS = {VOID, "canceled", "aborted"}
 
 UNKNOWN_MODEL = "unknown model"
-"""Of a prediction that somebody else has made, and that does not name it."""
+"""For a prediction that somebody else has made, and that does not name its model."""
 
 
 def _of_our_time(moment: datetime) -> datetime:
-    """So that an hour more or less is a date, too."""
+    """Refuse a time so extreme that adding or subtracting an hour might not give a date."""
     if not 2000 < moment.year < 3000:
         raise ValueError("it is not of our time")
     return moment
@@ -60,7 +60,7 @@ _Seconds = Annotated[float, Field(ge=0, le=2 * LONGEST_SECONDS)]
 
 
 class Claim(NamedTuple):
-    """Who makes a call: an attempt of the run at the top, and which of its equal calls."""
+    """Who makes a call: the attempt of the run at the top, and the name among its equal calls."""
 
     attempt: str
     name: str
@@ -71,7 +71,7 @@ class Ancestor(NamedTuple):
 
     id: UUID
     lives_by_itself: bool
-    """Whether it goes on whatever becomes of the runs around it, unless they are canceled."""
+    """Whether it continues whatever happens to the runs around it, unless they are canceled."""
 
 
 class _Content(BaseModel):
@@ -79,22 +79,22 @@ class _Content(BaseModel):
 
 
 class Origin(_Content):
-    """On whose behalf, and as whom, a call is made."""
+    """The runs that a call is made for, and its credentials."""
 
     flow_runs: tuple[Ancestor, ...] = ()
     """The flow run of the call and those around it, up to the one at the top."""
     base_url: str
     credentials_block: UUID | None = None
-    """The saved block that has the key; `None` where it came from the environment."""
+    """The saved block with the API token; `None` if it came from the environment."""
     keep_on_crash: bool = False
     """Whether a crash of the run leaves the prediction running, for a retry to continue with."""
     keep_for_parent: bool = False
-    """Whether a crash of its own flow run alone leaves it running, since the run around that has
-    another flow run take its place."""
+    """Whether a crash of only its own flow run leaves it running, since the run around that starts
+    another flow run in its place."""
 
 
 class Intent(_Content):
-    """A create that is about to be sent, as its prediction is known by."""
+    """A create that is about to be sent, with what identifies its prediction."""
 
     call: str
     model: str
@@ -119,34 +119,34 @@ class Ended(_Content):
 
 
 class Said(_Content):
-    """What has become of a call, or who goes on with it."""
+    """What has happened to a call, or who continues it."""
 
     claim: Claim | None = None
-    """Who has the call from now on."""
+    """Who owns the call from now on."""
     origin: Origin | None = None
     intent: Intent | None = None
     made: Made | None = None
     is_void: bool = False
-    """Whether the create that was announced has made nothing."""
+    """Whether the announced create has made no prediction."""
     ended: Ended | None = None
     stored: list[OutputFile] | None = None
     output: Any = None
-    """A text or JSON, in the place of files."""
+    """Text or JSON, in place of files."""
     is_awaited: bool = False
-    """Whether `origin` waits for it besides whoever has made it."""
+    """Whether `origin` waits for it in addition to the runs that started it."""
 
 
 class OfCall(Said):
-    """What a fact of many calls says of one of them."""
+    """What a fact about many calls says about one of them."""
 
     log: str
     """`<call>-<slot>`."""
     of: str | None = None
-    """The id of the fact that has announced the create that it is news of."""
+    """The id of the fact that announced the create that this is news about."""
 
 
 class OfItems(_Content):
-    """How items of a batch stand, as far as that has changed."""
+    """Changes to the state of a batch's items."""
 
     part: str
     """The key of the part that they belong to."""
@@ -161,28 +161,28 @@ class Fact(Said):
 
     version: Literal[1]
     id: str
-    """Of this write, to tell a repeated one from somebody else's."""
+    """Unique to this write, to tell a repeated write from somebody else's."""
     process: str
     calls: list[OfCall] = []
-    """In the log of a batch. `origin` is then that of those which have none of their own."""
+    """In the log of a batch. `origin` then applies to calls without their own."""
     items: list[OfItems] = []
     """Of that batch."""
     stops: list[str] = []
-    """Flow runs that are to start nothing more of it, since too many items have failed."""
+    """Flow runs that must start nothing more of it, since too many items have failed."""
 
 
 @dataclass(frozen=True)
 class Generation:
-    """What is known of one paid call."""
+    """What is known about one paid call."""
 
     announced_by: str
     """The id of the fact."""
     intent: Intent
     origin: Origin
     written_at: datetime
-    """When the intent was, by the clock of Prefect's server."""
+    """When the intent was written, by the clock of Prefect's server."""
     process: str
-    """That has announced it."""
+    """The process that announced it."""
     awaited_by: tuple[tuple[Ancestor, ...], ...]
     """The flow runs that want it, each with those around it."""
     status: str = INTENT
@@ -199,7 +199,7 @@ class Generation:
 
     @property
     def is_unknown(self) -> bool:
-        """Whether its create may be on its way, or has made a prediction that nobody knows."""
+        """Whether its create may be in flight, or may have made a prediction that is not known."""
         return self.status == INTENT
 
     @property
@@ -208,19 +208,19 @@ class Generation:
         return self.status not in _USELESS
 
     def has_made(self, prediction: Prediction) -> bool:
-        """Whether a prediction may be what this call makes; a fact may name any."""
+        """Whether a prediction may be this call's; a fact may name any prediction."""
         sent = self.intent.input_digest
         return bool(sent or not _given(prediction)) and may_be_of(
             prediction, self.intent.model, sent
         )
 
     def outlives_crash_of(self, flow_run_id: UUID) -> bool:
-        """Whether the prediction is left running when this one of its flow runs crashes."""
+        """Whether the prediction keeps running when the given one of its flow runs crashes."""
         is_own = [one.id for one in self.origin.flow_runs[:1]] == [flow_run_id]
         return self.origin.keep_on_crash or (self.origin.keep_for_parent and is_own)
 
     def is_below(self, flow_run_id: UUID, *, of_deployments: bool) -> bool:
-        """Whether a flow run wants it, or one that it has started.
+        """Whether a flow run, or one that it has started, wants it.
 
         Args:
             flow_run_id: The run.
@@ -236,7 +236,7 @@ class Generation:
 
 
 class Log:
-    """What the facts of one log say, as far as they are known.
+    """What the known facts of one log say.
 
     Args:
         name: `<call>-<slot>`.
@@ -249,22 +249,22 @@ class Log:
         self.claims: dict[str, str] = {}
         """By attempt: the call that has this slot."""
         self.facts: set[str] = set()
-        """The ids of those that are known."""
+        """The ids of the known facts."""
         self.generation: Generation | None = None
         self.former_ids: set[str] = set()
-        """Predictions of the call that others have replaced."""
+        """Predictions of the call that were replaced by others."""
 
     def holder(self, attempt: str) -> str | None:
         """The call that has this slot in an attempt."""
         return self.claims.get(attempt)
 
     def apply(self, fact: Fact, written_at: datetime, said: Said | None = None) -> None:
-        """Take note of the next fact.
+        """Apply the next fact.
 
         Args:
             fact: As it was written.
             written_at: By the clock of Prefect's server.
-            said: What it says of this call, if it is of many.
+            said: What it says about this call, if it is about many.
         """
         self.next += 1
         self.facts.add(fact.id)
@@ -286,7 +286,7 @@ class Log:
         self._hear(said)
 
     def hear(self, news: OfCall) -> None:
-        """Take note of what has become of a create, unless another has taken its place."""
+        """Apply news about a create, unless another create has replaced it."""
         if self.generation is not None and self.generation.announced_by == news.of:
             self._hear(news)
         elif news.made is not None:
@@ -305,25 +305,25 @@ class Log:
             self._change(stored=tuple(said.stored), output=said.output)
 
     def _change(self, **changes: Any) -> None:
-        if self.generation is not None:  # or the fact is of somebody else's making
+        if self.generation is not None:  # otherwise, somebody else wrote the fact
             self.generation = replace(self.generation, **changes)
 
 
 def choose(logs: Mapping[int, Log], claim: Claim) -> int:
-    """The slot of a call: its own, else one that no call of its attempt has, else a new one.
+    """Return a call's slot: its own, else one that no call of its attempt has, else a new one.
 
-    Equal calls are interchangeable, so that any of those of an earlier attempt will do, but the one
-    that had the same name there comes first: others may know it by that.
+    Equal calls are interchangeable, so any slot of an earlier attempt will do. The one that had the
+    same name there comes first, since others may know it by that name.
 
     Args:
-        logs: By slot: those of all calls like it.
+        logs: The logs of all equal calls, by slot.
         claim: Who makes the call.
     """
     mine = [slot for slot, log in logs.items() if log.holder(claim.attempt) == claim.name]
     if mine:
         return max(mine)
     free = [slot for slot, log in sorted(logs.items()) if log.holder(claim.attempt) is None]
-    # Where nothing is announced yet, a call of another attempt in this process is about to do so.
+    # If nothing is announced yet, a call of another attempt in this process is about to do so.
     useful = [slot for slot in free if (one := logs[slot].generation) is None or one.is_useful]
     own = [slot for slot in useful if claim.name in logs[slot].claims.values()]
     return next(iter([*own, *useful]), max(logs, default=0) + 1)
@@ -338,17 +338,17 @@ def ended(prediction: Prediction) -> Ended:
 
 
 def digest(value: Any) -> str:
-    """SHA-256 of canonical JSON, which is the same whatever the order of keys."""
+    """Return the SHA-256 of canonical JSON, which does not depend on the order of keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def input_digest(input: Mapping[str, Any], secrets: Collection[str] = ()) -> dict[str, str]:
-    """By name, a short SHA-256 of each input that is given; of one that is secret, `[REDACTED]`.
+    """Return, by name, a short SHA-256 of each given input; `[REDACTED]` for a secret one.
 
     Args:
         input: As it is sent.
-        secrets: Their names, as far as they are known.
+        secrets: Names of secret inputs, as far as they are known.
     """
     shown = dict[str, str]()
     for name, value in input.items():
@@ -360,12 +360,12 @@ def input_digest(input: Mapping[str, Any], secrets: Collection[str] = ()) -> dic
 def is_input(shown: Mapping[str, Any], sent: Mapping[str, str]) -> bool:
     """Whether an input that Replicate shows may be the one that was sent.
 
-    Replicate writes whole numbers without a fraction, secrets as `[REDACTED]`, and no content of
-    `data:` URIs. Where a model's schema is not known, what it shows alone says what is secret.
+    Replicate writes whole numbers without a fraction and secrets as `[REDACTED]`, and leaves out
+    the content of `data:` URIs. If a model's schema is unknown, only the reply says what is secret.
 
     Args:
-        shown: In a reply.
-        sent: By `input_digest`.
+        shown: From a reply.
+        sent: From `input_digest`.
     """
     given = {name: value for name, value in shown.items() if value is not None}
     return given.keys() == sent.keys() and all(
@@ -375,11 +375,12 @@ def is_input(shown: Mapping[str, Any], sent: Mapping[str, str]) -> bool:
 
 
 def may_be_of(prediction: Prediction, model: str, sent: Mapping[str, str]) -> bool:
-    """Whether nothing that Replicate shows of a prediction speaks against a call.
+    """Whether nothing that Replicate shows about a prediction contradicts a call.
 
-    Laxer than `is_input`: what it adds, as defaults, or leaves out, as what it has deleted, says
-    nothing; nor does the model's name, which may change, where an input is the same. Of those that
-    are secret, both say so, or a fact that calls all of them secret would fit anything.
+    Laxer than `is_input`: inputs that Replicate adds, such as defaults, or leaves out, such as
+    deleted ones, don't count. If an input matches, neither does the model's name, which may change.
+    Secret inputs must be secret on both sides; otherwise a fact that marks all of them as secret
+    would fit any prediction.
     """
     shown = _given(prediction)
     shared = sent.keys() & shown.keys()
@@ -400,7 +401,7 @@ def _is_same(shown: Any, sent: str) -> bool:
 
 
 def _is_secret(shown: Any) -> bool:
-    """Whether something in a value is not shown."""
+    """Whether any part of a value is redacted."""
     if isinstance(shown, Mapping):
         return any(map(_is_secret, cast("Mapping[str, Any]", shown).values()))
     if isinstance(shown, list):
@@ -409,16 +410,16 @@ def _is_secret(shown: Any) -> bool:
 
 
 def is_of_model(prediction: Prediction, reference: str) -> bool:
-    """Whether a prediction may be one of a model, as far as it says.
+    """Whether a prediction may be of a model, as far as its reply says.
 
-    A deployment's predictions name its model, a bare version does not say whose it is, and some
+    A deployment's predictions name its model, a bare version does not name its model, and some
     replies leave the model out.
     """
     if prediction.model is None or reference in (UNKNOWN_MODEL, prediction.model):
         return True
     try:
         model = ModelReference.parse(reference)
-    except InvalidInputError:  # what is written down may have been written by anybody
+    except InvalidInputError:  # anybody may have written the record
         return False
     if model.is_deployment or model.full_name is None:
         return True
@@ -426,11 +427,11 @@ def is_of_model(prediction: Prediction, reference: str) -> bool:
 
 
 def canonical(value: Any) -> Any:
-    """A value in the one form that all have that Replicate shows alike."""
+    """Return a value in a form that is the same for all values that Replicate shows alike."""
     if isinstance(value, str):
         return elided(value) if value[:5].lower() == "data:" else value.replace("\r\n", "\n")
     if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST:
-        return value + 0.0  # which makes 0 of -0, too
+        return value + 0.0  # which also turns -0 into 0
     if isinstance(value, Mapping):
         fields = cast("Mapping[str, Any]", value).items()
         return {name: canonical(one) for name, one in fields if one is not None}

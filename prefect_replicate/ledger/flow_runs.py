@@ -1,4 +1,4 @@
-"""What Prefect knows of flow runs: how they stand, and when they last gave a sign of life."""
+"""What Prefect knows about flow runs: their states and last heartbeats."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ _RUNS_A_REQUEST = 200
 _EVENTS_A_REQUEST = 50
 
 _ANY_CLOCK = timedelta(days=7)
-"""The server leaves out what is yet to come, as it seems where the clock of a machine is ahead."""
+"""The server leaves out future events, such as those from a machine whose clock is ahead."""
 
 _HEARTBEAT = "prefect.flow-run.heartbeat"
 _RESOURCE = "prefect.flow-run."
 
 
 TAG = "replicate"
-"""Of the flow runs at the top that have started predictions, for people to filter by."""
+"""Tags the flow runs at the top that have started predictions, for people to filter by."""
 
 OPEN_TAG = "replicate-open"
-"""Of those that may have left some running, for sweeps."""
+"""Tags those that may have left some running, for sweeps."""
 
 _GOING_ON = [
     StateType.SCHEDULED,
@@ -57,13 +57,13 @@ _GOING_ON = [
 CANCELED = frozenset({StateType.CANCELLING, StateType.CANCELLED})
 
 PART_TAG = "replicate-batch-part"
-"""Of a deployment's run that does a part of a batch, for the flow run that has started it."""
+"""Tags a deployment's run that does a part of a batch, for the flow run that has started it."""
 
 
 def lives_by_itself(run: FlowRun) -> bool:
-    """Whether a flow run goes on whatever becomes of the runs around it, unless they are canceled.
+    """Whether a flow run continues whatever happens to the runs around it, except a cancel.
 
-    So it is for a deployment's run, which has a process of its own.
+    A deployment's run does, since it has its own process.
     """
     return run.deployment_id is not None and PART_TAG not in run.tags
 
@@ -74,9 +74,9 @@ class FlowRunSeen(NamedTuple):
     name: str
     state: StateType
     since: datetime
-    """When it came into that state."""
+    """When it entered that state."""
     last_heartbeat: datetime | None = None
-    """`None` where none is known."""
+    """`None` if none is known."""
     lives_by_itself: bool = False
 
 
@@ -91,7 +91,7 @@ async def set_tags(flow_run_id: UUID, tags: Collection[str]) -> None:
 
 
 async def tagged_runs(tag: str, since: datetime) -> list[FlowRun]:
-    """The flow runs with a tag that have not ended by a time of the server's.
+    """Return the flow runs with a tag that have not ended, or ended after a server time.
 
     Raises:
         LedgerError: Prefect's API could not be read.
@@ -109,7 +109,7 @@ async def tagged_runs(tag: str, since: datetime) -> list[FlowRun]:
 
 
 async def flow_runs(chosen: FlowRunFilter) -> list[FlowRun]:
-    """All flow runs that fulfil conditions.
+    """Return all flow runs that a filter selects.
 
     Raises:
         LedgerError: Prefect's API could not be read.
@@ -117,7 +117,7 @@ async def flow_runs(chosen: FlowRunFilter) -> list[FlowRun]:
     client = await prefect_client()
     found: list[FlowRun] = []
     while True:
-        with as_ledger_error("read how flow runs stand"):
+        with as_ledger_error("read the states of flow runs"):
             page = await client.read_flow_runs(
                 flow_run_filter=chosen,
                 sort=FlowRunSort.ID_DESC,
@@ -130,7 +130,7 @@ async def flow_runs(chosen: FlowRunFilter) -> list[FlowRun]:
 
 
 async def flow_runs_seen(ids: Collection[UUID]) -> dict[UUID, FlowRunSeen]:
-    """Those of the flow runs that exist, without their heartbeats.
+    """Return the flow runs that exist, by id, without their heartbeats.
 
     Raises:
         LedgerError: Prefect's API could not be read.
@@ -151,10 +151,10 @@ def _seen(run: FlowRun) -> FlowRunSeen:
 
 
 async def last_heartbeats(ids: Collection[UUID], since: datetime) -> dict[UUID, datetime]:
-    """When the server last heard of each flow run, of those that it heard of since a time.
+    """Return when the server last received a heartbeat of each flow run that sent one since a time.
 
     The process of a flow run emits a heartbeat when it starts and every three minutes from then on,
-    if Prefect's setting `flows.heartbeat_frequency` does not say otherwise.
+    unless Prefect's setting `flows.heartbeat_frequency` says otherwise.
 
     Raises:
         LedgerError: Prefect's API could not be read.
@@ -173,13 +173,13 @@ async def last_heartbeats(ids: Collection[UUID], since: datetime) -> dict[UUID, 
             page = await client.read_events(chosen, limit=_EVENTS_A_REQUEST)
         for event in page.events:
             flow_run_id = UUID(event.resource.id.removeprefix(_RESOURCE))
-            # When it occurred is said by the clock of the run's machine.
+            # Its time of occurrence is by the clock of the run's machine.
             found[flow_run_id] = max(event.received, found.get(flow_run_id, event.received))
     return found
 
 
 async def was_listening(since: datetime, until: datetime) -> bool:
-    """Whether the server has received any event in that time, so that heartbeats would have come.
+    """Whether the server received any event in that time, so it would have received heartbeats.
 
     Raises:
         LedgerError: Prefect's API could not be read.
@@ -190,7 +190,7 @@ async def was_listening(since: datetime, until: datetime) -> bool:
     )
     with as_ledger_error("read events"):
         page = await client.read_events(chosen, limit=_EVENTS_A_REQUEST)
-    # Some come late, from processes that kept them while the server was away.
+    # Some arrive late, from processes that kept them while the server was down.
     return any(event.received <= until for event in page.events)
 
 

@@ -1,6 +1,6 @@
-"""The ledger of a flow run and all that runs below it: its logs, read and written through Prefect.
+"""The ledger of a flow run and all runs below it: its logs, read and written through Prefect.
 
-The flow run at the top has them, whichever process a call is made in.
+The flow run at the top holds them, whichever process makes a call.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from prefect_replicate.ledger.scope import Ancestry, Occurrences, RunScope, ance
 _NAME = re.compile(r"([0-9a-z]+)-([0-9]{1,9})")
 _KEY = re.compile(rf"{PREFIX}([0-9a-z]+)-(b?)([0-9]{{1,9}})-([0-9]{{1,9}})")
 _ALL = 100_000
-"""Facts of one flow run in a reply; the server has no limit of its own."""
+"""Most facts of one flow run in a reply; the server has no limit of its own."""
 
 _AT_ONCE = 10
 _KEPT = 32
-"""Ledgers of this process that nobody uses at the moment, with so many logs in all but the last."""
+"""Unused ledgers that this process keeps, with up to `_KEPT_LOGS` logs in all but the last."""
 
 _KEPT_LOGS = 1000
 
@@ -40,10 +40,10 @@ _READ = "read what was started before"
 
 
 class Ledger:
-    """What is written down on one flow run at the top, as far as this process knows it.
+    """What is recorded on one flow run at the top, as far as this process knows it.
 
     Args:
-        root: The run; `None` for what is remembered within this process alone.
+        root: The run; `None` to keep the record in this process's memory only.
     """
 
     def __init__(self, root: UUID | None) -> None:
@@ -52,18 +52,18 @@ class Ledger:
         """By call and slot."""
         self.batches: dict[str, BatchLog] = {}
         self.by_prediction: dict[str, list[OwnLog]] = {}
-        """Those that have a prediction, or had it."""
+        """Logs that have a prediction, or had it."""
         self.occurrences = Occurrences()
         self._reads: dict[str, asyncio.Task[None]] = {}
-        """By attempt: what a retry has read of all that was written before."""
+        """By attempt: a retry's read of everything written before."""
         self._tagged: set[int] = set()
-        """Attempts; between two of them, a sweep may have found the run settled."""
+        """Attempts that have set the tags; between two of them, a sweep may remove one again."""
         self.contexts: list[weakref.ref[Any]] = []
 
     async def choose(
         self, claim: Claim, call: str, batch: BatchLog | None = None, *, is_retry: bool
     ) -> OwnLog:
-        """The log that a call goes on with, or begins, in that of its batch if it is of one."""
+        """Return the log that a call continues or begins, within its batch's log if it has one."""
         if is_retry and call not in self.logs:
             if claim.attempt not in self._reads:
                 self._reads[claim.attempt] = asyncio.create_task(self.read())
@@ -73,33 +73,33 @@ class Ledger:
                 self._reads.pop(claim.attempt, None)
                 raise
         log = self.log(call, choose(self.logs[call], claim))
-        # Before it is written, so that no equal call of this process takes it meanwhile.
+        # Reserved before it is written, so that no equal call of this process takes it meanwhile.
         log.reserved[claim.attempt] = claim.name
         if log.next == 0:
             log.batch = batch
         return log
 
     def log(self, call: str, slot: int) -> OwnLog:
-        """A log, made if it is not known."""
+        """Return a log, made if unknown."""
         if slot not in self.logs[call]:
             self.logs[call][slot] = OwnLog(self, f"{call}-{slot}")
         return self.logs[call][slot]
 
     def log_named(self, name: str) -> OwnLog | None:
-        """As `log`; `None` where the name is none of a log."""
+        """Return a log as `log` does; `None` if the name is not a log's."""
         match = _NAME.fullmatch(name)
         return self.log(match[1], int(match[2])) if match is not None else None
 
     def batch(self, name: str) -> BatchLog:
-        """The log of a batch or part, made if it is not known."""
+        """Return the log of a batch or part, made if unknown."""
         return self.batches.setdefault(name, BatchLog(self, name))
 
     async def read(self, start: str = "", *, is_whole: bool = True) -> None:
         """Read what others have written.
 
         Args:
-            start: Of the names of the facts; all, if not given.
-            is_whole: Whether these are whole logs.
+            start: Prefix of the facts' names; by default, all facts are read.
+            is_whole: Whether these are complete logs.
 
         Raises:
             LedgerError: It could not be read.
@@ -117,7 +117,7 @@ class Ledger:
         self.learn(inputs, is_whole=is_whole)
 
     def learn(self, inputs: Sequence[FlowRunInput], *, is_whole: bool = True) -> None:
-        """Take note of what was read; as `read`."""
+        """Apply facts that were read; `is_whole` as for `read`."""
         rows = [(match, one) for one in inputs if (match := _KEY.fullmatch(one.key))]
         for match, one in sorted(rows, key=lambda row: int(row[0][4])):
             call, kind, slot, number = match.groups()
@@ -125,10 +125,10 @@ class Ledger:
             row.learn(int(number), one, is_whole=is_whole)
 
     async def tag(self, ancestry: Ancestry) -> None:
-        """Have the run be found by sweeps, and by people who filter for it.
+        """Tag the run, so that sweeps find it, and people who filter by tag.
 
         Raises:
-            LedgerError: Prefect's API could not be asked to.
+            LedgerError: Prefect's API could not be written to.
         """
         if not ancestry.is_tagged and ancestry.attempt not in self._tagged:
             await set_tags(ancestry.root, {*ancestry.tags, TAG, OPEN_TAG})
@@ -147,12 +147,12 @@ class Ledger:
 
     @property
     def unreadable(self) -> list[FlowRunInput]:
-        """What can't be understood of all logs."""
+        """The facts of all logs that can't be understood."""
         rows = [*self.all, *self.batches.values()]
         return [one for row in rows for one in row.unreadable]
 
     def of(self, prediction_id: str) -> list[OwnLog]:
-        """The logs that a prediction is in, as far as this process knows."""
+        """Return the logs that contain a prediction, as far as this process knows."""
         return [
             log
             for log in self.by_prediction.get(prediction_id, ())
@@ -161,10 +161,10 @@ class Ledger:
 
 
 class _Ledgers(OrderedDict[tuple["str | None", UUID], Ledger]):
-    """By API address and run at the top, the one that was used last at the end."""
+    """By API address and run at the top, the most recently used one last."""
 
     def let_go(self) -> None:
-        """Forget what is over in this process."""
+        """Forget older ledgers that this process no longer uses."""
         logs = 0
         for place, key in enumerate(reversed(list(self))):
             if (place >= _KEPT or logs > _KEPT_LOGS) and not self[key].is_in_use:
@@ -174,12 +174,12 @@ class _Ledgers(OrderedDict[tuple["str | None", UUID], Ledger]):
 
 
 async def ledger_of(scope: RunScope) -> Ledger:
-    """The ledger that a call is written down in.
+    """Return the ledger that records a call.
 
-    Outside of flow runs it is one in memory, for the task run if there is one.
+    Outside of flow runs it is in memory, for the task run if there is one.
 
     Raises:
-        LedgerError: Prefect's API could not be asked for the run at the top.
+        LedgerError: The run at the top could not be read from Prefect's API.
     """
     ancestry = await ancestry_of(scope)
     own = ancestry.root if ancestry else scope.levels[-1].run_id if scope.levels else None
@@ -199,9 +199,9 @@ async def ledger_of(scope: RunScope) -> Ledger:
 
 
 async def ledgers_since(moment: datetime, tag: str) -> list[tuple[FlowRun, Ledger]]:
-    """The ledgers of all tagged flow runs that go on, or ended after a time of the server's.
+    """Return the ledgers of all tagged flow runs that are active, or ended after a server time.
 
-    They are read anew, and are nobody else's.
+    They are freshly read, and not shared with other callers.
     """
     runs = await tagged_runs(tag, moment)
     free = asyncio.Semaphore(_AT_ONCE)

@@ -1,8 +1,8 @@
-"""The limit of creates that all workers of a Prefect server share, where one is set up.
+"""The limit on creates that all workers of a Prefect server share, if one is set up.
 
-It is a global concurrency limit whose slots come back with time. To take some is a request of
-milliseconds, or of seconds where many runs write at once. So they are taken in blocks, ahead of
-need, by one request at a time for all creates of a process.
+It is a global concurrency limit whose slots are released over time. A request for slots takes
+milliseconds, or seconds when many runs write at once. So slots are taken in blocks, ahead of need,
+by one request at a time for all creates of a process.
 """
 
 from __future__ import annotations
@@ -28,44 +28,44 @@ from prefect_replicate.ledger.prefect_api import as_ledger_error, prefect_client
 NAME = "replicate-creates"
 
 AHEAD_SECONDS = 3.0
-"""Creates that are about to come are counted when a block is taken, as far ahead as this."""
+"""How far ahead upcoming creates are counted when a block is taken."""
 
 _ABSENT_SECONDS = 180.0
-"""How long a limit that is not there is not asked for again."""
+"""How long a limit that does not exist is not requested again."""
 
 _SPARE_SECONDS = 30.0
-"""How long a slot is good that nobody has used."""
+"""How long an unused slot is valid."""
 
 _LONGEST_PAUSE = 60.0
-_SPREAD = 0.2  # or the processes that wait would all look at the same moment, and one would get all
+_SPREAD = 0.2  # or all waiting processes would ask at once, and one would get all
 
 
 @dataclass(frozen=True)
 class GlobalLimit:
-    """How a limit stands."""
+    """The state of a limit."""
 
     limit: int
     per_second: float
     used: int
-    """Slots taken that have not come back."""
+    """Slots taken and not released yet."""
 
     @property
     def block(self) -> int:
-        """The most slots to take at once, which leaves enough to others."""
+        """The most slots to take at once, which leaves enough for others."""
         free = self.limit - self.used
         return max(1, self.limit // 20, free // 4)
 
     def seconds_until(self, slots: int) -> float:
-        """When so many are free, if nobody takes any."""
+        """Return the seconds until this many are free, if nobody takes any."""
         return max(0.0, self.used + slots - self.limit) / self.per_second
 
 
 async def read_limit() -> GlobalLimit | None:
-    """The limit in force, if there is one.
+    """Return the limit in force, if there is one.
 
     Raises:
-        ConfigurationError: It would never let anything pass.
-        LedgerError: Prefect's API could not be asked.
+        ConfigurationError: It would never admit anything.
+        LedgerError: Prefect's API could not be read.
     """
     client = await prefect_client()
     with as_ledger_error(f"read the limit {NAME}"):
@@ -79,14 +79,14 @@ async def read_limit() -> GlobalLimit | None:
     if not found.limit or not rate:
         wrong = "is 0" if not found.limit else "has a slot decay of 0"
         raise ConfigurationError(
-            f"Prefect's global concurrency limit {NAME} {wrong}, so that no prediction may be"
-            " created. Set it with `prefect-replicate limits`, or make it inactive."
+            f"Prefect's global concurrency limit {NAME} {wrong}, so no prediction can be created."
+            " Set it with `prefect-replicate limits`, or deactivate it."
         )
     return GlobalLimit(found.limit, rate, found.active_slots)
 
 
 async def set_limit(per_minute: int) -> GlobalLimit:
-    """Let so many predictions be created each minute, by everyone who uses this server."""
+    """Limit the predictions created per minute by everyone who uses this server."""
     client = await prefect_client()
     rate = per_minute / 60
     wanted: dict[str, Any] = {"limit": per_minute, "slot_decay_per_second": rate, "active": True}
@@ -101,7 +101,7 @@ async def set_limit(per_minute: int) -> GlobalLimit:
 
 
 async def remove_limit() -> bool:
-    """Says whether there was one."""
+    """Remove the limit; return whether there was one."""
     client = await prefect_client()
     with as_ledger_error(f"remove the limit {NAME}"):
         try:
@@ -112,7 +112,7 @@ async def remove_limit() -> bool:
 
 
 async def _take(slots: int) -> float | None:
-    """Take slots, or say how many seconds Prefect asks to wait instead."""
+    """Take slots, or return how many seconds Prefect asks us to wait instead."""
     client = await prefect_client()
     with as_ledger_error(f"take slots of the limit {NAME}"):
         try:
@@ -125,7 +125,7 @@ async def _take(slots: int) -> float | None:
 
 
 class Slots:
-    """Those of one process, from one Prefect server. Lives on the engine's loop."""
+    """The slots of one process, from one Prefect server. Lives on the engine's loop."""
 
     def __init__(self) -> None:
         self._spare: deque[float] = deque()  # when they were taken
@@ -133,7 +133,7 @@ class Slots:
         self._fetching: asyncio.Task[None] | None = None
         self._absent_until = 0.0
         self.limit: GlobalLimit | None = None
-        """As it stood when it was last looked at."""
+        """As it was when last read."""
 
     @property
     def waiting(self) -> int:
@@ -144,14 +144,14 @@ class Slots:
         return time.monotonic() >= self._absent_until
 
     async def take(self, soon: Callable[[], int]) -> bool:
-        """Wait for a slot; says whether one was needed.
+        """Wait for a slot; return whether one was needed.
 
         Args:
-            soon: How many more will come for one within `AHEAD_SECONDS`.
+            soon: Returns how many more creates will need one within `AHEAD_SECONDS`.
 
         Raises:
-            ConfigurationError: The limit would never let anything pass.
-            LedgerError: Prefect's API could not be asked.
+            ConfigurationError: The limit would never admit anything.
+            LedgerError: Prefect's API could not be reached.
         """
         if not self._is_used:
             return False
@@ -180,14 +180,14 @@ class Slots:
             raise
 
     def give_back(self) -> None:
-        """Leave a slot that was not used to the next who comes."""
+        """Pass an unused slot to the next create."""
         self._hand_out(1)
 
     async def _fetch(self, soon: Callable[[], int]) -> None:
         try:
             while self._is_used and (wanted := self.waiting + soon() - len(self._spare)) > 0:
                 await self._fetch_block(wanted)
-        except Exception as exc:  # noqa: BLE001 - it is raised in those who wait
+        except Exception as exc:  # noqa: BLE001 - it is raised in the waiting creates
             for one in self._those_waiting():
                 one.set_exception(exc)
         finally:
@@ -200,7 +200,7 @@ class Slots:
             _answer(self._those_waiting(), needed=False)
             self._spare.clear()
             return
-        # To be refused costs everyone: Prefect forgets then what has come back since the last time.
+        # A refusal costs everyone: Prefect then forgets the slots released since the last request.
         block = min(wanted, limit.block)
         await asyncio.sleep(limit.seconds_until(block) * random.uniform(1, 1 + _SPREAD))
         pause = await _take(block)
@@ -230,5 +230,5 @@ class _AllSlots(dict["str | None", Slots]):
 
 
 def slots() -> Slots:
-    """Those from the server that the caller's settings name."""
+    """Return the slots from the server that the caller's settings name."""
     return process_state("global limits", _AllSlots).setdefault(PREFECT_API_URL.value(), Slots())

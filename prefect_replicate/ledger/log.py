@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from prefect_replicate.ledger.ledger import Ledger
 
 TOGETHER_SECONDS = 0.25
-"""How long an item of a batch waits with its create for others to be announced with it."""
+"""How long a batch item holds back its create so that others are announced with it."""
 
 NEWS_SECONDS = 1.0
-"""How long what happens to an item of a batch waits for more to be written down with it."""
+"""How long news about a batch item waits for more news to be written with it."""
 
 _AT_ONCE = 500
 _NAMED = re.compile(r'"id"\s*:\s*"(\w{8,})"')
@@ -40,26 +40,27 @@ _logger = logging.getLogger("prefect_replicate")
 
 
 def this_process() -> str:
-    """What tells this process from others in the facts that it writes."""
+    """Return the id of this process in the facts that it writes."""
     return process_state("process", lambda: uuid4().hex)
 
 
 class _Row:
-    """Facts that are written one after the other, each under the next number."""
+    """A row of facts, each written under the next number."""
 
     name: str
     next: int
     facts: set[str]
     ledger: Ledger
     unreadable: list[FlowRunInput]
-    """What was written by another version or by somebody else, or lacks what was before it."""
+    """Facts that another version or somebody else wrote, or whose predecessors are missing."""
 
     def apply(self, fact: Fact, written_at: datetime) -> None:
         raise NotImplementedError
 
     async def append(self, fact: Fact) -> bool:
-        """Write the next fact; says whether nobody was faster. What others have written is known
-        then.
+        """Write the next fact; return whether nobody was faster.
+
+        If somebody was, what they have written is known then.
 
         Raises:
             LedgerError: It could not be written.
@@ -73,7 +74,7 @@ class _Row:
             return fact.id in self.facts
         else:
             written_at = (await server_clock()).now()
-            if fact.id not in self.facts:  # or somebody here has read it before the reply came
+            if fact.id not in self.facts:  # or another call here read it before the reply came
                 self.apply(fact, written_at)
         return True
 
@@ -89,14 +90,14 @@ class _Row:
             await self.ledger.read(f"{self.name}-{known}", is_whole=False)
 
     def learn(self, number: int, written: FlowRunInput, *, is_whole: bool = True) -> None:
-        """Take note of what was read, unless it is known.
+        """Apply a fact that was read, unless it is known.
 
         Args:
-            number: Of the fact.
+            number: The fact's.
             written: As it was read.
-            is_whole: Whether all facts before it were read, too: one is missing then where it is
-                not the next, and who goes on behind it would not be excluded by those who do so
-                before it.
+            is_whole: Whether all facts before it were read, too. If it is not the next one then, a
+                fact is missing, and a process that continues after the gap would not exclude one
+                that continues before it.
         """
         if number < self.next or (number > self.next and not is_whole):
             return
@@ -117,15 +118,15 @@ class _Row:
 
 
 def named_in(unreadable: list[FlowRunInput]) -> set[str]:
-    """The predictions that facts are of which can't be understood, as far as they name one."""
+    """Return the ids of predictions that are named in facts that can't be understood."""
     return {id for one in unreadable for id in _NAMED.findall(one.value)}
 
 
 class OwnLog(Log, _Row):
-    """A log of a call, with what this process knows of it besides.
+    """A log of a call, with what else this process knows about it.
 
     Args:
-        ledger: Whose it is.
+        ledger: The ledger that it belongs to.
         name: `<call>-<slot>`.
     """
 
@@ -133,21 +134,21 @@ class OwnLog(Log, _Row):
         super().__init__(name)
         self.ledger = ledger
         self.batch: BatchLog | None = None
-        """Where it is written, if it is of a batch."""
+        """The log that its facts are written to, if it is of a batch."""
         self.unreadable = []
         self.reserved: dict[str, str] = {}
         """Calls of this process that are about to claim the slot, by attempt."""
         self.is_under_way = False
-        """Whether this process is about to send the create that it has announced, or does so."""
+        """Whether this process is preparing or sending a create for it."""
         self.address: Address | None = None
-        """As whom this process has made or used the prediction."""
+        """The API and token with which this process has made or used the prediction."""
         self._left: list[dict[str, Any]] = []
         """Facts that could not be written yet."""
         self._noting, self._writing = asyncio.Lock(), asyncio.Lock()
 
     @property
     def row(self) -> OwnLog | BatchLog:
-        """Where its facts are."""
+        """The row that holds its facts."""
         return self.batch or self
 
     def _hear(self, said: Said) -> None:
@@ -160,12 +161,12 @@ class OwnLog(Log, _Row):
         return super().holder(attempt) or self.reserved.get(attempt)
 
     async def write(self, after: int | None = None, **content: Any) -> bool:
-        """Write a fact; says whether it is there.
+        """Write a fact; return whether it was written.
 
         Args:
-            after: Only if the next number is this one, so that nothing is written that was decided
-                without what others have written meanwhile. What they have is known then.
-            content: Of the fact.
+            after: Write only if this is the next number, so that no decision ignores what others
+                have written meanwhile. If it is not, what they have written is known then.
+            content: Fields of the fact.
 
         Raises:
             LedgerError: It could not be written.
@@ -179,13 +180,13 @@ class OwnLog(Log, _Row):
             return False
 
     async def note(self, **content: Any) -> None:
-        """Write down what has become of a create, now or with what happens next.
+        """Record what has happened to a create, now or with the next news.
 
         Args:
-            content: As `Said` has it.
+            content: Fields of `Said`.
 
         Raises:
-            LedgerError: It could not be written now. This process knows it all the same.
+            LedgerError: It could not be written now. This process still knows it.
         """
         if self.generation is not None:
             news = OfCall(log=self.name, of=self.generation.announced_by, **content)
@@ -200,10 +201,10 @@ class OwnLog(Log, _Row):
                 del self._left[0]
 
     def check_readable(self) -> None:
-        """Refuse to go on where others have written what can't be understood.
+        """Refuse to continue if others have written facts that can't be understood.
 
         Raises:
-            LedgerError: It says which fact.
+            LedgerError: The message names the fact.
         """
         if unreadable := self.row.unreadable:
             raise LedgerError(
@@ -215,12 +216,12 @@ class OwnLog(Log, _Row):
 
 @dataclass
 class Standing:
-    """How an item of a batch stands."""
+    """The state of a batch item."""
 
     by: str
     """Who works on it: `<flow run>/<execution>`."""
     changes: dict[str, Any]
-    """To its `ItemOutcome`."""
+    """Changed fields of its `ItemOutcome`."""
 
     @property
     def flow_run(self) -> str:
@@ -233,7 +234,7 @@ class Standing:
 
 @dataclass(eq=False)
 class _Entry:
-    """Somebody who waits for a fact to be written."""
+    """A call that waits for its part of a fact to be written."""
 
     log: OwnLog
     after: int | None
@@ -247,20 +248,20 @@ class _Entry:
 
 @dataclass
 class _Draft:
-    """What is to be written at once."""
+    """What will be written together."""
 
     entries: list[_Entry] = field(default_factory=list[_Entry])
     news: list[OfCall] = field(default_factory=list[OfCall])
     items: dict[tuple[str, str], dict[int, dict[str, Any]]] = field(
         default_factory=dict[tuple[str, str], dict[int, dict[str, Any]]]
     )
-    """Changed fields by part, by whom, and number."""
+    """Changed fields, by part and worker, then by number."""
     stops: list[str] = field(default_factory=list[str])
     is_sign: bool = False
 
     @property
     def waiting(self) -> list[_Entry]:
-        """Those of the entries that somebody still waits for."""
+        """The entries that a call still waits for."""
         return [one for one in self.entries if not one.is_there.done()]
 
     def __bool__(self) -> bool:
@@ -271,7 +272,7 @@ class _Draft:
         items[number] = items.get(number, {}) | changes
 
     def add(self, later: _Draft) -> None:
-        """Take in what is to be written, too."""
+        """Add a later draft to this one."""
         self.entries += later.entries
         self.news += later.news
         self.stops += later.stops
@@ -280,7 +281,7 @@ class _Draft:
                 self.change(part, by, number, changes)
 
     def split(self) -> tuple[_Draft, _Draft]:
-        """What one fact can hold, and the rest."""
+        """Return what one fact can hold, and the rest."""
         first = replace(self, entries=self.entries[:_AT_ONCE], news=self.news[:_AT_ONCE])
         return first, _Draft(self.entries[_AT_ONCE:], self.news[_AT_ONCE:])
 
@@ -296,12 +297,12 @@ class _Draft:
 
 
 class BatchLog(_Row):
-    """The facts of items that are worked on together: those of a batch, or of a part of one.
+    """The facts about items that are processed together: those of a batch, or of a part of one.
 
-    What is to be written within a moment is written at once.
+    Facts that come within a moment of each other are written together.
 
     Args:
-        ledger: Whose it is.
+        ledger: The ledger that it belongs to.
         name: `<batch>-b<part>`.
     """
 
@@ -314,7 +315,7 @@ class BatchLog(_Row):
         self.items: defaultdict[str, dict[int, Standing]] = defaultdict(dict)
         """By key of the part, and number within it."""
         self.stopped: set[str] = set()
-        """Flow runs that are to start nothing more."""
+        """Flow runs that must start nothing more."""
         self._own: set[str] = set()
         """The ids of the facts that this process has written."""
         self._workers = 0
@@ -330,7 +331,7 @@ class BatchLog(_Row):
 
     @contextmanager
     def worked_on(self) -> Generator[None]:
-        """Have news of the items wait for each other, until `flush`."""
+        """Let news about the items wait for more; `flush` writes it at once."""
         self._workers += 1
         try:
             yield
@@ -341,7 +342,7 @@ class BatchLog(_Row):
         self.next += 1
         self.facts.add(fact.id)
         self.stopped.update(fact.stops)
-        is_told_here = fact.id in self._own  # so that what has happened since is known, too
+        is_told_here = fact.id in self._own  # then what has happened since is known, too
         for one in fact.calls:
             log = self.ledger.log_named(one.log)
             if one.of is None and log is not None:
@@ -368,7 +369,7 @@ class BatchLog(_Row):
         return await entry.is_there
 
     async def note(self, news: OfCall) -> None:
-        """Write down what this process knows already: soon, where it works on the batch.
+        """Write news that this process has applied: soon, if it works on the batch, else now.
 
         Raises:
             LedgerError: It could not be written now.
@@ -380,24 +381,24 @@ class BatchLog(_Row):
             await self.flush()
 
     def tell(self, part: str, by: str, number: int, changes: dict[str, Any]) -> None:
-        """Write down soon how an item stands, as far as that has changed."""
+        """Apply changes to an item's state, and write them soon."""
         changes = all_printable(changes)
         self._notice(part, by, number, changes)
         self._draft.change(part, by, number, changes)
         self._hurry(NEWS_SECONDS)
 
     async def stop(self, flow_run: str) -> None:
-        """Have a flow run start nothing more.
+        """Make a flow run start nothing more.
 
         Raises:
-            LedgerError: It could not be told to.
+            LedgerError: It could not be written.
         """
         if flow_run not in self._draft.stops:
             self._draft.stops.append(flow_run)
         await self.flush()
 
     async def give_sign(self) -> None:
-        """Show that somebody works on it.
+        """Write a sign that the batch is being worked on.
 
         Raises:
             LedgerError: It could not be written.
@@ -406,12 +407,12 @@ class BatchLog(_Row):
         await self.flush()
 
     async def flush(self) -> None:
-        """Write down what there is.
+        """Write everything that is pending.
 
         Raises:
-            LedgerError: It could not be written; what nobody waits for is written the next time.
+            LedgerError: It could not be written; news that no call waits for is written next time.
         """
-        # Not to be broken off: others wait for it.
+        # Must not be interrupted: others wait for it.
         await asyncio.shield(asyncio.create_task(self._flush()))
 
     async def _flush(self) -> None:
@@ -441,7 +442,7 @@ class BatchLog(_Row):
         return await self.append(fact)
 
     def _put_back(self, draft: _Draft) -> None:
-        draft.is_sign = False  # what comes next is one, too
+        draft.is_sign = False  # the next write is one, too
         draft.add(self._draft)
         self._draft = draft
 
@@ -460,7 +461,7 @@ class BatchLog(_Row):
     async def _flush_quietly(self) -> None:
         try:
             await self._flush()
-        except LedgerError as exc:  # with what happens next, or when the batch has ended
+        except LedgerError as exc:  # written with the next news, or when the batch has ended
             _logger.warning("%s", exc)
 
 
@@ -469,7 +470,7 @@ def _fact(**content: Any) -> Fact:
 
 
 async def _put(root: UUID, name: str, fact: Fact) -> bool:
-    """Write a fact under a name that nobody has used; says whether that is so."""
+    """Write a fact under a name; return whether nobody had used it."""
     json = {"key": f"{PREFIX}{name}", "value": fact.model_dump_json(exclude_defaults=True)}
     try:
         await request(_WRITE, "POST", f"/flow_runs/{root}/input", 201, json=json)

@@ -1,4 +1,4 @@
-"""The only door to Prefect's API, and the one place where its errors become ours."""
+"""The only access to Prefect's API, and the one place where its errors become ours."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from prefect_replicate.text import all_printable
 
 
 class _Servers(dict["str | None", "tuple[PrefectClient, Clock]"]):
-    """By API address: the engine's client, and what time it is there."""
+    """By API address: the engine's client, and the server's clock."""
 
 
 async def prefect_client() -> PrefectClient:
-    """The engine's client for the API that the caller's settings name."""
+    """Return the engine's client for the API that the caller's settings name."""
     return (await _server())[0]
 
 
 async def server_clock() -> Clock:
-    """What time it is at Prefect's server, as its replies say."""
+    """Return the clock of Prefect's server, as its replies state it."""
     return (await _server())[1]
 
 
@@ -53,20 +53,22 @@ async def request(
 
     Args:
         action: What Prefect's API could not do if it fails, for the message.
-        method: Of HTTP.
+        method: The HTTP method.
         path: Below the API's address.
-        expected: Status of the reply; another success comes from something in between.
+        expected: Status of the reply; another 2xx comes from something in between.
         options: Of `PrefectClient.request`.
 
     Raises:
-        LedgerError: It failed; `__cause__` says how.
+        LedgerError: It failed; `__cause__` is the reason.
     """
     client, clock = await _server()
     sent_at = time.monotonic()
     with as_ledger_error(action):
         reply = await client.request(method, path, **options)
         if reply.status_code != expected:
-            raise ValueError(f"HTTP {reply.status_code} from {reply.url}, which is not its reply")
+            raise ValueError(
+                f"HTTP {reply.status_code} from {reply.url}, which is not Prefect's reply"
+            )
     clock.heard(reply.headers.get("date"), sent_at, time.monotonic())
     return reply
 
@@ -84,7 +86,7 @@ async def create_artifact(artifact: ArtifactCreate, action: str) -> UUID:
 
 
 async def update_artifact(artifact_id: UUID, update: ArtifactUpdate, action: str) -> None:
-    """Change an artifact; as `create_artifact`."""
+    """Update an artifact, as `create_artifact` writes one."""
     content = _fit_for_json(update)
     await request(action, "PATCH", f"/artifacts/{artifact_id}", 204, json=content)
 
@@ -98,8 +100,8 @@ def as_ledger_error(action: str) -> Generator[None, None, None]:
     """Turn what Prefect's client raises into a `LedgerError`: Prefect's API could not `action`."""
     try:
         yield
-    # The last two are what `get_client` raises, when no address is set or its own server won't
-    # start, and what a block that is not there does.
+    # `get_client` raises the last two if no address is set or its own server won't start, and
+    # loading a block that does not exist raises them, too.
     except (httpx.HTTPError, PrefectException, RuntimeError, ValueError) as exc:
         raise LedgerError(f"Prefect's API could not {action}: {_reason(exc)}") from exc
 

@@ -1,4 +1,4 @@
-"""Which runs a call is made in, and which of their equal calls it is."""
+"""The runs that a call is made in, and its number among their equal calls."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ class Level(NamedTuple):
     run_id: UUID
     attempt: int
     began: datetime | None = None
-    """Tells apart two executions of one attempt in one process."""
+    """Distinguishes two executions of one attempt in one process."""
 
 
 class TimeLimit(NamedTuple):
-    """When a run's `timeout_seconds` passes, and whether the run is entered again then."""
+    """When a run's `timeout_seconds` passes, and whether the run is then retried."""
 
     passes_at: datetime
     is_retried: bool
 
 
 class Ancestry(NamedTuple):
-    """The flow runs around a call, from its own to the one at the top, and what that one is."""
+    """The flow runs around a call, from its own to the top, and the top one's attempt and tags."""
 
     flow_runs: tuple[Ancestor, ...]
     attempt: int
@@ -53,7 +53,7 @@ class Ancestry(NamedTuple):
 
 @dataclass(frozen=True)
 class RunScope:
-    """The runs that a call is made in; everything is empty outside of runs."""
+    """The runs that a call is made in; all fields are empty outside of runs."""
 
     flow_run_id: UUID | None = None
     task_run_id: UUID | None = None
@@ -62,16 +62,15 @@ class RunScope:
     ancestry: Ancestry | None = None
     """The flow runs around the call, if this process knows them up to the one at the top."""
     limits: tuple[TimeLimit, ...] = ()
-    """Of all of them, flow runs last."""
+    """The time limits of all of them, flow runs last."""
     deployment_id: UUID | None = None
-    """Of the flow run, if it is one of a deployment: it has its parameters from whoever started
-    it."""
+    """The flow run's deployment, if any: its parameters then come from the user who started it."""
     outermost: Any = None
     """The context of the outermost run in this process."""
 
     @classmethod
     def current(cls) -> RunScope:
-        """Read Prefect's run contexts; to be called where the user's code runs."""
+        """Read Prefect's run contexts; call it where the user's code runs."""
         tasks, flows = list(_enclosing(TaskRunContext.get())), list[Any]()
         levels, limits = list[Level](), list[TimeLimit]()
         for context in _enclosing(FlowRunContext.get()):
@@ -79,7 +78,7 @@ class RunScope:
                 flows.append(context)
         left = tasks
         for context in flows:
-            if not context.detached:  # or a task's that another process has sent here, as Dask does
+            if not context.detached:  # or another process has sent it with a task, as Dask does
                 id = context.flow_run.id
                 levels += [
                     _level(one.task_run, one) for one in left if one.task_run.flow_run_id == id
@@ -113,13 +112,13 @@ class RunScope:
         return self.deployment_id is not None
 
     def limit_passed(self) -> TimeLimit | None:
-        """The limit of the outermost run that has passed, which is the one that counts."""
+        """Return the outermost limit that has passed, which is the one that counts."""
         now = datetime.now(timezone.utc)
         return next((one for one in reversed(self.limits) if one.passes_at <= now), None)
 
     @property
     def is_away(self) -> bool:
-        """Whether its flow run runs in another process, as that of a task in a Dask worker does."""
+        """Whether its flow run runs in another process, as for a task in a Dask worker."""
         return self.flow_run_id is not None and self.flow_run_id not in [
             one.run_id for one in self.levels
         ]
@@ -131,11 +130,11 @@ class RunScope:
 
 
 def keep_result_if_deployed() -> None:
-    """Have the flow run that we are in persist its result if it is a deployment's own run.
+    """Make the current flow run persist its result if it is a deployment's own run.
 
-    Whoever has started that run gets the result from there. A flow that is called in another's
-    process must not persist it: a retry of the other would take it for that of the flow that it
-    calls first, second and so on, whatever it calls it with. The ledger tells the calls apart.
+    The caller that started that run gets the result from there. A flow that runs in another flow's
+    process must not persist its result: Prefect matches a retry's subflows by call order, whatever
+    their parameters, and would return the wrong result. The ledger distinguishes the calls.
     """
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
@@ -157,10 +156,11 @@ def _add_limit(limits: list[TimeLimit], context: Any, definition: Any, run: Any)
 
 
 def _enclosing(context: Any) -> Iterator[Any]:
-    """A run context and those around it.
+    """Yield a run context and those around it.
 
-    Prefect has no public way to them. Where this one is closed, the innermost has to do: the flow
-    runs around it are asked of the API then, and equal calls are told apart in each subflow alone.
+    Prefect has no public access to them. If this one stops working, only the innermost is known:
+    the flow runs around it are then read from the API, and equal calls are distinguished only
+    within each subflow.
     """
     while context is not None:
         yield context
@@ -173,22 +173,22 @@ class _Ancestries(Recent[UUID, Ancestry]):
 
 
 async def ancestry_of(scope: RunScope) -> Ancestry | None:
-    """The flow runs around a call; `None` outside of flow runs.
+    """Return the flow runs around a call; `None` outside of flow runs.
 
     Raises:
-        LedgerError: Prefect's API could not be asked for them.
+        LedgerError: They could not be read from Prefect's API.
     """
     if scope.ancestry is not None or scope.flow_run_id is None:
         return scope.ancestry
     known = process_state("ancestries", _Ancestries)
     if scope.flow_run_id not in known:
-        with as_ledger_error("read the run around a subflow run"):
+        with as_ledger_error("read the parent of a subflow run"):
             known[scope.flow_run_id] = await _climb(scope.flow_run_id)
     return known[scope.flow_run_id]
 
 
 def known_flow_runs(scope: RunScope) -> tuple[UUID, ...]:
-    """The flow runs around a call, outwards, as far as this process knows them."""
+    """Return the flow runs around a call, innermost first, as far as this process knows them."""
     if scope.flow_run_id is None:
         return ()
     known = process_state("ancestries", _Ancestries)
@@ -209,12 +209,12 @@ async def _climb(flow_run_id: UUID) -> Ancestry:
 
 
 class Occurrences:
-    """Tells apart equal calls of one run, and knows a retried call again.
+    """Distinguishes equal calls of one run, and recognizes a retried call.
 
-    A call is numbered among the equal calls of each run that it stands in, from the inside out. An
-    attempt begins with 1 again, and keeps its run's numbers in the run around it, so that a task or
-    subflow that is retried at any depth gets the numbers that it had. Which of several equal calls
-    comes first does not matter: they are interchangeable.
+    A call is numbered among the equal calls of each run around it, from the inside out. An attempt
+    starts at 1 again, and keeps its run's numbers in the run around it. So a task or subflow that
+    is retried, at any depth, gets its old numbers. The order of equal calls does not matter: they
+    are interchangeable.
     """
 
     def __init__(self) -> None:
@@ -239,8 +239,8 @@ class Occurrences:
     def claim(self, scope: RunScope, attempt: int, call: str) -> Claim:
         """Name a call by its number among the equal ones of the outermost run in this process.
 
-        That is the one at the top, but for subflows that are deployments and for tasks that were
-        sent to another process, which are told apart by their own ids.
+        That run is the one at the top, except for subflows that are deployments and for tasks that
+        were sent to another process: their own ids distinguish these.
         """
         outermost = scope.levels[-1].run_id if scope.levels else scope.flow_run_id
         return Claim(str(attempt), f"{outermost}/{self.number(scope.levels, call)}")

@@ -1,4 +1,4 @@
-"""How long predictions took before, as far as Prefect and this process know."""
+"""How long earlier predictions took, as far as Prefect and this process know."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from prefect_replicate.values import Prediction
 from prefect_replicate.values.expectation import Expectation
 
 EVENT_PREFIX = "replicate.prediction."
-"""Of the events of predictions. That of one that has `succeeded` has its `Timing` as payload."""
+"""Of the events of predictions. The payload of `succeeded` includes the prediction's `Timing`."""
 
 _READ_AGAIN_SECONDS = 300.0
 _PATIENCE_SECONDS = 3.0
-"""How long a caller waits for Prefect before it does with what is known without it."""
+"""How long a caller waits for Prefect before it settles for what is known without it."""
 
 _EVENTS = 50
-"""The server refuses more in a reply."""
+"""The server refuses to return more in one reply."""
 
 _LOOK_BACK = timedelta(days=7)
-"""As long as Prefect's server keeps events, if not told otherwise."""
+"""How long Prefect's server keeps events by default."""
 
 _LAST_RUNS = 20
 _ENOUGH = 3
@@ -44,7 +44,7 @@ _PRESENT = "…"
 
 
 class Timing(BaseModel):
-    """How long a prediction took to succeed, for who waits for another one like it."""
+    """How long a prediction took to succeed, for callers that wait for another like it."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -56,7 +56,7 @@ class Timing(BaseModel):
 
     @classmethod
     def of(cls, prediction: Prediction) -> Timing | None:
-        """What a prediction tells of it, if it has succeeded and its times can be trusted."""
+        """Return a prediction's timing, if it has succeeded and its times can be trusted."""
         if not prediction.is_succeeded or prediction.data_removed:
             return None
         seconds = _seconds(prediction.created_at, prediction.completed_at)
@@ -75,17 +75,17 @@ def _seconds(since: datetime | None, until: datetime | None) -> float | None:
 
 
 def timed_model(prediction: Prediction) -> str:
-    """What is timed together: a model, or a deployment, whose machines are its own."""
+    """Return what is timed together: a model, or a deployment, which has its own machines."""
     if prediction.deployment:
         return f"deployment:{prediction.deployment}"
     return prediction.model or prediction.version or ""
 
 
 def workload_of(prediction: Prediction) -> str:
-    """A short digest of what decides how long a prediction takes.
+    """Return a short digest of what determines how long a prediction takes.
 
-    That is the version of the model, and from the input: numbers, switches, choices such as `720p`,
-    and which files there are; not what the result is to show.
+    That is the model's version, and from the input: numbers, switches, choices such as `720p`, and
+    which files there are; not what the result should show.
     """
     version = prediction.version
     return digest([timed_model(prediction), version, _deciding(prediction.input)])[:16]
@@ -103,12 +103,12 @@ def _deciding(value: Any) -> Any:
 
 
 def expected_of(newest_first: Iterable[Timing], model: str, workload: str) -> Expectation | None:
-    """What earlier runs lead to expect of another one; pure.
+    """Estimate another run from earlier ones; pure.
 
     Args:
-        newest_first: Of any models.
-        model: Whose all runs count where too few of the same workload are known.
-        workload: What is preferred.
+        newest_first: Timings of any models.
+        model: All of its runs count if too few of the same workload are known.
+        workload: Its runs are preferred.
     """
     runs, alike = list[float](), list[float]()
     for one in newest_first:
@@ -128,7 +128,7 @@ class _Seen(Recent[tuple[str, str], Timing]):
 def note_timing(base_url: str, prediction: Prediction) -> None:
     """Remember how long a prediction took, if it has succeeded.
 
-    Other processes learn it from the event of its end.
+    Other processes learn it from the prediction's `succeeded` event.
     """
     timing = Timing.of(prediction)
     if timing is not None:
@@ -143,7 +143,7 @@ class _Reading:
         self._task: asyncio.Task[None] | None = None
 
     async def be_recent(self) -> None:
-        """Read what others have said, if that was long ago; in vain where that fails."""
+        """Read what others have recorded, if the last read is old; a failure is ignored."""
         if self._task is None or time.monotonic() - self._begun_at > _READ_AGAIN_SECONDS:
             self._begun_at = time.monotonic()
             self._task = asyncio.create_task(_read())
@@ -158,7 +158,7 @@ async def _read() -> None:
     try:
         page = await _newest_events()
     except LedgerError:
-        return  # an estimate is not worth an error, nor another try
+        return  # an estimate is worth neither an error nor a retry
     seen = process_state("history", _Seen)
     for event in reversed(page):
         with suppress(ValidationError, KeyError):  # of another version
@@ -183,9 +183,9 @@ async def _newest_events() -> Sequence[Event]:
 async def expectation_for(
     prediction: Prediction, base_url: str, scope: RunScope
 ) -> Expectation | None:
-    """How long a prediction may take, if enough is known of others like it.
+    """Estimate how long a prediction may take, if enough others like it are known.
 
-    Outside of runs nothing is recorded, and only what this process has seen itself counts.
+    Outside of runs nothing is recorded, so only what this process has seen itself counts.
     """
     if scope.is_in_run:
         readings = process_state("history readings", _Readings)

@@ -1,8 +1,8 @@
 """Finding the prediction of a create whose reply was lost.
 
-Replicate has no idempotency key, so it is looked for among the account's predictions by model and
-input. Neither the version nor the exact time of creation is compared: in recorded replies both
-differ from what was sent and from one route to another.
+Replicate has no idempotency key, so the account's predictions are searched by model and input.
+Neither the version nor the exact time of creation is compared: in recorded replies both differ from
+what was sent and from one route to another.
 """
 
 from __future__ import annotations
@@ -39,37 +39,37 @@ from prefect_replicate.lifecycle.run import Run
 from prefect_replicate.values import Prediction
 
 CLOCK_SLACK = timedelta(seconds=60)
-"""How far a time of Replicate's may be off that a process has written down."""
+"""How far off a Replicate time that a process has recorded may be."""
 
 ANSWERED = timedelta(seconds=75)
-"""After this an announced create has been sent and answered, if anybody was left to do it: it is
-sent within ten seconds, and its reply awaited for sixty."""
+"""After this, an announced create has been sent and answered, if its process lived on: it is sent
+within ten seconds, and waits up to sixty for its reply."""
 
 LOOKS = 5
 FIRST_PAUSE = 1.0
-"""Seconds; it doubles, so that they spread over about 15 s: a list may lag behind a create."""
+"""Seconds; it doubles, so that the searches spread over about 15 s: a list may lag."""
 
 
 @dataclass(eq=False)
 class Sought:
-    """A create, as its prediction is known by."""
+    """A create, with what identifies its prediction."""
 
     base_url: str
     intent: Intent
     announced_at: datetime
     """By the clock of Prefect's server."""
     until: datetime | None = None
-    """When its prediction is surely made, if it is, by Replicate's clock; `None` while it is under
-    way."""
+    """When its prediction must have been made, if at all, by Replicate's clock; `None` while the
+    create is in flight."""
 
     @classmethod
     def by(cls, known: Generation) -> Sought:
-        """The create that is written down, of an attempt that may have been interrupted."""
+        """Return the recorded create of an attempt that may have been interrupted."""
         intent = known.intent
         return cls(known.origin.base_url, intent, known.written_at, intent.at + ANSWERED)
 
     def is_in_time(self, prediction: Prediction) -> bool:
-        """Whether a prediction was made when it can have been made by this create."""
+        """Whether this create can have made a prediction, given when that was made."""
         if prediction.created_at is None:
             return True
         made_at = prediction.created_at
@@ -77,7 +77,7 @@ class Sought:
         return not is_early and (self.until is None or made_at < self.until + CLOCK_SLACK)
 
     def may_have_made(self, prediction: Prediction) -> bool:
-        """Whether a prediction looks like what this create makes."""
+        """Whether a prediction looks like one that this create makes."""
         return (
             prediction.source != "web"
             and is_of_model(prediction, self.intent.model)
@@ -96,14 +96,14 @@ class _Taken(Recent[str, None]):
 
 
 class _ContestedError(UncertainCreateError):
-    """What was found may be another call's, and nothing tells the two apart."""
+    """The prediction found may be another call's, and nothing distinguishes the two."""
 
 
 @contextlib.contextmanager
 def under_way(run: Run, sought: Sought, *, is_recorded: bool) -> Generator[Sought, None, None]:
-    """Let other calls of this process know of a create, until it is known what it has made.
+    """Make a create known to other calls of this process until its result is known.
 
-    Where that remains in doubt, a record says so, if there is one.
+    If the result remains in doubt, the create's record says so, if it has one.
     """
     creates = process_state("creates under way", _UnderWay)
     long_ago = sought.intent.at - 2 * CLOCK_SLACK
@@ -123,7 +123,7 @@ def take(prediction: Prediction, *, is_known: bool = False) -> Prediction:
     """Keep other calls of this process from adopting a prediction.
 
     Raises:
-        LostReplyError: One has, an equal call whose reply was lost: this one needs another.
+        LostReplyError: An equal call, whose reply was lost, has adopted it: this one needs another.
     """
     taken = process_state("taken", _Taken)
     if prediction.id in taken and not is_known:
@@ -135,8 +135,8 @@ def take(prediction: Prediction, *, is_known: bool = False) -> Prediction:
 def match(candidates: Iterable[Prediction], sought: Sought, owned: set[str]) -> Prediction | None:
     """Choose the prediction that a lost create has made, if one fits.
 
-    Those that fit are equal, so that any will do: the first that is alive or has succeeded, else
-    the first.
+    All that fit are equal, so any will do: the first that is alive or has succeeded, else the
+    first.
 
     Args:
         candidates: Newest first, as the API lists them.
@@ -149,7 +149,7 @@ def match(candidates: Iterable[Prediction], sought: Sought, owned: set[str]) -> 
 
 
 def is_contested(prediction: Prediction, sought: Sought, others: Iterable[Sought]) -> bool:
-    """Whether a prediction may be that of another create, which differs in a secret alone."""
+    """Whether a prediction may be that of another create, which differs only in a secret."""
     return REDACTED in prediction.input.values() and any(
         one.intent.call != sought.intent.call
         and one.base_url == sought.base_url
@@ -162,16 +162,16 @@ def is_contested(prediction: Prediction, sought: Sought, others: Iterable[Sought
 async def look_for_lost(
     run: Run, sought: Sought, looks: int = LOOKS, unwanted: Collection[str] = ()
 ) -> Prediction | None:
-    """Look for a lost create's prediction, several times; `None` when there is none.
+    """Search for a lost create's prediction, several times; `None` if there is none.
 
     Args:
-        run: Who looks.
+        run: The run that searches.
         sought: The create.
-        looks: How often to look.
+        looks: How many times to search.
         unwanted: Other calls whose predictions are not wanted either.
 
     Raises:
-        UncertainCreateError: What there is may as well be another call's.
+        UncertainCreateError: The prediction found may just as well be another call's.
     """
     attempts = AsyncRetrying(
         retry=retry_if_result(lambda found: found is None)
@@ -193,15 +193,15 @@ async def _look(run: Run, sought: Sought, unwanted: Collection[str]) -> Predicti
     known = Recorded([], set())
     if run.scope.flow_run_id is not None:
         known = await recorded_since(sought.announced_at)
-    # Nothing is awaited between this and `take`, or two equal calls whose replies are lost together
-    # would adopt the same one.
+    # Nothing is awaited between this and `take`; otherwise, two equal calls whose replies are lost
+    # together would adopt the same prediction.
     found = match(candidates, sought, known.ids | set(taken))
     if found is None:
         return None
     others = [*process_state("creates under way", _UnderWay), *known.creates]
     if is_contested(found, sought, [one for one in others if one.intent.call not in unwanted]):
         raise _ContestedError(
-            f"Prediction {found.id} may belong to another call, which is equal but for a secret"
+            f"Prediction {found.id} may belong to another call, which differs only in a secret"
             " that Replicate does not show. Nothing more was paid; a retry checks again."
         )
     return take(found)
@@ -211,13 +211,13 @@ class Recorded(NamedTuple):
     """What the ledgers of many flow runs say."""
 
     creates: list[Sought]
-    """Those whose predictions nobody has recorded."""
+    """Those whose predictions are not recorded."""
     ids: set[str]
-    """The predictions that any of them is of."""
+    """All predictions that they name."""
 
 
 async def recorded_since(moment: datetime) -> Recorded:
-    """What is recorded of everyone's predictions that may have been made since a moment.
+    """Return what is recorded about all predictions that may have been made since a moment.
 
     Args:
         moment: By the clock of Prefect's server.

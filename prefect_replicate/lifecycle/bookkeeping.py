@@ -1,4 +1,4 @@
-"""Keeping the ledger true to what Replicate says."""
+"""Keeping the ledger in step with Replicate."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from prefect_replicate.values.expectation import Expectation
 
 
 async def expectation_of(run: Run, prediction: Prediction) -> Expectation | None:
-    """How long a prediction may take, if enough is known of others like it. Never raises."""
+    """Estimate how long a prediction may take, if others like it are known. Never raises."""
     return await expectation_for(prediction, run.connection.address.base_url, run.scope)
 
 
 async def logs_of(ledger: Ledger, prediction_id: str) -> list[OwnLog]:
-    """The logs that a prediction is in, also where another process has written them."""
+    """Return the logs that contain a prediction, including those that another process wrote."""
     if not ledger.of(prediction_id):
         await ledger.read()
     return ledger.of(prediction_id)
@@ -46,14 +46,14 @@ def announce(
     expected: Expectation | None = None,
     age: float | None = None,
 ) -> None:
-    """Have Prefect emit the event of a prediction's change, if it belongs to a run. Never raises.
+    """Emit the Prefect event of a prediction's change, if it belongs to a run. Never raises.
 
     Args:
-        run: That notices the change.
+        run: The run that notices the change.
         prediction: As it is now.
-        change: As the event's name has it.
+        change: As in the event's name.
         origin: Of the prediction's call, if the ledger has it.
-        expected: How long it was to take.
+        expected: How long it was expected to take.
         age: Seconds since its creation, if it has not ended.
     """
     around = Around.of(run.scope, origin)
@@ -63,9 +63,9 @@ def announce(
 
 
 async def record_outcome(run: Run, prediction: Prediction) -> None:
-    """Write down how a prediction has ended, and announce it. Never raises.
+    """Record how a prediction has ended, and announce it. Never raises.
 
-    A log that is behind costs one request to Replicate later; a lost result would cost money.
+    An outdated log costs one request to Replicate later; a lost result would cost money.
     """
     note_timing(run.connection.address.base_url, prediction)
     if not prediction.is_terminal:
@@ -85,9 +85,9 @@ async def record_outcome(run: Run, prediction: Prediction) -> None:
 async def record_stored(
     run: Run, prediction: Prediction, files: Sequence[OutputFile] = (), output: Any = None
 ) -> None:
-    """Write down where the files of a prediction are, or what else it has made.
+    """Record where a prediction's files are, or its other output.
 
-    Files that are new are announced. Never raises.
+    New files are announced. Never raises.
     """
     origin, before = None, set[OutputFile]()
     try:
@@ -107,10 +107,10 @@ async def record_stored(
 
 
 async def record_interest(run: Run, prediction: Prediction) -> None:
-    """Have a prediction belong to this run too, if it was not started by it or by one around it.
+    """Record that this run wants a prediction that neither it nor a run around it started.
 
-    Its hooks then cancel it, and the sweep for orphans leaves it alone while this run goes on,
-    although the one that has started it may have ended. Never raises.
+    This run's hooks then cancel it, and the sweep for orphans leaves it alone while this run is
+    active, even if the run that started it has ended. Never raises.
     """
     try:
         ancestry = await ancestry_of(run.scope)

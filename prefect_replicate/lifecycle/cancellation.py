@@ -24,30 +24,30 @@ _CONFIRMATION = PollPolicy(min_interval=0.2, max_interval=2.0, factor=1.3)
 _CONFIRMATION_SECONDS = 120.0
 
 _ASK_AGAIN_SECONDS = 10.0
-"""After this, a cancel that was accepted and has had no effect is asked for again."""
+"""After this, a cancel that was accepted and has had no effect is requested again."""
 
 _UNKNOWN_SECONDS = 5.0
 """How long Replicate may say that there is no such prediction before it is believed."""
 
 
 async def cancel(run: Run, prediction_id: str, *, is_known: bool) -> Prediction:
-    """`end`, and write down how it ended."""
+    """`end`, and record how it ended."""
     prediction = await end(run, prediction_id, is_known=is_known)
     await record_outcome(run, prediction)
     return prediction
 
 
 async def end(run: Run, prediction_id: str, *, is_known: bool) -> Prediction:
-    """Cancel a prediction unless it has ended, and return it as it ended.
+    """Cancel a prediction unless it has ended, and return its final state.
 
     Args:
-        run: On whose behalf.
+        run: The run that cancels it.
         prediction_id: Its id.
-        is_known: Whether it surely exists; otherwise a refusal is believed after five seconds.
+        is_known: Whether it certainly exists; otherwise a refusal is believed after five seconds.
 
     Raises:
-        APIError: There is no such prediction, or Replicate could not be asked.
-        PredictionError: It has not ended within two minutes after the cancel.
+        APIError: There is no such prediction, or the requests to Replicate failed.
+        PredictionError: It did not end within two minutes after the cancel.
     """
     cancel = _Cancel(run, prediction_id, _CONFIRMATION_SECONDS if is_known else _UNKNOWN_SECONDS)
     attempts = AsyncRetrying(
@@ -60,7 +60,7 @@ async def end(run: Run, prediction_id: str, *, is_known: bool) -> Prediction:
 
 
 async def cancel_to_the_end(run: Run, prediction_id: str, *, is_known: bool) -> Prediction:
-    """`cancel`, which is finished although the caller be interrupted: half of it helps nobody."""
+    """`cancel`, and finish it even if the caller is interrupted."""
     ending = asyncio.create_task(cancel(run, prediction_id, is_known=is_known))
     try:
         return await asyncio.shield(ending)
@@ -72,13 +72,13 @@ async def cancel_to_the_end(run: Run, prediction_id: str, *, is_known: bool) -> 
 
 
 class _Cancel:
-    """Asks for a cancel, again where it was refused or has no effect, and sees what it does."""
+    """Requests a cancel, again if it is refused or has no effect, and polls the prediction."""
 
     def __init__(self, run: Run, prediction_id: str, patience: float) -> None:
         self._connection = run.connection
         self._id = prediction_id
         self._patience = patience
-        """Seconds that refusals are borne of what was not seen yet."""
+        """Seconds for which refusals are tolerated while the prediction has not been seen."""
         self._began = time.monotonic()
         self._asked_at = -math.inf
         self._refusal: APIError | None = None
@@ -108,7 +108,7 @@ class _Cancel:
         return await get_prediction(self._connection, self._id)
 
     async def _look_after_refusal(self) -> None:
-        """One that has ended may be refused; what a look says of it counts."""
+        """Poll the prediction: Replicate may refuse to cancel one that has ended."""
         try:
             self._last = await self._look()
         except APIError as exc:
@@ -121,17 +121,17 @@ class _Cancel:
         if self._last is None and self._refusal is not None and passed > self._patience:
             raise self._refusal
         if self._last is not None and passed > _CONFIRMATION_SECONDS:
-            refused = f"; it said: {self._refusal}" if self._refusal else ""
+            refused = f"; it replied: {self._refusal}" if self._refusal else ""
             raise PredictionError(
                 f"Prediction {self._id} is still {self._last.status} {_CONFIRMATION_SECONDS:.0f} s"
-                f" after Replicate was first asked to cancel it{refused}. Look at"
+                f" after Replicate was first asked to cancel it{refused}. See"
                 f" {self._last.web_url}.",
                 self._last,
             )
 
 
 async def stop(run: Run, prediction_id: str, *, is_known: bool = True) -> Prediction | None:
-    """Cancel while cleaning up: logs what it could not do, never raises."""
+    """Cancel during cleanup: log a failure, never raise."""
     try:
         return await cancel(run, prediction_id, is_known=is_known)
     except ReplicateError as exc:
@@ -141,7 +141,7 @@ async def stop(run: Run, prediction_id: str, *, is_known: bool = True) -> Predic
 
 
 async def stop_unless_kept(run: Run, prediction_id: str, *, is_known: bool = True) -> None:
-    """Cancel for a caller that was interrupted, unless its run comes back for the prediction."""
+    """Cancel for an interrupted caller, unless its run will continue with the prediction."""
     if await _is_kept(run, prediction_id):
         run.say("Prediction %s keeps running; a retry of this run continues with it", prediction_id)
     else:
@@ -149,7 +149,7 @@ async def stop_unless_kept(run: Run, prediction_id: str, *, is_known: bool = Tru
 
 
 async def _is_kept(run: Run, prediction_id: str) -> bool:
-    if isinstance(run.caller.reason, Pause | Abort):  # a suspension, from which the run comes back
+    if isinstance(run.caller.reason, Pause | Abort):  # a suspension, after which the run resumes
         return True
     limit = run.scope.limit_passed()
     if limit is not None:
@@ -158,7 +158,7 @@ async def _is_kept(run: Run, prediction_id: str) -> bool:
 
 
 async def outlives_end_of_run(run: Run, prediction_id: str) -> bool:
-    """Whether a run that has ended leaves its prediction to another: it has crashed, and is to."""
+    """Whether an ended run leaves its prediction to another: it has crashed, and should do so."""
     with contextlib.suppress(LedgerError):
         origins = [
             log.generation.origin
@@ -173,7 +173,7 @@ async def outlives_end_of_run(run: Run, prediction_id: str) -> bool:
 
 
 def how_it_ended(prediction: Prediction) -> str:
-    """One line for the log: how a prediction ended, and after how many paid seconds."""
+    """Return one line for the log: how a prediction ended, and after how many paid seconds."""
     seconds = prediction.predict_time
     after = "" if seconds is None else f" after {seconds:.1f} s"
     words = {

@@ -1,8 +1,8 @@
 """Starting a prediction exactly once for a call, whatever happens on the way.
 
-The chapter from top to bottom: what earlier attempts and other processes have made of the call is
-continued with; else the create is let in by the limits, announced in the ledger, and sent. A create
-that was sent and not answered is looked for before another one is sent.
+From top to bottom: if an earlier attempt or another process has started the call, continue with its
+prediction. Otherwise, the limits admit the create, the ledger announces it, and it is sent. If a
+create gets no reply, its prediction is searched for before another create is sent.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ DEFAULT_TIMEOUT = 3600.0
 for the queue and the boot (https://replicate.com/docs/topics/predictions/lifecycle)."""
 
 UNWATCHED_SECONDS = 24 * 3600.0
-"""The deadline of a prediction whose wait has no limit: nobody may be left to end it."""
+"""The deadline of a prediction whose wait has no limit, in case nobody is left to end it."""
 
 SEND_SECONDS = 10.0
 """A create is sent no later than this after it was announced, or announced again."""
@@ -81,61 +81,61 @@ SEND_SECONDS = 10.0
 ABANDONED_SECONDS = ANSWERED.total_seconds()
 
 PAUSE_SECONDS = 1.0
-"""Between two requests for what another process has made of a create."""
+"""Between two reads of what another process has done with a create."""
 
 SILENT_SECONDS = 3.0
-"""A wait for the limits that is longer is logged, and watches for the end of its flow run."""
+"""A longer wait for the limits is logged, and watches for the end of its flow run."""
 
 _MARGIN = 60.0
 _LOST_REPLIES = 3
 
 OnCrash = Literal["cancel", "keep"]
-"""What becomes of a prediction when its run crashes."""
+"""What happens to a prediction when its run crashes."""
 
 
 def deadline_for(timeout: float | None) -> float:
-    """Seconds after creation at which Replicate ends what nobody watches any more.
+    """Return the seconds after creation at which Replicate ends an unwatched prediction.
 
-    A little after the wait's own timeout, so that the wait can cancel and say how it ended.
+    A little after the wait's own timeout, so that the wait can cancel and report how it ended.
     """
     return UNWATCHED_SECONDS if timeout is None else timeout + _MARGIN
 
 
 def keeps(on_crash: str) -> bool:
-    """Whether a prediction goes on when its run crashes.
+    """Whether a prediction keeps running when its run crashes.
 
     Raises:
         InvalidInputError: `on_crash` is neither `cancel` nor `keep`.
     """
     if on_crash not in get_args(OnCrash):
-        raise InvalidInputError(f"on_crash is 'cancel' or 'keep', not {on_crash!r}.")
+        raise InvalidInputError(f"on_crash must be 'cancel' or 'keep', not {on_crash!r}.")
     return on_crash == "keep"
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asks to be generated."""
+    """A prediction that a user asks for."""
 
     model: str
     input: Mapping[str, Any]
     cancel_after: float
     replaces: str | None = None
-    """The failed prediction that this one is to make up for, which makes it the same call."""
+    """The failed prediction that this one replaces, which makes it the same call."""
     keep_on_crash: bool = False
     regenerate_expired: bool = False
     place: str = ""
-    """What tells it from equal calls, if it is an item of a batch."""
+    """What distinguishes it from equal calls, if it is a batch item."""
     keep_for_parent: bool = False
     batch: str = ""
-    """The log of the batch that it is an item of."""
+    """The log of its batch, if it is a batch item."""
     check_input: bool = True
-    """Whether it is checked against the model's schema, which may be wrong."""
+    """Whether the input is checked against the model's schema, which may be wrong."""
 
 
 async def create(run: Run, request: Request) -> Prediction:
     """Return the prediction of this call: the one it made before, or a new one.
 
-    Interrupted in the middle, it learns the prediction's id first and then cancels it.
+    If it is interrupted midway, it first learns the prediction's id and then cancels it.
 
     Raises:
         InvalidInputError: Nothing was paid; the message says what to correct.
@@ -169,7 +169,7 @@ async def create(run: Run, request: Request) -> Prediction:
 
 
 class _Creation:
-    """One call on its way to its prediction. It is not canceled, but told that it is unwanted."""
+    """One call until it has its prediction. It is not canceled; `unwanted` is set instead."""
 
     log: OwnLog
     intent: Intent
@@ -190,19 +190,19 @@ class _Creation:
         self.ancestry = ancestry
         self.batch = ledger.batch(request.batch) if request.batch else None
         self.unwanted = asyncio.Event()
-        """Set when the caller was interrupted: nothing more is to be paid."""
+        """Set when the caller was interrupted: nothing more may be paid."""
         self._files: Any = files
         self._has_sent_files = False
         self._is_in_doubt = False
         """Whether a prediction may have been made whose reply was lost."""
         self._announced_at = 0.0
         self.paid: Prediction | None = None
-        """What it has made or found of its own create."""
+        """The prediction of its own create, once it is known."""
         content = input_digest(without_content(files))
-        # Who writes to another log could not be excluded.
+        # Calls that write to different logs could not exclude each other.
         parts = [_account(run), request.model, content, *filter(None, [request.batch])]
         self.call = digest(parts)[:16]
-        """What equal calls share, in whatever run and attempt they are made."""
+        """What equal calls share, in any run and attempt."""
         self.origin = Origin(
             flow_runs=ancestry.flow_runs if ancestry else (),
             base_url=run.connection.address.base_url,
@@ -212,8 +212,7 @@ class _Creation:
         )
         attempt = ancestry.attempt if ancestry else 1
         if request.place:
-            # Whichever of the flow runs that take one another's place makes the call, it is the
-            # same.
+            # It is the same call, even if another flow run has replaced the one that made it.
             self.claim = Claim(str(attempt), request.place)
         elif request.replaces is None or not ledger.of(request.replaces):
             self.claim = ledger.occurrences.claim(run.scope, attempt, self.call)
@@ -244,15 +243,15 @@ class _Creation:
         return not is_first or self.request.keep_for_parent or self.run.scope.ancestry is None
 
     async def _claimed(self) -> bool:
-        """Have others know that this attempt has the log; says whether nobody was faster."""
+        """Record that this attempt has the log; return whether nobody was faster."""
         if self.log.claims.get(self.claim.attempt) == self.claim.name:
             return True
         return await self.log.write(self.log.next, claim=self.claim, origin=self.origin)
 
-    # What was made of the call before
+    # The call's earlier prediction
 
     async def _earlier(self) -> Prediction | None:
-        """The prediction that there is already for this call, if it is of use."""
+        """Return the prediction that this call already has, if it is useful."""
         has_said_so = False
         while True:
             known, age = self.log.generation, 0.0
@@ -281,7 +280,7 @@ class _Creation:
             self.log.check_readable()
 
     def _check_is_of_call(self, prediction: Prediction) -> None:
-        """Refuse somebody else's prediction: what is written down may have been written by anybody.
+        """Refuse somebody else's prediction, since anybody may have written the record.
 
         Raises:
             LedgerError: It has another model, or another value for one of our inputs.
@@ -300,7 +299,7 @@ class _Creation:
         )
 
     async def _useful(self, prediction: Prediction) -> Prediction | None:
-        """A prediction of this call, if a retry has more of it than of a new one, which is paid."""
+        """Return a prediction of this call if a retry can use it and need not pay for a new one."""
         self.log.address = self.run.connection.address
         take(prediction, is_known=True)
         stored = self.log.generation.stored if self.log.generation is not None else ()
@@ -309,7 +308,7 @@ class _Creation:
             is_lost = prediction.data_removed and not (stored and all(map(is_there, stored)))
             is_useful = not (is_lost and self.request.regenerate_expired)
         elif prediction.status == "failed":
-            # For another reason it would fail again, and be paid again.
+            # After any other failure, a new one would fail again, and be paid again.
             is_useful = not prediction.is_transient_failure
         if not is_useful:
             await record_outcome(self.run, prediction)
@@ -321,7 +320,7 @@ class _Creation:
         return prediction
 
     async def _adopted(self, looks: int) -> Prediction | None:
-        """The prediction of a create whose id nobody has recorded."""
+        """Find the prediction of a create if its id was not recorded."""
         assert self.log.generation is not None
         found = await look_for_lost(self.run, Sought.by(self.log.generation), looks)
         if found is not None:
@@ -338,7 +337,7 @@ class _Creation:
     # A new prediction
 
     async def _pay(self) -> Prediction | None:
-        """Make a prediction; `None` where somebody else has written to the log meanwhile."""
+        """Make a prediction; `None` if somebody else has written to the log meanwhile."""
         after, log = self.log.next, self.log
         if log.is_under_way:
             return None
@@ -361,7 +360,7 @@ class _Creation:
             log.is_under_way = False
 
     async def _announce(self, after: int) -> bool:
-        """Write down what is about to be paid; says whether nobody was faster."""
+        """Record what is about to be paid; return whether nobody was faster."""
         self._announced_at = time.monotonic()
         self.intent = Intent(
             call=self.call,
@@ -398,7 +397,7 @@ class _Creation:
         self.run.say(
             "Prediction %s of %s: %s", prediction.id, self.model.reference, prediction.web_url
         )
-        # Its hook may have looked for predictions to cancel before this one was there.
+        # The run's hook may have searched for predictions to cancel before this one existed.
         if has_ended(self.run) and not await outlives_end_of_run(self.run, prediction.id):
             await stop(self.run, prediction.id)
             refuse_if_known_to_have_ended(self.run)
@@ -427,10 +426,10 @@ class _Creation:
             return await look_for_lost(self.run, sought)
         except ReplicateError as exc:
             raise UncertainCreateError(
-                f"A create of {self.model.reference} was sent, its reply was lost ({lost}), and it"
-                f" can't be looked for: {exc} If a prediction was made, Replicate ends it within"
-                f" {self.request.cancel_after:.0f} s; a retry checks for it before it pays for"
-                " another."
+                f"A create of {self.model.reference} was sent, its reply was lost ({lost}), and its"
+                f" prediction can't be searched for: {exc} If one was made, Replicate ends it"
+                f" within {self.request.cancel_after:.0f} s; a retry checks for it before it pays"
+                " for another."
             ) from exc
 
     async def _post(self, admission: _Admission) -> Prediction:
@@ -457,7 +456,7 @@ class _Creation:
             await asyncio.wait_for(self.unwanted.wait(), seconds)
 
     async def _confirm(self) -> None:
-        """Make sure, right before a create is sent, that it is wanted and still this process's.
+        """Check, right before a create is sent, that it is still wanted and this process's.
 
         Raises:
             LedgerError: Another process has taken it over, or the ledger can't be reached.
@@ -473,13 +472,13 @@ class _Creation:
             if known is None or known.intent != before or not known.is_unknown:
                 self._is_in_doubt = True
                 raise LedgerError(
-                    f"The create of {self.model.reference} was not sent: while it was held up,"
-                    " another process has taken this call of the flow run over."
+                    f"The create of {self.model.reference} was not sent: while it was delayed,"
+                    " another process took over this call of the flow run."
                 )
             self._announced_at -= SEND_SECONDS + 1
 
     async def _note(self, **content: Any) -> None:
-        """Write down what has happened. Never raises: a retry finds the prediction by its input."""
+        """Record what has happened. Never raises: a retry finds the prediction by its input."""
         try:
             await self.log.note(**content)
         except LedgerError as exc:
@@ -487,7 +486,7 @@ class _Creation:
 
 
 def _account(run: Run) -> str:
-    """Who pays, by what stays the same when a token is replaced: the block, or the environment."""
+    """Return who pays, in a form that outlives a new token: the block, or the environment."""
     address = run.connection.address
     if run.credentials_block is not None:
         return str(run.credentials_block)
@@ -498,11 +497,11 @@ def _account(run: Run) -> str:
 
 
 class _SaidToWait(Recent[Any, None]):
-    """Runs, or accounts outside of runs, whose log says that creates wait for a limit."""
+    """Runs, or accounts outside of runs, whose log already says that creates wait for a limit."""
 
 
 class _Admission:
-    """The place of a create in the queues: that of the account, and that of Prefect's limit."""
+    """A create's place in two queues: the account's, and that of Prefect's limit."""
 
     def __init__(self, run: Run, unwanted: asyncio.Event) -> None:
         self._run = run
@@ -513,14 +512,14 @@ class _Admission:
         self.turn = self._gate.turn()
 
     async def come(self) -> None:
-        """Wait until the create may be sent, or sent again after a refusal has used its turn up.
+        """Wait until the create may be sent, or sent again after a refusal has used up its turn.
 
         Nothing is taken if that fails.
 
         Raises:
             RunEndedError: Prefect has ended the flow run meanwhile.
-            ConfigurationError: The limit in Prefect would never let anything pass.
-            LedgerError: Prefect's API could not be asked for it.
+            ConfigurationError: The limit in Prefect would never admit anything.
+            LedgerError: Prefect's API could not be reached for the limit.
         """
         if self.turn.is_held:
             return
@@ -555,7 +554,7 @@ class _Admission:
         self._has_come = True
 
     def give_back(self) -> None:
-        """Leave the place to the next, if nothing was sent."""
+        """Give the place to the next create, if nothing was sent."""
         was_unused = self.turn.give_back()
         if was_unused and self._has_slot and self._slots is not None:
             self._slots.give_back()
@@ -578,7 +577,7 @@ class _Admission:
             return f"Replicate lets this account create {allowed}"
         shared = self._slots.limit
         if shared is None:
-            return f"Waiting for Prefect's API to answer about the limit {NAME}"
+            return f"Waiting for Prefect's API to return the limit {NAME}"
         allowed = _allowed(shared.per_second * 60, self._slots.waiting)
         return f"Prefect's limit {NAME} lets all workers together create {allowed}"
 
@@ -586,4 +585,4 @@ class _Admission:
 def _allowed(per_minute: float, waiting: int) -> str:
     minutes = waiting / per_minute
     about = f"{minutes:.0f} min" if minutes >= 1 else f"{minutes * 60:.0f} s"
-    return f"{per_minute:.0f} predictions a minute: {waiting} wait, about {about}"
+    return f"{per_minute:.0f} predictions a minute: {waiting} waiting, about {about}"

@@ -1,4 +1,4 @@
-"""Bringing a finished prediction's files home."""
+"""Storing what a finished prediction has made."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ Place = Literal["page", "gallery"]
 """Where a file is shown: with the others of its output, or among the items of a batch."""
 
 _SIZES = {"page": Sizes(still=40_000, moving=130_000), "gallery": Sizes(still=5_000, moving=0)}
-"""Of all images on a page; of each in a gallery."""
+"""Bytes: for all images on a page; for each image in a gallery."""
 
 _ON_PAGE = 12
 
 _KEPT = 100_000
-"""Of a text or JSON that is written down, for a retry after Replicate has deleted it."""
+"""The longest JSON, in characters, that is recorded for a retry after Replicate deletes it."""
 
 _SHORT = 2000
-"""Characters of a text or JSON that is written down with the item that it is of."""
+"""The longest JSON, in characters, that is recorded with a batch item."""
 
 
 async def deliver(
@@ -52,10 +52,10 @@ async def deliver(
     schema: OutputSchema | None = None,
     shown: Place | None = None,
 ) -> list[OutputFile]:
-    """Store the files of a prediction, as `prefect_replicate.outputs` does it.
+    """Store the files of a prediction through `prefect_replicate.outputs`.
 
-    Where Replicate has deleted them, those count that this run has stored before. Those that are to
-    be `shown` are drawn for `previews_of` while they are on this machine.
+    If Replicate has deleted them, the files that this run stored before count. If they will be
+    `shown`, previews are drawn for `previews_of` while the files are on this machine.
 
     Raises:
         OutputExpiredError: Replicate has deleted the files.
@@ -89,7 +89,7 @@ async def deliver(
                 return []
             raise
         run.say(
-            "The files of prediction %s are stored already: %s", prediction.id, files[0].location
+            "The files of prediction %s are already stored: %s", prediction.id, files[0].location
         )
         return files
 
@@ -101,7 +101,7 @@ class _Previews(Recent[str, Preview]):
 
 
 async def _draw(files: Sequence[OutputFile], paths: Mapping[str, Path], place: Place) -> list[str]:
-    """Draw what is not drawn yet, and say what can't be."""
+    """Draw missing previews, and return the problems."""
     drawn, sizes = process_state("previews", _Previews), _SIZES[place]
     if place == "page":
         files = files[:_ON_PAGE]
@@ -121,9 +121,9 @@ async def _draw(files: Sequence[OutputFile], paths: Mapping[str, Path], place: P
 
 
 async def previews_of(files: Sequence[OutputFile], place: Place) -> list[Preview]:
-    """How files look, in order; as they were drawn when they were stored, else from this machine.
+    """Return previews of files, in order: drawn when they were stored, else from this machine.
 
-    What was drawn is given out once.
+    A preview that was drawn before is returned only once.
     """
     here = {one.sha256: Path(one.location) for one in files if one.block is None and is_there(one)}
     await _draw(files, here, place)
@@ -143,7 +143,7 @@ async def output_of(
     allowed_hosts: Collection[str] = (),
     shown: Place | None = None,
 ) -> ModelOutput:
-    """What a prediction has made, with its files stored if there is a destination.
+    """Return what a prediction has made, with its files stored if there is a destination.
 
     Raises:
         OutputExpiredError: Replicate has deleted it, and no files of it are stored.
@@ -162,7 +162,7 @@ async def _output_of(
     allowed_hosts: Collection[str],
     shown: Place | None,
 ) -> tuple[ModelOutput, bool]:
-    """The output, and whether there are files in it, stored or not."""
+    """Return the output, and whether it contains files, stored or not."""
     schema = await output_schema_of(run.connection, prediction) or OutputSchema()
     files = list[OutputFile]()
     if destination is not None:
@@ -180,7 +180,7 @@ async def _output_of(
 async def store_whole(
     run: Run, prediction: Prediction, destination: Any, shown: Place | None = None
 ) -> tuple[list[OutputFile], Any]:
-    """Store what a prediction has made: its files, and what else there is as one.
+    """Store what a prediction has made: its files, and any other output as another file.
 
     Returns:
         The files, and the text or JSON if there is more than files and it is short.
@@ -204,7 +204,7 @@ async def store_whole(
 
 
 async def _kept_before(run: Run, prediction: Prediction) -> Any:
-    """The text or JSON that is recorded; `None` if there is none."""
+    """Return the recorded text or JSON; `None` if there is none."""
     with suppress(LedgerError):
         for log in await logs_of(await ledger_of(run.scope), prediction.id):
             if log.generation is not None and log.generation.output is not None:
@@ -213,7 +213,7 @@ async def _kept_before(run: Run, prediction: Prediction) -> Any:
 
 
 async def _stored_before(run: Run, prediction: Prediction) -> list[OutputFile]:
-    """The files that are recorded, unless one of them was on this machine and is not any more."""
+    """Return the recorded files, unless one of them was on this machine and is gone."""
     with suppress(LedgerError):
         for log in await logs_of(await ledger_of(run.scope), prediction.id):
             files = log.generation.stored if log.generation else ()

@@ -7,33 +7,33 @@ from itertools import pairwise
 
 _PERCENT = re.compile(r"(?<![\d.])(\d{1,3})(?:\.\d+)?\s?%")
 _PROGRESS = re.compile(r"\d\s?%|\d+(?:it|s) \[")
-"""Progress bars say a percentage, or as tqdm without a total, `123it [00:03, 40.9it/s]`."""
+"""Progress bars show a percentage or, like tqdm without a total, `123it [00:03, 40.9it/s]`."""
 
 _MOVING = re.compile(r"(?:[\d?]+(?:[.,:/][\d?]+)*|[\u2500-\u259f#=>\s.-])+")
-"""What changes in a progress bar as it moves: numbers, times, and what it is drawn of."""
+"""What changes in a progress bar as it moves: numbers, times, and the bar's characters."""
 
 
 class LogTail:
-    """Cuts what is new off a log that grows from look to look."""
+    """Extracts the new lines of a log that grows from poll to poll."""
 
     def __init__(self) -> None:
         self._seen = 0
-        """Lines that have come to their end."""
+        """The number of complete lines."""
         self._told = ""
-        """The last state of the line after them."""
+        """The last forwarded state of the line after them."""
 
     def new_lines(self, log: str, *, is_complete: bool) -> list[str]:
-        """The lines that were not there before; the last one too when the log is complete.
+        """Return the new lines; the last one too when the log is complete.
 
-        Of a line that is written over, and of a progress bar that adds a line for each of its
-        steps, only the last state.
+        For a line that is overwritten, and a progress bar that adds a line for each of its steps,
+        return only the last state.
         """
         lines = log.split("\n")
         whole = len(lines) if is_complete else len(lines) - 1
-        if whole < self._seen:  # it is gone, or shorter than it was
+        if whole < self._seen:  # the log is gone, or shorter than before
             return []
         if not is_complete:
-            lines[-1] = lines[-1].rpartition("\r")[0]  # what follows may not be whole
+            lines[-1] = lines[-1].rpartition("\r")[0]  # the rest may be incomplete
         states = [_states(line) for line in lines[self._seen :]]
         if states and self._told in states[0]:
             del states[0][: states[0].index(self._told) + 1]
@@ -46,7 +46,7 @@ class LogTail:
 
 
 def _states(line: str) -> list[str]:
-    """What remains to be read of a line that is written over: its end, and a bar before that."""
+    """Return what is worth reading of an overwritten line: its end, and a bar before that."""
     states = [one for one in line.split("\r") if one.strip()]
     bars_before = [
         state
@@ -57,7 +57,7 @@ def _states(line: str) -> list[str]:
 
 
 def _without_steps(lines: list[str]) -> list[str]:
-    """The lines, and of each progress bar its last one before another line comes."""
+    """Return the lines, with only the last one of each progress bar before other lines."""
     left: list[str] = []
     bars: dict[str, str] = {}
     for line in lines:
@@ -72,7 +72,7 @@ def _without_steps(lines: list[str]) -> list[str]:
 
 
 def percent_done(log: str) -> float | None:
-    """The last percentage that a model's log states, as progress bars do."""
+    """Return the last percentage that a model's log states, as progress bars do."""
     stated = [float(number) for number in _PERCENT.findall(log[-2000:])]
     possible = [number for number in stated if number <= 100]
     return possible[-1] if possible else None

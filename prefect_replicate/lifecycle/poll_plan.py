@@ -1,10 +1,10 @@
-"""Which requests look at the predictions that are due; pure.
+"""Which requests poll the predictions that are due; pure.
 
-A prediction can be asked for by itself, or be seen on a page of the account's list: the 100 newest
+A prediction can be requested by itself, or read from a page of the account's list: the 100 newest
 that were created before a time of our choice. Predictions that have ended, and those of others who
-use the account, take up room on a page too.
+use the account, take up room on a page, too.
 
-Moments of creation are seconds since the epoch.
+Creation times are seconds since the epoch.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from dataclasses import dataclass
 PAGE_ROWS = 100
 
 SLACK_SECONDS = 0.1
-"""How much later than the reply to the create the list may say that it was (0.03 recorded)."""
+"""How much later a creation time in the list may be than in the create's reply (0.03 recorded)."""
 
 _EXACT = 0.00001
-"""More than what is lost where microseconds are written as a fraction of seconds."""
+"""More than is lost when microseconds are written as a fraction of seconds."""
 
 CROWD = 3
-"""So many that have not been seen for `STALE_SECONDS` are worth a page although none is due: each
-is looked at for a third of a request at most. With fewer, a single look brings the log too."""
+"""This many that have not been seen for `STALE_SECONDS` are worth a page although none is due: each
+costs at most a third of a request. With fewer, a single request returns the log, too."""
 
 STALE_SECONDS = 1.0
 
 _SHARE_HALF_LIFE = 60.0
-"""Seconds after which half of what pages have shown of others who use the account is forgotten.
-Without that, one crowded page would be the last one ever asked for."""
+"""Seconds after which half of what pages have shown about others who use the account is forgotten.
+Without that, one crowded page would be the last one ever requested."""
 
 _PROGRESS = {"starting": 0, "processing": 1, "succeeded": 2, "failed": 2, "canceled": 2}
 _PROGRESS["aborted"] = 2
@@ -42,15 +42,15 @@ class Wanted:
 
     id: str
     created_at: float | None
-    """`None` while unknown, which no page can be chosen for."""
+    """`None` while unknown: no page can be chosen for it."""
     overdue: float
-    """How late a look is, as a share of the pause before it; less than 0 where it is not due."""
+    """How late its next status is, as a share of the pause before it; negative if it is not due."""
     unseen: float = math.inf
-    """Seconds for which nothing has shown it."""
+    """Seconds since a reply last showed it."""
     is_listed: bool = False
     """Whether `created_at` is what the list says."""
     alone: bool = False
-    """Whether there is something to be learnt that no page says."""
+    """Whether it needs a request of its own, since no page shows what is wanted."""
 
     @property
     def is_due(self) -> bool:
@@ -76,7 +76,7 @@ class Single:
 
 @dataclass(frozen=True)
 class Page:
-    """A request for those that were created in a span of time, of which we get the newest 100."""
+    """A request for the newest 100 predictions that were created in a span of time."""
 
     created_after: float
     created_before: float
@@ -89,13 +89,13 @@ Look = Single | Page
 
 
 def plan_looks(wanted: Sequence[Wanted], rows: Sequence[float], share: float) -> list[Look]:
-    """The fewest requests that show all that is due, and crowds, the most urgent first.
+    """Return the fewest requests that show all that is due, and crowds, the most urgent first.
 
     Args:
-        wanted: All that can be looked at, also what is not due.
-        rows: When the predictions were created that we know to be on the account, in order; those
-            wanted are among them.
-        share: How much of a page is taken by what we know.
+        wanted: All that can be polled, including those that are not due.
+        rows: Creation times of all predictions that we know on the account, in order; those wanted
+            are among them.
+        share: How much of a page the predictions that we know take up.
     """
     looks: list[Look] = [_single(one) for one in wanted if one.is_due and not _has_place(one)]
     placed = [(one.created_at or 0.0, one) for one in wanted if _has_place(one)]
@@ -122,10 +122,10 @@ def _single(one: Wanted) -> Single:
 
 
 def _page_from(newest: Wanted, rows: Sequence[float], room: int, end: float) -> tuple[float, float]:
-    """The creation of the oldest that should fit on the page that starts at `newest`, and its end.
+    """Return the oldest creation that should fit on the page from `newest`, and the page's end.
 
-    That is no later than the oldest of the page before, or the two could be the same where many
-    were created at once.
+    The end is no later than the oldest of the page before; otherwise the two pages could be the
+    same if many were created at once.
     """
     assert newest.created_at is not None
     before = min(newest.created_at + (_EXACT if newest.is_listed else SLACK_SECONDS), end)
@@ -142,12 +142,12 @@ def _look_at(newest: Wanted, on_it: Sequence[Wanted], oldest: float, before: flo
 
 
 def share_on(rows: Sequence[float], since: float, before: float, listed: int) -> float:
-    """How much of a page is taken by what we know of.
+    """Return how much of a page the predictions that we know take up.
 
     Args:
         rows: As for `plan_looks`.
         since: The earliest creation that the page covers.
-        before: The end of what it covers.
+        before: The end of the time that the page covers.
         listed: How many are on it.
     """
     known = bisect_left(rows, before) - bisect_left(rows, since)
@@ -155,10 +155,10 @@ def share_on(rows: Sequence[float], since: float, before: float, listed: int) ->
 
 
 def recovered(share: float, seconds: float) -> float:
-    """What is left of an observed share after some time without a page."""
+    """Return an observed share, moved back toward 1 after some time without a page."""
     return 1 - (1 - share) * 0.5 ** (seconds / _SHARE_HALF_LIFE)
 
 
 def is_behind(shown: str, known: str | None) -> bool:
-    """Whether a page shows a state that is known to have passed, as a list that lags can."""
+    """Whether a page shows a state that is known to have passed, as a lagging list can."""
     return _PROGRESS.get(shown, 2) < _PROGRESS.get(known or "", 0)

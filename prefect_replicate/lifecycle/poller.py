@@ -1,6 +1,6 @@
-"""One poller for all waits of a process on one account: it looks when they want, for all at once.
+"""One poller for all waits of a process on one account: it polls when they want, for all at once.
 
-Lives on the engine's loop, as long as somebody waits. What it asks for is decided in `look_plan`.
+It lives on the engine's loop as long as somebody waits. `look_plan` decides what it requests.
 """
 
 from __future__ import annotations
@@ -36,35 +36,35 @@ from prefect_replicate.lifecycle.poll_plan import (
 from prefect_replicate.values import Prediction
 
 _REQUESTS_A_SECOND = 20.0
-"""Of the 3000 other calls a minute that an account has, in which pages count
-(https://replicate.com/docs/topics/predictions/rate-limits): the rest is for cancels, creates that
-are looked for, and other workers."""
+"""Of an account's 3000 other calls a minute, which include pages
+(https://replicate.com/docs/topics/predictions/rate-limits): the rest is for cancels, searches for
+lost creates, and other workers."""
 
 _IN_FLIGHT = 20
-"""Requests without a reply at one time; the connection pool has room for others."""
+"""Requests without a reply at one time; the connection pool has room for more."""
 
 _ROUND_SECONDS = 1.0
 """The shortest time between two rounds of requests when many wait. One page then serves many."""
 
 _PROBE_SECONDS = 10.0
-"""How long one request is waited for, while nothing works, before another is tried."""
+"""While nothing works, how long to wait for one request before another is tried."""
 
 _SHORTEST_PAUSE = 0.1
 _TICK = 0.001
 _LONGEST_BACKOFF = 30.0
 _LONGEST_WITHOUT_PAGES = 300.0
 _REMEMBERED = 20_000
-"""Creations of predictions that have ended; older ones are looked at singly beyond that."""
+"""Creation times of ended predictions; predictions older than these are polled singly."""
 
 _LARGEST_PAGE = 1_000_000
-"""Characters of inputs, which each page repeats: an image may be sent within one, up to 256 kB."""
+"""Characters of inputs, which each page repeats: an input may contain an image of up to 256 kB."""
 
 _QUIET_SECONDS = 60.0
-"""Between two lines about failed looks in the log of one run."""
+"""Between two lines about failed status requests in the log of one run."""
 
 
 class _Setback(Exception):
-    """Every request of a round has failed: Replicate, or the way to it, is out of order."""
+    """Every request of a round has failed: Replicate, or the network to it, is down."""
 
     def __init__(self, error: APIError | ConfigurationError, pause: float | None) -> None:
         super().__init__(str(error))
@@ -73,7 +73,7 @@ class _Setback(Exception):
 
 
 class Watch:
-    """What one wait has been shown of its prediction, and when it wants to look again."""
+    """What one wait has seen of its prediction, and when it wants the next status."""
 
     __slots__ = (
         *("_poller", "alone", "asked", "created_at", "due", "id"),
@@ -94,16 +94,16 @@ class Watch:
         self.news: asyncio.Future[Prediction] | None = None
 
     def shows(self, prediction: Prediction) -> None:
-        """Take note of a state that the wait knows."""
+        """Record a state that the wait knows."""
         self.status = prediction.status
         if prediction.created_at is not None and not self.is_listed:
             self.created_at = _seconds(prediction.created_at)
 
     def look_in(self, pause: float) -> asyncio.Future[Prediction]:
-        """The next look, which fails with what has kept the poller from it.
+        """Return a future for the next status, which fails with the poller's error.
 
-        It comes when `pause` has passed, later where much is to be looked at, and earlier where
-        news are to be had for nothing.
+        The status comes after `pause`, later if many predictions are polled, and earlier if another
+        request shows it anyway.
         """
         self.news = asyncio.get_running_loop().create_future()
         self.pause = pause
@@ -112,16 +112,16 @@ class Watch:
         return self.news
 
     def lose_interest(self) -> None:
-        """Want no look for now."""
+        """Want no status for now."""
         self.news = None
 
     def is_first_to_fail(self, whose: Hashable) -> bool:
-        """Whether no other wait of `whose` has lately said that its look failed."""
+        """Whether no other wait of `whose` has lately logged a failed status request."""
         return self._poller.is_first_to_fail(whose)
 
     @property
     def is_open(self) -> bool:
-        """Whether a look is wanted that has not been asked for yet."""
+        """Whether a status is wanted that has not been requested yet."""
         return self.news is not None and self.asked is None
 
     def show(self, prediction: Prediction) -> None:
@@ -138,12 +138,12 @@ class Watch:
 
 
 class _Pollers(dict[Connection, "Poller"]):
-    """Those that somebody waits for."""
+    """Those that somebody waits on, by connection."""
 
 
 @contextlib.contextmanager
 def watch_of(connection: Connection, prediction_id: str) -> Generator[Watch, None, None]:
-    """Look at a prediction together with all others that this process waits for."""
+    """Poll a prediction together with all others that this process waits for."""
     pollers = process_state("pollers", _Pollers)
     if connection not in pollers:
         pollers[connection] = Poller(connection)
@@ -187,7 +187,7 @@ class _Allowance:
 
 
 class _Pages:
-    """What asking for pages has taught."""
+    """What the poller has learned from pages."""
 
     def __init__(self) -> None:
         self._share = 1.0
@@ -210,7 +210,7 @@ class _Pages:
             self._seen_at = _now()
 
     def do_without(self) -> None:
-        """Ask for none for a while, the longer the more often: single looks may be better."""
+        """Request none for a while, with back-off: single requests may be better."""
         if self.are_usable:
             self._setbacks += 1
             pause = min(2.0**self._setbacks, _LONGEST_WITHOUT_PAGES)
@@ -218,7 +218,7 @@ class _Pages:
 
 
 class Poller:
-    """Looks at predictions of one account."""
+    """Polls the predictions of one account."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -235,7 +235,7 @@ class Poller:
         self._asleep_until = 0.0
         self._hurry = asyncio.Event()
         self._rows: list[float] = []
-        # Its own context, as it outlives the run whose wait happens to be the first.
+        # Its own context, since it outlives the run whose wait happens to be the first.
         self._task = Context().run(asyncio.create_task, self._serve())
         self._task.add_done_callback(self._tell_of_end)
 
@@ -259,7 +259,7 @@ class Poller:
             task.cancel()
 
     def expects(self, watch: Watch) -> None:
-        """Wake up for a look that is wanted earlier than the others, or for a crowd."""
+        """Wake up for a status that is wanted earlier than the others, or for a crowd."""
         is_crowd = len(self._sights) >= CROWD
         if max(0.0 if is_crowd else watch.due, self._next_round) < self._asleep_until:
             self._hurry.set()
@@ -312,7 +312,7 @@ class Poller:
         self._next_round = now + min(_ROUND_SECONDS, len(self._sights) / _REQUESTS_A_SECOND)
         started = [task for look in looks if (task := self._start(look))]
         if started:
-            # One that hangs does not hold up the others.
+            # A request that hangs does not delay the others.
             patience = _PROBE_SECONDS if self._is_probing else _ROUND_SECONDS
             await asyncio.wait(started, timeout=patience)
         self._judge()
@@ -336,7 +336,7 @@ class Poller:
         return wanted
 
     def _probe(self) -> list[Look]:
-        """The one look of those that are due which was not tried for the longest time."""
+        """Return the due request that has not been tried for the longest time."""
         longest = min(self._due(), key=lambda one: one.due, default=None)
         return [Single(longest.id)] if longest else []
 
@@ -345,7 +345,7 @@ class Poller:
         return [one for one in self._all() if one.is_open and one.due <= now]
 
     def _known_rows(self) -> list[float]:
-        """When all that a page may show were created; forgets what none will show any more."""
+        """Return the creation times that a page may show; forget those that no page will show."""
         known = (watches[0].created_at for watches in self._sights.values())
         live = [moment for moment in known if moment is not None]
         outdated = bisect_left(self._ended, min(live, default=math.inf) - SLACK_SECONDS)
@@ -378,10 +378,10 @@ class Poller:
             self._failed(look, refusal.error, refusal.pause)
         except (APIError, ConfigurationError) as exc:
             if isinstance(look, Single) and isinstance(exc, APIError) and exc.is_refusal:
-                self._fail(look.ids, exc)  # of this prediction alone
+                self._fail(look.ids, exc)  # it concerns only this prediction
             else:
                 self._failed(look, exc, None)
-        except Exception as exc:  # noqa: BLE001 - whatever it is, it is for who waits for it
+        except Exception as exc:  # noqa: BLE001 - any error is for the waits
             self._fail(look.ids, exc)
         finally:
             for watch in self._sights_of(look.ids):
@@ -424,7 +424,7 @@ class Poller:
             watch.show(prediction)
 
     def _ask_singly(self, watch: Watch) -> None:
-        """Ask at once, or as soon as it is allowed."""
+        """Request it alone, now or as soon as allowed."""
         if watch.news is not None and not isinstance(watch.asked, Single):
             watch.alone, watch.asked, watch.due = True, None, min(watch.due, _now())
             self._start(Single(watch.id))
@@ -443,7 +443,7 @@ class Poller:
             watch.fail(error)
 
     def _judge(self) -> None:
-        """Go on after a round, or have all requests pause."""
+        """Continue after a round, or make all requests pause."""
         setback, successes = self._setback, self._successes
         self._setback, self._successes = None, 0
         if setback is None or (successes and setback.pause is None):

@@ -1,4 +1,4 @@
-"""The run on whose behalf something is done."""
+"""The run on whose behalf the engine works."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ P = ParamSpec("P")
 
 @dataclass(frozen=True)
 class Run:
-    """Who is asking, as whom, and where the answers and the log lines go."""
+    """The run of a call, its account, and where its results and log lines go."""
 
     connection: Connection
     credentials_block: UUID | None
@@ -30,7 +30,7 @@ class Run:
     caller: Caller
     logger: Any
     file_hosts: frozenset[str] = frozenset()
-    """That the account's predictions may have their files on, besides Replicate's own."""
+    """Hosts of the files of the account's predictions, in addition to Replicate's own."""
 
     def say(self, message: str, *values: Any, level: int = logging.INFO) -> None:
         """Log in the caller's run."""
@@ -39,11 +39,11 @@ class Run:
 
 
 class Account(NamedTuple):
-    """As whom something is done."""
+    """The credentials of a call."""
 
     address: Address
     block: UUID | None
-    """The saved block of credentials, if they are in one."""
+    """The saved block of the credentials, if they are in one."""
     file_hosts: frozenset[str]
 
 
@@ -53,7 +53,7 @@ def bound(
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> Callable[[Caller], Coroutine[Any, Any, T]]:
-    """Bind `do` to an account and to the Prefect run that we are in, as work for the engine."""
+    """Bind `do` to an account and to the current Prefect run, as work for the engine."""
     scope = RunScope.current()
     try:
         logger: Any = get_run_logger()

@@ -1,8 +1,8 @@
-"""Noticing that a flow run was ended where no signal says so.
+"""Noticing that a flow run was ended when no signal says so.
 
-Prefect tells submitted tasks, and scripts that it did not start, of a cancel in no other way than
-through the run's state. Of a signal it tells submitted tasks nothing: only the flow's own function
-is interrupted, and the flow then waits for their threads.
+Submitted tasks, and scripts that Prefect did not start, learn of a cancel only through the run's
+state. A signal does not reach submitted tasks: it interrupts only the flow's own function, and the
+flow then waits for their threads.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from prefect_replicate.ledger.scope import Level, RunScope, ancestry_of
 from prefect_replicate.lifecycle.run import Run
 
 INTERVAL = 5.0
-"""Seconds between two looks at a flow run, however many predictions it waits for."""
+"""Seconds between two reads of a flow run's state, however many predictions it waits for."""
 
 _TICK = 0.25
-"""Seconds between two looks at what this process itself knows."""
+"""Seconds between two checks of what this process itself knows."""
 
 _PATIENCE = 5.0
-"""Seconds for Prefect's API, whose client tries for minutes while it can't be reached."""
+"""Seconds to wait for Prefect's API, whose client retries for minutes while it is unreachable."""
 
 _DOUBT_SECONDS = 1.0
-"""After this, a flow that has returned has also been left by its tasks, where it leaves any."""
+"""After this, a flow that has returned has also left its submitted tasks, if it leaves any."""
 
 _ENDED = CANCELED | {StateType.CRASHED, StateType.FAILED}
 _logger = logging.getLogger(__name__)
@@ -54,20 +54,20 @@ class _Watches(dict[UUID, _Watch]):
 
 
 class _EndedRuns(Recent[UUID, bool]):
-    """Flow runs that this process knows to have ended; and whether all below them has, too."""
+    """Flow runs that this process knows to have ended, and whether all below them have, too."""
 
 
 class _Crashes(Recent[UUID, set[UUID]]):
-    """By flow run that was ended by it: the crashes around it, which a retry may hide soon."""
+    """By flow run: the crashed runs around it that ended it, which a retry may hide soon."""
 
 
 class _CheckedAttempts(Recent[tuple[Level, ...], None]):
-    """Whose runs have been looked at already."""
+    """Attempts whose runs have already been checked."""
 
 
 @contextlib.asynccontextmanager
 async def end_of_run(run: Run) -> AsyncGenerator[asyncio.Event, None]:
-    """An event that is set when Prefect has ended the flow run, or the one at its top."""
+    """Yield an event that is set when Prefect has ended the flow run, or one around it."""
     flow_run_id = run.scope.flow_run_id
     if flow_run_id is None:
         yield asyncio.Event()
@@ -92,13 +92,13 @@ class _Submitted:
     """The tasks that a flow has submitted to threads."""
 
     def __init__(self, task_runner: Any) -> None:
-        # Prefect sets these when the flow's function has been left, for tasks that have not started
+        # Prefect sets these when the flow's function has exited, for tasks that have not started
         # yet; they have no public name (`ThreadPoolTaskRunner.cancel_all`).
         self._events: dict[Any, Any] = getattr(task_runner, "_cancel_events", {})
 
     @property
     def are_left(self) -> bool:
-        """Whether the flow's function has been left, in whatever way, while they still run."""
+        """Whether the flow's function has exited, in any way, while they still run."""
         return any(event.is_set() for event in list(self._events.values()))
 
 
@@ -124,13 +124,14 @@ async def _has_ended(run: Run, flow_run_id: UUID, submitted: _Submitted, were_le
     try:
         around = await asyncio.wait_for(_standing_around(run.scope), _PATIENCE)
         if _is_completed(around) and not (run.scope.is_away or submitted.are_left):
-            # By somebody else, as this process still waits; or it is just about to leave its tasks.
+            # Somebody else completed it, since this process still waits; or it is just about to
+            # leave its tasks.
             await asyncio.sleep(_DOUBT_SECONDS)
             return not submitted.are_left
     except (LedgerError, asyncio.TimeoutError) as exc:
         _logger.debug("The state of flow run %s could not be read: %r", flow_run_id, exc)
         return were_left
-    # A flow that returns, fails or suspends itself says so before it waits for what it submitted.
+    # A flow that returns, fails or suspends itself sets its state before it waits for its tasks.
     is_interrupted = were_left and all(one.state is StateType.RUNNING for one in around)
     if not is_over(around):
         return is_interrupted
@@ -145,10 +146,10 @@ async def _has_ended(run: Run, flow_run_id: UUID, submitted: _Submitted, were_le
 
 
 class Standing(NamedTuple):
-    """How a flow run stands."""
+    """The state of a flow run."""
 
     state: StateType | None
-    """`None` where it has been deleted."""
+    """`None` if it has been deleted."""
     lives_by_itself: bool = False
 
 
@@ -156,7 +157,7 @@ def is_over(around: Sequence[Standing]) -> bool:
     """Whether nobody wants what a flow run starts any more; pure.
 
     Args:
-        around: The run itself and those around it, outwards.
+        around: The run itself and those around it, innermost first.
     """
     own = _that_count(around)
     return any(one.state is None or one.state in _ENDED for one in own) or any(
@@ -174,7 +175,7 @@ def _that_count(around: Sequence[Standing]) -> Sequence[Standing]:
 
 
 async def _standing_around(scope: RunScope) -> list[Standing]:
-    """The flow run and those around it, as they stand now."""
+    """Return the current states of the flow run and those around it."""
     ancestry = await ancestry_of(scope)
     return await _standing_of(ancestry.flow_runs if ancestry else ())
 
@@ -185,12 +186,12 @@ async def _standing_of(runs: Sequence[Ancestor]) -> list[Standing]:
 
 
 async def crashed_around(flow_run_id: UUID) -> set[UUID]:
-    """Which of a flow run that has ended and those around it count as crashed.
+    """Return which runs count as crashed, of an ended flow run and those around it.
 
-    One that was taken for dead, and notices that, makes a failure of its crash.
+    A run that was taken for dead, and notices that, turns its crash into a failure.
 
     Raises:
-        LedgerError: Prefect's API could not be asked.
+        LedgerError: Prefect's API could not be read.
     """
     ancestry = await ancestry_of(RunScope(flow_run_id))
     found = await flow_runs_seen([one.id for one in ancestry.flow_runs] if ancestry else ())
@@ -201,14 +202,14 @@ async def crashed_around(flow_run_id: UUID) -> set[UUID]:
 
 
 async def is_being_canceled(run: Run) -> bool:
-    """Whether somebody has canceled the flow run, as far as Prefect can be asked."""
+    """Whether somebody has canceled the flow run, as far as Prefect's API can be read."""
     with contextlib.suppress(LedgerError):
         return any(one.state in CANCELED for one in await _standing_around(run.scope))
     return False
 
 
 async def is_wholly_ended(run: Run) -> bool:
-    """Whether the flow run was canceled, or a run around it has ended, as far as can be asked."""
+    """Whether the flow run was canceled, or a run around it has ended, as far as can be read."""
     with contextlib.suppress(LedgerError):
         ancestry = await ancestry_of(run.scope)
         around = await _standing_of(ancestry.flow_runs[1:] if ancestry else ())
@@ -217,23 +218,23 @@ async def is_wholly_ended(run: Run) -> bool:
 
 
 async def refuse_if_ended(run: Run) -> None:
-    """Stop a run that goes on although Prefect has ended it, before it pays for anything.
+    """Stop a run that continues although Prefect has ended it, before it pays for anything.
 
-    A first attempt is asked nothing but what this process has noticed. Later ones read the states
-    once: `serve` revives a run that is canceled while it waits for its retry, and a subflow may be
-    retried after the run around it has ended. So does one whose root runs in another process, which
-    may have ended before a worker came to it.
+    A first attempt checks only what this process has noticed. Later attempts read the states once:
+    `serve` revives a run that is canceled while it waits for its retry, and a subflow may be
+    retried after the run around it has ended. So does an attempt whose root runs in another
+    process: the root may have ended before a worker picked the attempt up.
 
     Raises:
         RunEndedError: It has been ended.
-        LedgerError: Prefect's API could not be asked.
+        LedgerError: Prefect's API could not be read.
     """
     flow_run_id = run.scope.flow_run_id
     if flow_run_id is None:
         return
     checked = process_state("checked attempts", _CheckedAttempts)
     retried = tuple([one for one in run.scope.levels if one.attempt > 1])
-    # That of a flow run holds for all its tasks.
+    # A check of a flow run's attempt holds for all its tasks.
     attempt = retried or (run.scope.levels if run.scope.ancestry is None else ())
     if attempt and attempt not in checked:
         if is_over(await _standing_around(run.scope)) or await _was_revived(flow_run_id):
@@ -243,13 +244,13 @@ async def refuse_if_ended(run: Run) -> None:
 
 
 async def look_for_end_elsewhere(run: Run) -> None:
-    """Ask how the flow run stands, if it runs in another process, whose end this one does not see.
+    """Read the flow run's state if it runs in another process, whose end this one does not see.
 
-    To be called when the intent is written and the create is not sent yet: a hook that has run
-    before has set the state before, and one that runs later sees the intent.
+    Call it when the intent is written and the create is not sent yet: if a hook has run before, the
+    state was set before; a hook that runs later sees the intent.
 
     Raises:
-        LedgerError: Prefect's API could not be asked.
+        LedgerError: Prefect's API could not be read.
     """
     flow_run_id = run.scope.flow_run_id
     if flow_run_id is None or not run.scope.is_away:
@@ -259,11 +260,11 @@ async def look_for_end_elsewhere(run: Run) -> None:
 
 
 def refuse_if_known_to_have_ended(run: Run) -> None:
-    """`refuse_if_ended`, by what this process has noticed alone."""
+    """`refuse_if_ended`, using only what this process has noticed."""
     if has_ended(run):
         raise RunEndedError(
-            f"Flow run {run.scope.flow_run_id} goes on although it, or the run around it, has been"
-            " ended; nothing more is started for it. Retry the run to continue."
+            f"Flow run {run.scope.flow_run_id} is still running although it, or the run around it,"
+            " has been ended; nothing more is started for it. Retry the run to continue."
         )
 
 
@@ -281,11 +282,11 @@ def has_ended(run: Run) -> bool:
 
 
 def note_end(flow_run_id: UUID, *, of_deployments: bool = False) -> None:
-    """Let creates that are under way in this process know that their flow run has ended.
+    """Record that a flow run has ended, for creates in this process to see.
 
     Args:
-        flow_run_id: The run, with those below it.
-        of_deployments: Whether that is so, too, for those of them that live by themselves.
+        flow_run_id: The run; those below it have ended, too.
+        of_deployments: Whether this includes runs below it that live by themselves.
     """
     process_state("ended runs", _EndedRuns)[flow_run_id] = of_deployments
 
@@ -302,7 +303,7 @@ async def _history(flow_run_id: UUID) -> list[StateType]:
 
 
 def is_revived(history: Sequence[StateType]) -> bool:
-    """Whether a run goes on after a cancel without having been scheduled anew; pure.
+    """Whether a run continues after a cancel without having been rescheduled; pure.
 
     Args:
         history: Its states, oldest first.
@@ -311,7 +312,7 @@ def is_revived(history: Sequence[StateType]) -> bool:
 
 
 def since_scheduled(history: Sequence[StateType]) -> list[StateType]:
-    """The states since a run was last scheduled; pure."""
+    """Return the states since a run was last scheduled; pure."""
     since_schedule = list(history)
     while StateType.SCHEDULED in since_schedule:
         del since_schedule[: since_schedule.index(StateType.SCHEDULED) + 1]

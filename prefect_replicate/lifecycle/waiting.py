@@ -1,4 +1,4 @@
-"""Waiting for a prediction: looking at it, now and then, until it has ended."""
+"""Waiting for a prediction: polling it until it has ended."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ OnUpdate = Callable[[Prediction], object]
 """A function or a coroutine function."""
 
 _UNKNOWN_SECONDS = 5.0
-"""How long an id that was never seen may be refused before it is taken for wrong."""
+"""How long an id that was never seen may be refused before it counts as wrong."""
 
 _LAST_LOOK_SECONDS = 5.0
-"""How long a limit that has passed waits for the look that is due with it."""
+"""How long a limit that has passed waits for the status request that is due with it."""
 
 _FAILED = "on_update failed; the wait continues"
 
 _TELL_AGAIN_SECONDS = 5.0
-"""The longest that `on_update` hears nothing, so that what shows progress can move on."""
+"""The longest time between calls of `on_update`, so that progress displays can move on."""
 
 
 class _Wait:
@@ -79,7 +79,7 @@ class _Wait:
         self.last: Prediction | None = None
 
     def saw(self, prediction: Prediction) -> None:
-        """Take note of a prediction, and tell the caller."""
+        """Record a prediction's status, and report it to the caller."""
         changed = self.last is None or self.last.status != prediction.status
         self._looks = 0 if changed else self._looks + 1
         self._failing_since, self._refusals = None, 0
@@ -100,7 +100,7 @@ class _Wait:
             self.run.say("%s", news)
 
     async def learn(self, patience: float) -> None:
-        """Ask once how long it may take; a late answer counts from then on."""
+        """Request an estimate of its duration, once; a late reply counts from then on."""
         if self.last is None:
             return
         if not self._has_asked:
@@ -118,7 +118,7 @@ class _Wait:
             self._asking.cancel()
 
     async def record_interest(self) -> None:
-        """Once it has been seen: have it belong to this run, also if another one has started it."""
+        """Record, once it is seen, that it belongs to this run, even if another has started it."""
         if self.last is not None and not self._is_ours:
             self._is_ours = True
             await record_interest(self.run, self.last)
@@ -135,7 +135,7 @@ class _Wait:
 
     @property
     def tells_every(self) -> float:
-        """Seconds after which the caller hears again what it knows, as time has passed."""
+        """Seconds without news after which `on_update` is called again."""
         return math.inf if self._on_update is None else _TELL_AGAIN_SECONDS
 
     def tell_again(self) -> None:
@@ -167,7 +167,7 @@ class _Wait:
             self.run.logger.exception(_FAILED)
 
     def failed_to_look(self, error: APIError | ConfigurationError, watch: Watch) -> None:
-        """Bear a failed look, up to the policy's budget."""
+        """Tolerate a failed status request, up to the policy's budget."""
         now, prediction_id = time.monotonic(), watch.id
         is_new = self._failing_since is None
         self._refusals += isinstance(error, APIError) and error.is_refusal
@@ -187,7 +187,7 @@ class _Wait:
             )
 
     def _is_final(self, error: APIError | ConfigurationError) -> bool:
-        """Whether looking again can't help, as what was good enough before may be so again."""
+        """Whether a retry can't help. If a request has worked before, it may work again."""
         if self.last is not None:
             return False
         if isinstance(error, ConfigurationError):
@@ -195,7 +195,7 @@ class _Wait:
         return error.is_refusal and time.monotonic() - self._began > _UNKNOWN_SECONDS
 
     def pause(self) -> float:
-        """Seconds until the next look that the policy asks for."""
+        """Return the seconds until the policy's next status request."""
         if self._refusals:
             return self.policy.pause(self._refusals, random.random())
         if self._looks < 0 or self._failing_since is not None:
@@ -208,13 +208,13 @@ class _Wait:
         return max(0.0, min(pause - spent, left if left > 0 else math.inf))
 
     def _until_expected(self) -> float:
-        """Seconds until others like it began to be done. It may fail, or be done, long before."""
+        """Return the seconds until others like it began to succeed. It may end long before that."""
         if self._expected is None:
             return math.inf
         return self._expected.earliest_end - self._times()[0]
 
     def time_left(self, timeout: float | None) -> float:
-        """Seconds until the next limit."""
+        """Return the seconds until the next limit."""
         if self.last is None:
             return math.inf
         age, running = self._times()
@@ -222,13 +222,13 @@ class _Wait:
         return max(0.0, min(left, math.inf if timeout is None else timeout - age))
 
     def _times(self) -> tuple[float, float]:
-        """Seconds since the creation, and since the start; 0 before it."""
+        """Return the seconds since the creation, and since the start; 0 before it."""
         now = time.monotonic()
         age = now - self._born if self._born is not None else 0.0
         return age, now - self._started if self._started is not None else 0.0
 
     def exceeded(self, timeout: float | None) -> str | None:
-        """Say which limit has passed, if one has."""
+        """Return which limit has passed, if one has."""
         if self.last is None:
             return None
         age, running = self._times()
@@ -244,13 +244,13 @@ async def wait(
     policy: PollPolicy,
     on_update: OnUpdate | None,
 ) -> Prediction:
-    """Look at a prediction until it has succeeded.
+    """Poll a prediction until it succeeds.
 
     Raises:
         PredictionFailedError: The model failed.
         PredictionCanceledError: It was canceled or aborted, or its flow run was ended.
         PredictionTimeoutError: A limit passed, and it was canceled.
-        APIError: It could not be looked at for longer than the policy bears.
+        APIError: Status requests failed for longer than the policy allows.
     """
     waiting = _Wait(run, policy, on_update)
     prediction_id = prediction if isinstance(prediction, str) else prediction.id
@@ -263,7 +263,7 @@ async def wait(
     except ReplicateError:
         raise
     except BaseException as exc:
-        # Whatever it is, nobody waits any more.
+        # Whatever the reason, nobody waits any more.
         await stop_unless_kept(run, prediction_id, is_known=waiting.last is not None)
         if not isinstance(exc, Exception):
             raise
@@ -330,7 +330,7 @@ async def _give_up(waiting: _Wait, limit: str) -> None:
     assert waiting.last is not None
     prediction = await stop(waiting.run, waiting.last.id) or waiting.last
     if prediction.is_succeeded:
-        waiting.saw(prediction)  # it was done at the last moment, and is paid: keep it
+        waiting.saw(prediction)  # it succeeded at the last moment, and is paid: keep it
         return
     raise PredictionTimeoutError(
         f"Prediction {prediction.id} was {limit}; {_fate(prediction)}", prediction
@@ -342,7 +342,7 @@ async def _give_up_for_run(waiting: _Wait, prediction_id: str) -> NoReturn:
     if await outlives_end_of_run(waiting.run, prediction_id):
         raise PredictionCanceledError(
             f"The flow run was ended while it waited for prediction {last.id}, which is"
-            f" {last.status} and goes on, as `on_crash` says; a retry continues with it.",
+            f" {last.status} and keeps running, as `on_crash` says; a retry continues with it.",
             last,
         )
     prediction = await stop(waiting.run, prediction_id) or last
@@ -356,7 +356,7 @@ async def _give_up_for_run(waiting: _Wait, prediction_id: str) -> NoReturn:
 def _fate(prediction: Prediction) -> str:
     if not prediction.is_terminal:
         return (
-            f"it could not be canceled and may still run, until its deadline: {prediction.web_url};"
+            f"it could not be canceled and may still run until its deadline: {prediction.web_url};"
             " a retry continues with it."
         )
     return f"{how_it_ended(prediction).partition(': ')[2]}. A retry pays for a new one."
@@ -370,7 +370,7 @@ def _succeeded(prediction: Prediction) -> Prediction:
             f"{how_it_ended(prediction)}. A retry pays for a new one.", prediction
         )
     reason = (prediction.reason or "Replicate gave no reason").rstrip(".")
-    kind, retry = "permanent", "A retry finds it failed again, and pays nothing."
+    kind, retry = "permanent", "A retry finds the same failure and pays nothing."
     if prediction.is_transient_failure:
         kind, retry = "trying again may help", "A retry pays for a new one."
     raise PredictionFailedError(

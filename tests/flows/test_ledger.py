@@ -215,7 +215,7 @@ async def test_a_lost_result_is_worse_than_a_record_that_is_behind(
 def test_a_run_around_that_cannot_be_read_is_an_error_of_ours() -> None:
     unknown = RunScope(flow_run_id=uuid4())
 
-    with pytest.raises(LedgerError, match="could not read the run around a subflow run"):
+    with pytest.raises(LedgerError, match="could not read the parent of a subflow run"):
         call(lambda _: ancestry_of(unknown))
 
 

@@ -156,7 +156,7 @@ def test_a_create_that_was_held_up_too_long_is_not_sent_any_more(
         still.faults.clear()
         future.result()
 
-    with pytest.raises(LedgerError, match="another process has taken this call"):
+    with pytest.raises(LedgerError, match="another process took over this call"):
         generation()
     assert still.predictions.create_requests == 0
 

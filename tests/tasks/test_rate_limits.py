@@ -45,7 +45,9 @@ async def test_who_waits_for_longer_is_told_why_and_for_how_long(
     await create_many(3)
 
     told = [line for line in caplog.messages if "predictions a minute" in line]
-    assert told == ["Replicate lets this account create 6 predictions a minute: 2 wait, about 20 s"]
+    assert told == [
+        "Replicate lets this account create 6 predictions a minute: 2 waiting, about 20 s"
+    ]
 
 
 async def test_a_bucket_that_others_have_drained_is_not_overdrawn(account: LocalAccount) -> None:

@@ -312,7 +312,7 @@ async def test_a_timeout_whose_cancel_fails_says_that_it_may_still_run(
     account.faults.add("error_page", method="POST", path="/cancel$", times=None)
     created = await acreate_prediction.fn("emulator/timer", {"seconds": NEVER})
 
-    with pytest.raises(PredictionTimeoutError, match="may still run, until its deadline: htt"):
+    with pytest.raises(PredictionTimeoutError, match="may still run until its deadline: htt"):
         await await_for_prediction.fn(created, timeout=30)
 
 
