@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
+import itertools
 import pickle
 import re
 import subprocess
 import sys
+import textwrap
 from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any
@@ -99,14 +102,47 @@ def test_each_task_and_flow_has_its_twin() -> None:
     assert {name[1:] for name in twins} | twins == runs
 
 
-@pytest.mark.parametrize("name", PUBLIC)
-def test_every_argument_that_is_documented_exists(name: str) -> None:
+@pytest.mark.parametrize(
+    "name", [one for one in PUBLIC if one[0].islower() and one[1:] not in PUBLIC]
+)
+def test_every_function_documents_its_arguments_its_result_and_its_errors(name: str) -> None:
     function = _function_of(getattr(prefect_replicate, name))
-    section = re.search(r"Args:\n(.*?)(\n\n|$)", inspect.getdoc(function) or "", re.DOTALL)
-    documented = re.findall(r"^    (\w+):", section[1], re.MULTILINE) if section else []
+    doc = inspect.getdoc(function) or ""
+    sections = dict(re.findall(r"^(\w+):\n((?:    .*\n|\n)+)", f"{doc}\n", re.MULTILINE))
 
-    parameters = list(inspect.signature(function).parameters)
-    assert documented in ([], parameters)
+    documented = re.findall(r"^    (\w+):", sections.get("Args", ""), re.MULTILINE)
+    assert documented == list(inspect.signature(function).parameters)
+    needed = {"Example"} if name == "cancel_predictions" else {"Example", "Raises", "Returns"}
+    assert needed <= set(sections)
+
+
+@pytest.mark.parametrize("block", [one for one in blocks.__all__ if one != "PredictionRun"])
+def test_every_block_has_an_example(block: str) -> None:
+    assert "Example:\n" in (inspect.getdoc(getattr(blocks, block)) or "")
+
+
+@pytest.mark.parametrize(
+    "model", [one for one in PUBLIC if hasattr(getattr(prefect_replicate, one), "model_fields")]
+)
+def test_every_field_is_described(model: str) -> None:
+    found = getattr(prefect_replicate, model)
+    own = [one for one in found.__mro__ if one.__module__.startswith("prefect_replicate")]
+    bodies = [
+        ast.parse(textwrap.dedent(inspect.getsource(one))).body[0]
+        for one in own
+        if "[" not in one.__name__  # a generic base with its parameters has no source
+    ]
+
+    bare = [
+        name
+        for body in bodies
+        if isinstance(body, ast.ClassDef)
+        for before, after in itertools.pairwise(body.body)
+        if isinstance(before, ast.AnnAssign) and not isinstance(after, ast.Expr)
+        if (name := ast.unparse(before.target)) in found.model_fields
+        if not found.model_fields[name].description
+    ]
+    assert bare == []
 
 
 def test_the_tree_of_errors_is_drawn_as_it_is() -> None:

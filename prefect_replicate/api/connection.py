@@ -225,7 +225,7 @@ class Connection:
             if not repeatable and not isinstance(exc, _NEVER_SENT):
                 raise LostReplyError(f"{method} {path}: {_described(exc)}") from exc
             if not isinstance(exc, httpx.HTTPError) or isinstance(exc, _UnusableReply):
-                reason = _described(exc)
+                reason = exc if isinstance(exc, _UnusableReply) else _described(exc)
                 raise APIError(f"{method} {path}: the reply can't be read: {reason}.") from exc
             raise Refused(self._unreachable(exc), None) from exc
         received_at = time.monotonic()
@@ -261,7 +261,7 @@ class Connection:
 
     async def _exchange(self, request: httpx.Request) -> httpx.Response:
         """Send a request and receive its whole reply, within the limits of time and size."""
-        sent = int(request.headers.get("content-length", 0))
+        sent, began = int(request.headers.get("content-length", 0)), time.monotonic()
         try:
             with anyio.fail_after(_WHOLE_SECONDS + sent / _SLOWEST) as scope:
                 reply = await self._http.send(request, stream=True)
@@ -270,7 +270,8 @@ class Connection:
                 finally:
                     await reply.aclose()
         except TimeoutError as exc:
-            raise httpx.ReadTimeout(f"no complete reply within {_WHOLE_SECONDS:.0f} s") from exc
+            seconds = time.monotonic() - began
+            raise httpx.ReadTimeout(f"no complete reply within {seconds:.0f} s") from exc
         headers = [one for one in reply.headers.raw if one[0].lower() not in _OF_TRANSFER]
         return httpx.Response(reply.status_code, headers=headers, content=content)
 

@@ -35,7 +35,7 @@ NEWS_SECONDS = 1.0
 
 _AT_ONCE = 500
 _NAMED = re.compile(r'"id"\s*:\s*"(\w{8,})"')
-_WRITE = "write what is about to be started"
+_WRITE = "record what this flow run has started"
 _logger = logging.getLogger("prefect_replicate")
 
 

@@ -124,8 +124,8 @@ class _Cancel:
             refused = f"; it replied: {self._refusal}" if self._refusal else ""
             raise PredictionError(
                 f"Prediction {self._id} is still {self._last.status} {_CONFIRMATION_SECONDS:.0f} s"
-                f" after Replicate was first asked to cancel it{refused}. See"
-                f" {self._last.web_url}.",
+                f" after Replicate was first asked to cancel it{refused}. It costs money until it"
+                f" ends; cancel it at {self._last.web_url}.",
                 self._last,
             )
 

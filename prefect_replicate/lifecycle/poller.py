@@ -1,6 +1,6 @@
 """One poller for all waits of a process on one account: it polls when they want, for all at once.
 
-It lives on the engine's loop as long as somebody waits. `look_plan` decides what it requests.
+It lives on the engine's loop as long as somebody waits. `poll_plan` decides what it requests.
 """
 
 from __future__ import annotations

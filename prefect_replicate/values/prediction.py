@@ -73,6 +73,7 @@ class Prediction(_Reply):
     """
 
     id: str = Field(min_length=1)
+    """Its id at Replicate."""
     status: str
     """`starting`, `processing`, `succeeded`, `failed`, `canceled` or `aborted`."""
     model: str | None = None
@@ -90,6 +91,7 @@ class Prediction(_Reply):
     metrics: dict[str, Any] = Field(default_factory=dict)
     """What Replicate measured, by its own names."""
     created_at: datetime | None = None
+    """When Replicate accepted it."""
     started_at: datetime | None = None
     """When the model began; `None` while the prediction is queued."""
     completed_at: datetime | None = None

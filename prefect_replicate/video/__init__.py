@@ -1,1 +1,1 @@
-"""The parameters that video models share, and what the Prefect UI shows of a video."""
+"""The parameters that video models share, by whatever names."""
