@@ -1,4 +1,4 @@
-"""Run Replicate models from Prefect: paid once, watched, canceled, and stored."""
+"""Run Replicate models from Prefect: pay once, track, cancel, and store the results."""
 
 import typing as _typing
 from importlib import import_module as _import_module
@@ -95,8 +95,8 @@ _PARTS = ("values", "blocks", "tasks", "flows", "flows.deploy")  # the cheap one
 
 
 def __getattr__(name: str) -> _typing.Any:
-    # Imported when used, as Prefect does with its own names: most of the time goes into what
-    # Prefect computes where a flow is defined, and the emulator and the command line need none.
+    # Imported on first use, as Prefect does with its own names: most of the import time is what
+    # Prefect computes when a flow is defined, and the emulator and the command line need no flows.
     if name in __all__:
         for part in _PARTS:
             module = _import_module(f"{__name__}.{part}")

@@ -30,7 +30,7 @@ def demo(
     keep: Annotated[bool, Parameter(negative=())] = False,
     real: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
-    """Generate a video on a local Replicate and a Prefect server made for it.
+    """Generate a video on a local Replicate, with a temporary Prefect server.
 
     Args:
         keep: Keep both running, with a deployment to run from the Prefect UI, until Ctrl-C.
@@ -53,11 +53,10 @@ def emulator(
     """Run a local Replicate until Ctrl-C.
 
     Args:
-        port: Where its API listens; 0 takes a free port.
+        port: Port of its API; 0 picks a free one.
         schema: A model to add, as `owner/name=FILE`; can be given several times. The file holds the
             `openapi_schema` of one of its versions, as JSON.
-        official: The added models are official ones, which run by `owner/name` as well as by
-            version.
+        official: Add the models as official ones, which run by `owner/name` as well as by version.
     """
     files = dict(map(_model_and_file, schema or []))
     # The error of a missing extra says how to install it.
@@ -90,9 +89,9 @@ def generate(
 
     Args:
         model: `owner/name`, `owner/name:version`, a 64-hex version, or `deployment:owner/name`.
-        prompt: What the video is to show; none for a model that takes no text.
-        input: An input by the model's own name, as `key=value`: a text where the model takes one,
-            else JSON, or a local file after `@`. It wins over the options below.
+        prompt: What the video should show; leave it out for a model that takes no text.
+        input: An input by the model's own name, as `key=value`: text where the model takes text,
+            else JSON, or a local file after `@`. Overrides the options below.
         image: First frame: a URL or a local file.
         duration: Length in seconds.
         aspect_ratio: Such as `16:9`.
@@ -100,9 +99,10 @@ def generate(
         seed: For reproducible results.
         negative_prompt: What to keep out of the video.
         destination: A directory, a URL such as `s3://bucket/folder`, or `block:type-slug/name` for
-            a storage block; `~/replicate` if not given.
-        timeout: Seconds after which the prediction is canceled; an hour if not given.
-        block: Name of a saved `ReplicateCredentials` block; else `REPLICATE_API_TOKEN` is used.
+            a storage block. By default, `~/replicate`.
+        timeout: Seconds after which the prediction is canceled; an hour by default.
+        block: Name of a saved `ReplicateCredentials` block; by default, `REPLICATE_API_TOKEN` is
+            used.
     """
     wishes = {
         "image": image,
@@ -131,16 +131,18 @@ def run(
 ) -> int:
     """Run any model as a run of the flow `run-model`, and print what it makes.
 
-    A text or JSON is printed, files are stored, and their paths printed.
+    Text and JSON are printed; files are stored, and their paths are printed.
 
     Args:
         model: `owner/name`, `owner/name:version`, a 64-hex version, or `deployment:owner/name`.
-        input: An input by the model's own name, as `key=value`: a text where the model takes one,
+        input: An input by the model's own name, as `key=value`: text where the model takes text,
             else JSON, or a local file after `@`.
-        secret: A secret input, as `key=secret-block`: the name of the saved Secret block with it.
-        destination: Where files go; see `generate`.
-        timeout: Seconds after which the prediction is canceled; an hour if not given.
-        block: Name of a saved `ReplicateCredentials` block; else `REPLICATE_API_TOKEN` is used.
+        secret: A secret input, as `key=secret-block`, with the name of the saved Secret block that
+            holds it.
+        destination: Where to store files; see `generate`.
+        timeout: Seconds after which the prediction is canceled; an hour by default.
+        block: Name of a saved `ReplicateCredentials` block; by default, `REPLICATE_API_TOKEN` is
+            used.
     """
     options: dict[str, Any] = {} if destination is None else {"destination": destination}
     if secret:
@@ -152,11 +154,12 @@ def run(
 
 @app.command
 def inputs(model: str, /, *, block: str | None = None) -> None:
-    """Show what a model takes.
+    """Show a model's inputs.
 
     Args:
         model: `owner/name`, `owner/name:version`, or `deployment:owner/name`.
-        block: Name of a saved `ReplicateCredentials` block; else `REPLICATE_API_TOKEN` is used.
+        block: Name of a saved `ReplicateCredentials` block; by default, `REPLICATE_API_TOKEN` is
+            used.
     """
     from prefect_replicate import terminal
 
@@ -182,16 +185,18 @@ def deploy(
 
     Args:
         model: `owner/name`, `owner/name:version`, or `deployment:owner/name`.
-        name: Of the deployment; `owner-name` if not given.
+        name: Name of the deployment; `owner-name` by default.
         pool: The work pool whose workers run it; they need prefect-replicate installed.
         serve: Run it in this process, until Ctrl-C.
         cron: When to run it, such as `0 7 * * *`; each run costs money.
-        input: What its runs start from, as `key=value`; like `run`, but without local files.
-        secret: A secret input, as `key=secret-block`: the name of the saved Secret block with it.
-        destination: Where files go, unless the form says otherwise: a directory, a URL such as
-            `s3://bucket/folder`, or `block:type-slug/name`; if not given, as the settings say.
-        block: Name of a saved `ReplicateCredentials` block; else `REPLICATE_API_TOKEN` is used.
-        check: List the deployments whose models have changed since; exits with 1 if there are any.
+        input: Default input of its runs, as `key=value`; like `run`, but without local files.
+        secret: A secret input, as `key=secret-block`, with the name of the saved Secret block that
+            holds it.
+        destination: Where to store files, unless the form says otherwise: a directory, a URL such
+            as `s3://bucket/folder`, or `block:type-slug/name`. By default, the settings decide.
+        block: Name of a saved `ReplicateCredentials` block; by default, `REPLICATE_API_TOKEN` is
+            used.
+        check: List how the models of deployments have changed since; exits with 1 if any has.
     """
     from prefect_replicate import terminal
 
@@ -240,13 +245,13 @@ def orphans(
     grace: float = 300.0,
     block: str | None = None,
 ) -> int:
-    """List the predictions that no flow run waits for any more; 1 if one could not be handled.
+    """List predictions that no flow run waits for; exits with 1 if one could not be handled.
 
     Args:
-        cancel: Cancel them, too.
-        grace: Seconds for which a flow run must have ended.
-        block: Name of a saved `ReplicateCredentials` block, for those that were made without one;
-            else `REPLICATE_API_TOKEN` is used.
+        cancel: Also cancel them.
+        grace: Seconds after a flow run ends before its predictions count as orphaned.
+        block: Name of a saved `ReplicateCredentials` block, for predictions that were created
+            without one; by default, `REPLICATE_API_TOKEN` is used.
     """
     from prefect_replicate import terminal
 
@@ -262,10 +267,10 @@ def limits(
 ) -> None:
     """Show or set how many predictions all flow runs of the Prefect server together may create.
 
-    That is the global concurrency limit `replicate-creates`, which they heed once there is one.
+    This is the global concurrency limit `replicate-creates`, which they follow once it exists.
 
     Args:
-        creates_per_minute: Makes or changes the limit; Replicate allows 600, and 6 with little
+        creates_per_minute: Create or change the limit; Replicate allows 600, and 6 with little
             credit.
         remove: Remove the limit instead.
     """
@@ -284,7 +289,7 @@ def input_from(pairs: list[str]) -> dict[str, Any]:
     """Read a model's input from `key=value` pairs: texts, and files after `@`.
 
     Raises:
-        UsageError: A pair has no `=`, comes again, or names a file that is not there.
+        UsageError: A pair has no `=`, repeats a name, or names a file that does not exist.
     """
     given = dict[str, Any]()
     for pair in pairs:
@@ -322,7 +327,7 @@ def _model_and_file(pair: str) -> tuple[str, Path]:
 
 
 class UsageError(Exception):
-    """The command line makes no sense."""
+    """The command line is invalid."""
 
 
 def main() -> NoReturn:

@@ -4,18 +4,18 @@
 ReplicateError
 ├── ConfigurationError          fix the settings; nothing was sent or paid
 ├── InvalidInputError           fix the call; nothing was paid          (also a ValueError)
-├── APIError                    Replicate refused or could not be understood
+├── APIError                    Replicate refused the request, or its reply made no sense
 │   └── APIUnreachableError     the network or Replicate was down for longer than we retry
-├── UncertainCreateError        a create was sent and its fate is unknown: look before paying again
+├── UncertainCreateError        a create was sent, outcome unknown: check before paying again
 ├── LedgerError                 Prefect's API could not be read or written, so nothing was paid
 ├── RunEndedError               Prefect has ended the flow run, so nothing more was started
-├── PredictionError             a prediction exists; `.prediction` says which and how it stands
-│   ├── PredictionFailedError   the model failed; `.is_transient` says whether trying again can help
+├── PredictionError             a prediction exists; `.prediction` has its id and status
+│   ├── PredictionFailedError   the model failed; `.is_transient` says whether a retry can help
 │   ├── PredictionCanceledError canceled by someone, or ended by its deadline
 │   └── PredictionTimeoutError  we stopped waiting and canceled it      (also a TimeoutError)
-├── OutputError                 the prediction is paid and done, its files could not be stored
-│   └── OutputExpiredError      Replicate has deleted the files: they cannot be fetched any more
-└── BatchError                  some items of a batch have not succeeded; `.videos` has the others
+├── OutputError                 the prediction is paid and done, but its files were not stored
+│   └── OutputExpiredError      Replicate has deleted the files: they can no longer be fetched
+└── BatchError                  some items of a batch did not succeed; `.videos` has all outcomes
 ```
 
 Messages are one line, since Prefect shows them in its UI.
@@ -55,7 +55,7 @@ _MOST = 2000
 
 
 class ReplicateError(Exception):
-    """Base of every error that this package raises; its message is one line, fit to be shown."""
+    """Base class of every error in this package; its message is one line that is safe to show."""
 
     def __init__(self, message: str = "") -> None:
         super().__init__(in_line(message, _MOST))
@@ -66,13 +66,13 @@ class ConfigurationError(ReplicateError):
 
 
 class InvalidInputError(ReplicateError, ValueError):
-    """A model reference, input or parameter that was refused before anything was paid."""
+    """A model reference, input or parameter was refused before anything was paid."""
 
 
 class APIError(ReplicateError):
-    """A reply of the API that is an error, or that could not be understood.
+    """The API replied with an error, or its reply could not be understood.
 
-    `status` is the HTTP status, `None` where there was no reply.
+    `status` is the HTTP status, or `None` if there was no reply.
     """
 
     def __init__(self, message: str, status: int | None = None) -> None:
@@ -81,9 +81,9 @@ class APIError(ReplicateError):
 
     @property
     def is_refusal(self) -> bool:
-        """Whether the API has understood the request, and would not do it.
+        """Whether the API understood the request and refused it.
 
-        Of a prediction that is known, that can pass: 404 is on record for some that were running.
+        For a known prediction, this can be temporary: some that were running have returned 404.
         """
         return self.status is not None and 400 <= self.status < 500
 
@@ -92,7 +92,7 @@ class APIError(ReplicateError):
 
 
 class APIUnreachableError(APIError):
-    """No usable reply for longer than we retry."""
+    """No usable reply came for as long as we retry."""
 
 
 class UncertainCreateError(ReplicateError):
@@ -100,11 +100,11 @@ class UncertainCreateError(ReplicateError):
 
 
 class LedgerError(ReplicateError):
-    """What this flow run has started could not be read from or written to Prefect's API."""
+    """The record of what this flow run started could not be read or written in Prefect's API."""
 
 
 class RunEndedError(ReplicateError):
-    """The flow run goes on although it has been canceled, or the run around it has ended."""
+    """The flow run is still executing, although it was canceled or its parent run has ended."""
 
 
 class PredictionError(ReplicateError):
@@ -132,7 +132,7 @@ class PredictionCanceledError(PredictionError):
 
 
 class PredictionTimeoutError(PredictionError, TimeoutError):
-    """The wait's limit passed; the prediction was canceled and `.prediction` says how it ended."""
+    """A time limit passed; the prediction was canceled, and `.prediction` says how it ended."""
 
 
 class OutputError(ReplicateError):

@@ -1,7 +1,7 @@
-"""What is to be generated, as the user says it, and how stubbornly."""
+"""The parameters of a generation: what to generate, and how often to retry."""
 
-# No `from __future__ import annotations` where parameters of flows are declared: Pydantic could not
-# resolve annotations that are text.
+# No `from __future__ import annotations` where flow parameters are declared: Pydantic could not
+# resolve string annotations.
 
 import json
 import logging
@@ -42,23 +42,23 @@ from prefect_replicate.values.given import as_given
 from prefect_replicate.values.model_schema import InputProperty, ModelSchema, validate_input
 
 TAG = "replicate-model"
-"""Of the deployments that have the form of one model."""
+"""Marks the deployments that have the form of one model."""
 
 _ELSEWHERE = re.compile(r"(?!file:)[a-z][a-z0-9+.-]+://|data:", re.IGNORECASE)
-"""A URL of any kind but of a file of this machine."""
+"""Any URL except that of a local file."""
 
 
 async def schema_of(run: Run, model: str) -> ModelSchema:
-    """What a model takes and makes; read once a process, for five minutes.
+    """Return what a model takes and makes, cached in this process for five minutes.
 
     Raises:
-        InvalidInputError: The reference has no accepted form, or there is no such model.
+        InvalidInputError: The reference is malformed, or there is no such model.
     """
     return (await resolve_model(run.connection, model)).schema
 
 
 def attempts(retries: int) -> dict[str, Any]:
-    """Options for tenacity: try anew where the platform has failed, not the input."""
+    """Return tenacity's options: retry when the platform failed, not when the input did."""
     return {
         "retry": retry_if_exception(
             lambda exc: isinstance(exc, PredictionFailedError) and exc.is_transient
@@ -70,13 +70,13 @@ def attempts(retries: int) -> dict[str, Any]:
 
 
 _TEXT = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "null"}]})
-"""What forms draw for a file or a folder; not for each of the types that Python may give."""
+"""Has forms show one text field for a file or a folder, not one for each Python type."""
 
 Seconds = Annotated[
     float | None,
     WithJsonSchema({"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "null"}]}),
 ]
-"""Of which Prefect's server refuses those that make no sense, before a run exists."""
+"""Prefect's server refuses invalid values before a run exists."""
 
 Count = Annotated[int, WithJsonSchema({"type": "integer", "minimum": 0})]
 CountFromOne = Annotated[int, WithJsonSchema({"type": "integer", "minimum": 1})]
@@ -86,7 +86,7 @@ FileText = Annotated[str | Path | None, _TEXT]
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationSettings:
-    """The parameters that all flows share which generate something; those document them."""
+    """The parameters shared by all flows that generate something; the flows document them."""
 
     ADVANCED: ClassVar[tuple[str, ...]] = (
         "policy",
@@ -106,14 +106,14 @@ class GenerationSettings:
     advanced: Advanced | None = None
 
     def __post_init__(self) -> None:
-        """Take what is under `advanced`, and refuse what no type says.
+        """Apply the values under `advanced`, and check what the types don't.
 
         Raises:
-            InvalidInputError: The timeout is no time.
+            InvalidInputError: The timeout or the number of retries is invalid.
         """
         own = {one.name: one.default for one in fields(self)}
         for name in self.advanced.model_fields_set if self.advanced else ():
-            if getattr(self, name) == own[name]:  # or it was given by its own name
+            if getattr(self, name) == own[name]:  # else it was given directly
                 object.__setattr__(self, name, getattr(self.advanced, name))
         checked(timeout=self.timeout, retries=self.retries)
 
@@ -129,11 +129,11 @@ class ModelGeneration(GenerationSettings):
     secrets: dict[str, str] | None = field(default=None, kw_only=True)
 
     async def prepared(self, run: Run) -> dict[str, Any]:
-        """The model's input, after all that can be checked before anything is paid.
+        """Return the model's input, after every check that can be made before anything is paid.
 
         Raises:
-            InvalidInputError: The model can't take it.
-            ConfigurationError: Its files can't be stored, or a secret can't be read.
+            InvalidInputError: The model doesn't accept it.
+            ConfigurationError: Files can't be stored, or a secret can't be read.
         """
         schema = await schema_of(run, self.model)
         found = await _deployment_of(run)
@@ -144,7 +144,7 @@ class ModelGeneration(GenerationSettings):
             whole = {**known, **(self.input or {})}
             asked = replace(self, input=whole)
         destination = or_default(self.destination)
-        # Also where the schema knows of no file: an output may be one all the same.
+        # Even if the schema declares no file: an output may be a file all the same.
         await check_place(run, destination)
         if schema.output.makes_files is not False:
             await check_destination(destination)
@@ -156,19 +156,19 @@ class ModelGeneration(GenerationSettings):
             raise InvalidInputError(f"{exc} Since this was deployed: {changes}.") from exc
         if changes:
             run.say(
-                "%s has changed since this was deployed: %s. `prefect-replicate deploy %s` makes"
-                " its form again", self.model, changes, self.model, level=logging.WARNING,
+                "%s has changed since this was deployed: %s. `prefect-replicate deploy %s` updates"
+                " its form", self.model, changes, self.model, level=logging.WARNING,
             )  # fmt: skip
         return input
 
     def _changes_since_deployed(
         self, run: Run, found: DeploymentResponse | None, schema: ModelSchema
     ) -> str:
-        """In what the form of this run's deployment differs from what its model takes now.
+        """Describe how the form of this run's deployment differs from what its model takes now.
 
         Raises:
-            ConfigurationError: Whoever has started it names secrets, or a model for them, that its
-                deployment does not.
+            ConfigurationError: The run was given secrets, or a model for them, that its deployment
+                does not name.
         """
         fixed = found.parameters if found is not None else {}
         own = {"model": self.model, "secrets": self.secrets}
@@ -178,20 +178,20 @@ class ModelGeneration(GenerationSettings):
             and own != {name: fixed.get(name) for name in own}
         ):
             raise ConfigurationError(
-                "`secrets`, and the model that gets them, are set by whoever deploys, not by"
-                " whoever starts a run. Nothing was paid."
+                "`secrets`, and the model that gets them, can be set only in the deployment, not"
+                " when a run is started. Nothing was paid."
             )
         if found is None or TAG not in found.tags:
             return ""
         return "; ".join(changes_in(found.parameter_openapi_schema, fixed, schema))
 
     async def whole_input(self, run: Run, schema: ModelSchema) -> dict[str, Any]:
-        """What is sent to the model."""
+        """Return the input to send to the model."""
         given = with_files(self.input or {}, schema, is_deployed=run.scope.is_deployed)
         if plain := [name for name in given if name in schema.secrets]:
             run.say(
-                "The input %r is secret, and stands in the parameters of this run, which Prefect"
-                " keeps: save it in a Secret block, and name that in `secrets`", plain[0],
+                "The input %r is secret, but it is in the parameters of this run, which Prefect"
+                " stores: save it in a Secret block, and name the block in `secrets`", plain[0],
                 level=logging.WARNING,
             )  # fmt: skip
             for name in plain:
@@ -203,10 +203,10 @@ class ModelGeneration(GenerationSettings):
 
 
 async def check_place(run: Run, destination: object) -> None:
-    """Refuse a destination that whoever has started this run may not name.
+    """Refuse a destination that this run may not use.
 
     Raises:
-        ConfigurationError: Neither the settings nor the run's deployment name it.
+        ConfigurationError: Neither the settings nor the run's deployment allow it.
     """
     try:
         check_destination_folder(destination, is_deployed=run.scope.is_deployed)
@@ -217,7 +217,7 @@ async def check_place(run: Run, destination: object) -> None:
 
 
 async def _deployment_of(run: Run) -> DeploymentResponse | None:
-    """The deployment that a run is one of. Never raises: `None` where that can't be read."""
+    """Return the run's deployment, or `None` if it has none or it can't be read. Never raises."""
     if run.scope.deployment_id is None:
         return None
     with suppress(LedgerError):
@@ -230,22 +230,22 @@ async def _deployment_of(run: Run) -> DeploymentResponse | None:
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """What one item of a batch is to be."""
+    """The model and the input of one batch item."""
 
     model: str
     input: Mapping[str, Any]
 
     @property
     def prompt(self) -> str | None:
-        """What people know it by."""
+        """The prompt, by which people recognize the item."""
         prompt = self.input.get("prompt")
         return prompt if isinstance(prompt, str) else None
 
     async def whole_input(self, run: Run, *, check: bool = True) -> dict[str, Any]:
-        """What is sent to the model.
+        """Return the input to send to the model.
 
         Raises:
-            InvalidInputError: The model can't take it.
+            InvalidInputError: The model doesn't accept it.
         """
         schema = await schema_of(run, self.model)
         given = with_files(typed(self.input, schema), schema, is_deployed=run.scope.is_deployed)
@@ -255,9 +255,9 @@ class ModelOptions:
 
 
 def from_text(text: str, known: InputProperty | None) -> Any:
-    """A cell of a file, or a word of a command, as what the model takes it for.
+    """Convert a cell of a file, or a command-line value, to what the model takes.
 
-    That is a text where it takes one, else JSON where the text reads as that.
+    It stays text if the model takes text; else it is parsed as JSON, if it is JSON.
     """
     if known is not None and known.takes_text:
         return text
@@ -268,9 +268,9 @@ def from_text(text: str, known: InputProperty | None) -> Any:
 
 
 def typed(input: Mapping[str, Any], schema: ModelSchema) -> dict[str, Any]:
-    """An input of a batch, of which texts may come from the cells of a file.
+    """Convert the texts in a batch item's input, which may come from the cells of a file.
 
-    What takes anything gets a text as it is, unless it reads as a list or an object.
+    An input of any type keeps a text unchanged, unless it is a list or an object in JSON.
     """
 
     def read(name: str, value: Any) -> Any:
@@ -286,10 +286,10 @@ def typed(input: Mapping[str, Any], schema: ModelSchema) -> dict[str, Any]:
 def with_files(
     input: Mapping[str, Any], schema: ModelSchema, *, is_deployed: bool
 ) -> dict[str, Any]:
-    """Take a text for a local file where the model takes a file, and the text is no URL.
+    """Treat a text as a local file if the model takes a file and the text isn't a URL.
 
     Raises:
-        InvalidInputError: A run of a deployment may not read it.
+        InvalidInputError: A run of a deployment may not read the file.
     """
 
     def read(name: str, value: Any) -> Any:
@@ -306,14 +306,14 @@ def with_files(
 
 
 def local_file(value: Any, name: str, *, is_deployed: bool) -> Any:
-    """A path in the place of a text that is no URL; `None` in that of an empty one.
+    """Turn a text that isn't a URL into a path, and an empty text into `None`.
 
     Raises:
-        InvalidInputError: A run of a deployment may not read it.
+        InvalidInputError: A run of a deployment may not read the file.
     """
     if not isinstance(value, str) or _ELSEWHERE.match(value):
         return value
-    if not value.strip():  # a field of a form that was emptied again
+    if not value.strip():  # a form field that was cleared
         return None
     check_input_file(value, name, is_deployed=is_deployed)
     return Path(value)
@@ -325,15 +325,15 @@ def _secret_in(block: Any) -> Any:
 
 
 async def read_secrets(blocks: Mapping[str, str], schema: ModelSchema) -> dict[str, str]:
-    """The values in saved Secret blocks, by the input that each is for; they are shown nowhere.
+    """Return the values of saved Secret blocks, by input name, and redact them everywhere.
 
     Raises:
-        InvalidInputError: The model would show one, as its input is not secret.
-        ConfigurationError: One is missing, or holds no text.
+        InvalidInputError: An input is not secret, so Replicate would show its value.
+        ConfigurationError: A block is missing, or holds no text.
     """
     if shown := [name for name in blocks if name not in schema.secrets and schema.is_known]:
         raise InvalidInputError(
-            f"The input {shown[0]!r} is not secret, and Replicate would show the value of the"
+            f"The input {shown[0]!r} is not secret, so Replicate would show the value of the"
             f" secret block {blocks[shown[0]]!r}. Nothing was paid."
         )
     found = dict[str, str]()

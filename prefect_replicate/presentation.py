@@ -1,4 +1,4 @@
-"""What the Prefect UI shows of a generation: a link, a progress bar, the video."""
+"""What the Prefect UI shows for a generation: a link, a progress bar, the video."""
 
 from __future__ import annotations
 
@@ -37,26 +37,26 @@ T = TypeVar("T")
 _ACTION = "show a generation"
 
 MOST_BYTES = 300_000
-"""Of an artifact, which each reader of it loads as a whole."""
+"""The most bytes in an artifact, which every reader loads as a whole."""
 
 _TERMINAL = tuple(TERMINAL_STATUSES)
 _SHOWN_ROWS = 50
 _LONGEST_LOCATION = 500
 _SHOWN_CHARACTERS = 15_000
-"""Of a text or JSON; the whole is in the result."""
+"""How much of a text or JSON is shown; the result has all of it."""
 
 _UNBROKEN = re.compile(r"[^\s/]{40}(?=[^\s/])")
-"""What would lie over V2's side bar: a line may break after it where it is followed by U+200B."""
+"""Long words that would overlap V2's sidebar; a U+200B after each lets the line break."""
 
 _MARKUP = re.compile(r"[\[\]*`~|\\#!]|(?<!\w)_|_(?!\w)")
-"""What Markdown would obey; V1 shows it as it is where it is written as an entity."""
+"""Characters that Markdown would interpret; V1 would show an entity for one literally."""
 
 _GREEK = (
     "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma"
     " tau upsilon phi chi psi omega"
 )
 _MADE_UP_IN_UI = re.compile(rf"[A-Z][a-z]+-[A-Z][a-z]+|(?:{'|'.join(_GREEK.split())})\d*-[a-z-]+")
-"""What the forms of V2 and V1 fill in as a run's name."""
+"""The run names that the forms of V2 and V1 make up."""
 
 _UPDATE_SECONDS = 1.0
 _TYPICAL_SECONDS = 60.0
@@ -70,7 +70,7 @@ class Ages(NamedTuple):
 
 
 def progress_of(prediction: Prediction, ages: Ages, expected: Expectation | None = None) -> float:
-    """How far a prediction is, in percent, as its log says it; else as it may be by its age."""
+    """Return a prediction's progress in percent: from its log, or else estimated by its age."""
     if prediction.is_succeeded:
         return 100.0
     stated = None if prediction.status == "starting" else percent_done(prediction.logs)
@@ -82,9 +82,9 @@ def progress_of(prediction: Prediction, ages: Ages, expected: Expectation | None
 
 
 def flow_run_name() -> str:
-    """Name the flow run that we are in by model and prompt; for `flow_run_name` of a flow.
+    """Name the current flow run after its model and prompt; for a flow's `flow_run_name`.
 
-    One that has been given a name keeps it.
+    A run that was given a name keeps it.
     """
     context = FlowRunContext.get()
     assert context is not None
@@ -106,7 +106,7 @@ def flow_run_name() -> str:
 
 
 def _is_made_up(name: str) -> bool:
-    """Whether a flow run's name was given by Prefect, and not by somebody."""
+    """Whether Prefect, not a person, named a flow run."""
     parts = name.split("-")
     is_prefects = len(parts) == 2 and _words().issuperset(parts)
     return is_prefects or _MADE_UP_IN_UI.fullmatch(name) is not None
@@ -114,13 +114,13 @@ def _is_made_up(name: str) -> bool:
 
 @lru_cache(maxsize=1)
 def _words() -> frozenset[str]:
-    """Those that Prefect makes names of."""
+    """Return the words that Prefect builds names from."""
     lists: Any = coolname.data.config
     return frozenset(word for one in lists.values() for word in one.get("words", ()))
 
 
-def task_run_name(verb: str) -> Any:  # Prefect types it as no function can be
-    """Name task runs after the model and the id of the prediction that they get."""
+def task_run_name(verb: str) -> Any:  # no function fits Prefect's type for it
+    """Name task runs after the model and the id of their prediction."""
 
     def name(parameters: dict[str, Any]) -> str:
         prediction = parameters.get("prediction")
@@ -132,7 +132,7 @@ def task_run_name(verb: str) -> Any:  # Prefect types it as no function can be
 
 
 def progress_text(prediction: Prediction, age: float, expected: Expectation | None = None) -> str:
-    """What to expect of a prediction, first, as the UI's cards show some 30 characters."""
+    """Describe a prediction, its estimate first: the UI's cards show about 30 characters."""
     about = f"prediction {prediction.id} of {prediction.model}"
     if prediction.is_terminal:
         return f"{_ended(prediction.status, prediction.predict_time)}: {about}"
@@ -146,16 +146,16 @@ def _ended(status: str, seconds: float | None) -> str:
 
 
 def _title(prediction: Prediction) -> str:
-    """What people know a prediction by: its prompt, else its model."""
+    """Return a prediction's prompt, or else its model."""
     return in_line(prediction.prompt or prediction.model or "")
 
 
 def output_page(output: ModelOutput, previews: Sequence[Preview] = ()) -> str:
-    """What a model has made, as Markdown that fits an artifact and in which nothing expires.
+    """Return a model's output as Markdown that fits in an artifact and contains no expiring links.
 
     Args:
-        output: Of the model.
-        previews: Of its first files.
+        output: The model's output.
+        previews: Previews of its first files.
     """
     stills = [one._replace(moving=None) for one in previews]
     texts = [one._replace(moving=None, still=None) for one in previews]
@@ -184,15 +184,15 @@ def _page(output: ModelOutput, previews: Sequence[Preview]) -> str:
 
 
 async def show_end(flow_run_id: UUID, ended: Mapping[str, float | None], how: str) -> None:
-    """Say on the cards of a flow run how it has ended, where its own process could not.
+    """Show on a flow run's cards how it ended, if its own process could not.
 
     Args:
         flow_run_id: The run.
-        ended: By id, the predictions of it that were canceled, with their seconds of model time.
-        how: The run has ended.
+        ended: Its canceled predictions by id, each with its seconds of model time.
+        how: How the run ended.
 
     Raises:
-        LedgerError: Prefect's API could not be asked.
+        LedgerError: Prefect's API could not be read or written.
     """
     wanted = {"flow_run_id": {"any_": [str(flow_run_id)]}, "type": {"any_": ["progress", "table"]}}
     reply = await request(_ACTION, "POST", "/artifacts/filter", json={"artifacts": wanted})
@@ -219,7 +219,7 @@ def _images(previews: Sequence[Preview]) -> Iterator[str]:
 
 
 def _content(output: ModelOutput) -> str:
-    """A text, line by line as a quotation; or JSON."""
+    """Return a text as a block quote, or other output as JSON."""
     if output.text is not None:
         lines = _escaped(_cut(output.text)).splitlines()
         return "\n".join(f"> {line}" for line in lines) or "> "
@@ -234,12 +234,12 @@ def _cut(text: str) -> str:
 
 
 def _stored(files: Sequence[OutputFile], previews: Sequence[Preview]) -> Iterator[str]:
-    """Where the files are: no table, which runs over the edge with their hashes."""
+    """List where the files are; a table with their hashes would be too wide for the page."""
     for number, file in enumerate(files[:_SHOWN_ROWS]):
         place = cell(file.location, _LONGEST_LOCATION)
         shown = f"[{place}]({file.web_url})" if file.web_url else place
         block = f" in {cell(file.block)}" if file.block and "/" in file.block else ""
-        # small: there is nothing in it where a line could break
+        # small, because a line can't break inside a hash
         yield f"* {shown}{block}, {file.size:,} bytes, SHA-256 <sub>{file.sha256}</sub>"
         if number < len(previews) and (problem := previews[number].problem):
             yield f"  (no preview: {cell(problem)})"
@@ -259,7 +259,7 @@ def _text(value: Any) -> str:
 
 
 def cell(text: str, most: int = 200) -> str:
-    """A text as it may stand in a line or a table of Markdown."""
+    """Shorten and escape a text for a line or a table cell of Markdown."""
     return _escaped(_UNBROKEN.sub("\\g<0>\u200b", in_line(text, most)))
 
 
@@ -273,9 +273,9 @@ class _Progress(NamedTuple):
 
 
 class Presentation:
-    """The artifacts of one flow run. A failure to show something is logged and costs nothing.
+    """The artifacts of one flow run. A failure to show something is logged and otherwise ignored.
 
-    They are written on the engine's loop, so that no loop of a caller's waits for Prefect's API.
+    They are written on the engine's event loop, so that no caller's loop waits for Prefect's API.
     """
 
     _run: Run
@@ -306,7 +306,7 @@ class Presentation:
         self._progress_id = await self._create("progress", progress.percent, progress.about)
 
     def updated(self, prediction: Prediction) -> None:
-        """Move the progress bar, at most once a second and never back; from any thread or loop."""
+        """Advance the progress bar, at most once a second; from any thread or event loop."""
         progress = self._progress(prediction)
         due = time.monotonic() - self._shown_at >= _UPDATE_SECONDS or prediction.is_terminal
         if self._progress_id is None or progress == self._shown or not due:
@@ -334,7 +334,7 @@ class Presentation:
         return _Progress(percent, progress_text(prediction, ages.whole, self._expected))
 
     async def finished(self, run: Run, output: ModelOutput) -> None:
-        """Show what was made."""
+        """Show the output."""
         await self._move()
         page = output_page(output, await previews_of(output.files, "page"))
         is_video = isinstance(output, GeneratedVideo)

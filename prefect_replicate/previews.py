@@ -1,8 +1,8 @@
-"""How stored files look: small images of them, which an artifact can hold.
+"""Previews of stored files: images that are small enough for an artifact.
 
-They are drawn in a process of its own that has none of the environment: a file is foreign data, and
-one that crashes its decoder, or keeps it busy, must not take the flow with it. That process runs
-this module, so it imports nothing that takes time.
+A separate process draws them, without this one's environment: a file is untrusted data, and one
+that crashes its decoder, or keeps it busy, must not take down the flow. That process runs this
+module, so it imports nothing that is slow.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 _SECONDS = 10.0
-"""For all files of a call. Whoever waits for the result waits for its previews too."""
+"""For all files of a call. A caller who waits for the result waits for its previews too."""
 
 _DECODING_SECONDS = 5.0
-"""For one of them."""
+"""For one file."""
 
 _MEMORY = 3_000_000_000
 """Bytes of address space; a video of 3840×2160 has taken 1.1 GB."""
@@ -36,44 +36,44 @@ _LINE = "preview "
 _FRAMES = 24
 _SHORTEST_FRAME, _LONGEST_FRAME = 0.04, 0.4
 _AT_ONCE_PIXELS = 2_000_000_000
-"""Of a video that is decoded as a whole, about 2,000 frames of 1280×720; of a longer one, only its
-key frames."""
+"""The largest video that is decoded as a whole, about 2,000 frames of 1280×720; of a longer one,
+only the key frames are decoded."""
 
 _SOUND_RATE, _SOUND_SECONDS = 8000, 600
 _WAVE = (640, 120)
 _WAVE_COLOR = (76, 110, 245, 255)
 
 _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,gif,mp3,wav,flac,ogg,aac,aiff,mpeg,flv"
-"""What is read by FFmpeg: no playlists, which name other files and hosts."""
+"""The formats that FFmpeg may read: no playlists, which name other files and hosts."""
 
 _PICTURES = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "MPO")
 _SHOWN_AS_THEY_ARE = {"PNG", "JPEG", "WEBP", "GIF"}
 
 
 class Sizes(NamedTuple):
-    """Bytes that the images of a file may have."""
+    """The most bytes that the images of a file may have."""
 
     still: int
     moving: int
-    """0: none is drawn. What is not moving has both for its still."""
+    """0: none is drawn. A file that doesn't move gets both for its still."""
 
     def shared_by(self, count: int) -> Sizes:
         return Sizes(self.still // max(count, 1), self.moving // max(count, 1))
 
 
 class Preview(NamedTuple):
-    """What a file looks like."""
+    """The preview of a file."""
 
     still: str | None = None
     """A `data:` URI."""
     moving: str | None = None
     """A `data:` URI of an animated image."""
     width: int = 0
-    """Of the still, in pixels."""
+    """Width of the still, in pixels."""
     facts: str = ""
     """Such as `5.0 s, 1280×720, 24 fps`."""
     problem: str | None = None
-    """Why it can't be shown."""
+    """Why there is no preview."""
 
 
 def can_be_drawn(media_type: str) -> bool:
@@ -81,29 +81,29 @@ def can_be_drawn(media_type: str) -> bool:
 
 
 def draw(files: Sequence[tuple[Path, str]], sizes: Sizes) -> list[Preview]:
-    """Draw files; blocks while another process does. Never raises.
+    """Draw files in another process, and block until it is done. Never raises.
 
     Args:
         files: Paths and media types.
-        sizes: Of the images of each.
+        sizes: The most bytes for the images of each.
     """
     drawn, end = list[Preview](), time.monotonic() + _SECONDS
     while len(drawn) < len(files) and (left := end - time.monotonic()) > 0:
-        # again, without the one that a process has ended over
+        # again, without the file at which a process ended
         lines, problem = _ask(files[len(drawn) :], sizes, left)
         drawn += [Preview(**json.loads(line)) for line in lines]
         if len(drawn) < len(files):
             drawn.append(Preview(problem=problem))
     missing = len(files) - len(drawn)
-    return [*drawn, *[Preview(problem="the others have taken too long")] * missing]
+    return [*drawn, *[Preview(problem="the other files took too long")] * missing]
 
 
 def _ask(files: Sequence[tuple[Path, str]], sizes: Sizes, seconds: float) -> tuple[list[str], str]:
-    """Have another process draw files; what it says of each, and why it said no more."""
+    """Have another process draw files; return its line for each, and why it stopped."""
     asked = json.dumps([[[str(path), kind] for path, kind in files], sizes, seconds])
-    # Not the environment: it has the token. A folder of its own, as Python looks for modules there.
+    # Not our environment, which has the token. An empty folder: Python looks for modules there.
     environment = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    if "SYSTEMROOT" in os.environ:  # Python on Windows does not start without
+    if "SYSTEMROOT" in os.environ:  # Python on Windows does not start without it
         environment["SYSTEMROOT"] = os.environ["SYSTEMROOT"]
     with tempfile.TemporaryDirectory(prefix="prefect-replicate-") as folder:
         try:
@@ -115,12 +115,12 @@ def _ask(files: Sequence[tuple[Path, str]], sizes: Sizes, seconds: float) -> tup
         except subprocess.TimeoutExpired as exc:
             return _lines(exc.stdout or b""), "it takes too long to decode"
         except OSError as exc:
-            return [], f"no process to draw it could be started: {exc}"
-    return _lines(reply.stdout), f"its decoder ended with {reply.returncode}"
+            return [], f"the process that draws it could not be started: {exc}"
+    return _lines(reply.stdout), f"its decoder exited with code {reply.returncode}"
 
 
 def _lines(output: bytes) -> list[str]:
-    """What was said of each file. Whatever else starts with Python may print, too."""
+    """Return the lines about files. Other code that starts with Python may print, too."""
     whole = output.decode(errors="replace").split("\n")[:-1]
     return [line.removeprefix(_LINE) for line in whole if line.startswith(_LINE)]
 
@@ -138,7 +138,7 @@ def main() -> None:
 
 
 def _limit(seconds: float) -> None:
-    """End by itself in time, as whoever has started it may be gone, and before memory is."""
+    """Limit this process's time, since the one that started it may be gone, and its memory."""
     with suppress(ImportError, ValueError, OSError, AttributeError):  # Windows, macOS
         import resource
         import signal
@@ -170,7 +170,7 @@ def _picture(path: str, sizes: Sizes) -> Preview:
     content = Path(path).read_bytes() if os.path.getsize(path) <= alone.still else b""
     if path.endswith(".svg"):
         if not content:
-            raise ValueError("SVG is shown only if it is small")
+            raise ValueError("an SVG is shown only if it is small")
         return Preview(_uri(content, "image/svg+xml"), width=480)
     Image.init()
     known = [one for one in _PICTURES if one in Image.OPEN]
@@ -187,7 +187,7 @@ def _picture(path: str, sizes: Sizes) -> Preview:
         if content and image.format in _SHOWN_AS_THEY_ARE:
             image.load()  # fails here if the rest is missing
             return Preview(_uri(content, Image.MIME[image.format]), None, _width(image), facts)
-        image.draft("RGB", (1920, 1920))  # decodes a JPEG as small as that
+        image.draft("RGB", (1920, 1920))  # decodes a JPEG at about that size
         upright = ImageOps.exif_transpose(image)
         has_alpha = "A" in upright.getbands() or "transparency" in upright.info
         shown = upright.convert("RGBA" if has_alpha else "RGB")
@@ -240,7 +240,7 @@ def _of_frames(frames: Sequence[Any], seconds: float, facts: str, sizes: Sizes) 
 
 
 def _width(image: Any) -> int:
-    """Pixels that it is at most drawn wide, such that it is no higher than 960."""
+    """Return its maximum width in pixels at which it is no higher than 960."""
     return max(1, round(image.width * min(1, 960 / image.height)))
 
 
@@ -257,7 +257,7 @@ def _recording(path: str, sizes: Sizes) -> Preview:
 
 
 def _length(container: Any, stream: Any) -> float:
-    """Seconds; 0 where it does not say."""
+    """Return the duration in seconds, or 0 if it is unknown."""
     if stream.duration:
         return float(stream.duration * stream.time_base)
     return float(container.duration or 0) / 1_000_000
@@ -291,7 +291,7 @@ def _small(frame: Any) -> Any:
 
 
 def _in_time(decoded: Iterator[Any]) -> Iterator[Any]:
-    """What can be decoded, of a broken file too, for a while."""
+    """Yield what can be decoded in time, even from a broken file."""
     from av.error import FFmpegError
 
     began = time.monotonic()
@@ -303,7 +303,7 @@ def _in_time(decoded: Iterator[Any]) -> Iterator[Any]:
 
 
 def _some(decoded: Iterator[Any], seconds: float, count: int) -> list[Any]:
-    """Frames at even distances; all of them, thinned out, where the length is not known."""
+    """Return evenly spaced frames; if the length is unknown, all frames, thinned out."""
     picked, step = list[Any](), seconds / count
     for frame in _in_time(decoded):
         if frame.time is None or frame.time >= len(picked) * step:

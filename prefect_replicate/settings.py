@@ -1,6 +1,6 @@
-"""What those who deploy may set, and what runs of deployments may therefore do with files.
+"""Settings of a worker, and the checks of which files a deployment's runs may use.
 
-Who may start a run of a deployment need not be somebody who may read its worker's files.
+Someone who may start a run of a deployment is not necessarily allowed to read its worker's files.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ MAX_FILE_SIZE = f"{_PREFIX}MAX_FILE_SIZE"
 
 
 class ReplicateSettings(PrefectBaseSettings):
-    """Settings of a worker, or of a process that serves flows, in Prefect's own ways.
+    """Settings of a worker, or of a process that serves flows, set like Prefect's own.
 
-    In the environment their names begin with `PREFECT_INTEGRATIONS_REPLICATE_`; in `prefect.toml`
-    they stand in `[integrations.replicate]`.
+    Environment variables start with `PREFECT_INTEGRATIONS_REPLICATE_`; in `prefect.toml`, the
+    section is `[integrations.replicate]`.
     """
 
     model_config = build_settings_config(("integrations", "replicate"))
@@ -46,37 +46,37 @@ class ReplicateSettings(PrefectBaseSettings):
     )
     poll_min_interval: float = Field(
         default=_POLICY.min_interval,
-        description="Seconds before the first status request, where no `policy` is given.",
+        description="Seconds before the first status request, if no `policy` is given.",
     )
     poll_max_interval: float = Field(
         default=_POLICY.max_interval,
-        description="Longest pause between status requests in seconds, where no `policy` is given.",
+        description="Longest pause between status requests in seconds, if no `policy` is given.",
     )
     queue_timeout: float | None = Field(
         default=None,
-        description="Seconds that a prediction may be queued, where no `policy` is given.",
+        description="Seconds that a prediction may be queued, if no `policy` is given.",
     )
     run_timeout: float | None = Field(
         default=None,
-        description="Seconds that a prediction may run, where no `policy` is given.",
+        description="Seconds that a prediction may run, if no `policy` is given.",
     )
     sweep_grace: float = Field(
         default=300.0,
         ge=0,
-        description="Seconds after which the sweep counts what an ended run has left as orphaned.",
+        description="Seconds after a run ends before the sweep treats its predictions as orphaned.",
     )
     input_folders: str = Field(
         default="",
         description=(
-            "Folders whose files a run of a deployment may send to a model if a parameter names"
-            " them, with commas between them. None by default."
+            "Comma-separated folders whose files a run of a deployment may send to a model if a"
+            " parameter names them. None by default."
         ),
     )
     destination_folders: str = Field(
         default="",
         description=(
-            "Folders, and URLs of folders, that a parameter of a deployment's run may name as its"
-            " destination, besides that of the setting, with commas between them."
+            "Comma-separated folders and URLs of folders that a run of a deployment may use as its"
+            " destination, in addition to the setting `destination`."
         ),
     )
     previews: bool = Field(
@@ -86,12 +86,12 @@ class ReplicateSettings(PrefectBaseSettings):
     max_file_size: ByteSize = Field(
         default=ByteSize(10_000_000_000),
         gt=0,
-        description="Largest file that is stored, in bytes or as `20GB`; a larger one is refused.",
+        description="Largest file to store, in bytes or as `20GB`; larger files are refused.",
     )
 
     @property
     def policy(self) -> PollPolicy:
-        """How often to poll, and for how long, where no policy is given."""
+        """How often to poll, and for how long, if no policy is given."""
         return PollPolicy(
             min_interval=self.poll_min_interval,
             max_interval=self.poll_max_interval,
@@ -101,14 +101,14 @@ class ReplicateSettings(PrefectBaseSettings):
 
 
 def settings() -> ReplicateSettings:
-    """The settings as they are now.
+    """Return the current settings.
 
     Raises:
-        ConfigurationError: One has a value that makes no sense.
+        ConfigurationError: A setting has an invalid value.
     """
     try:
         found = ReplicateSettings()
-        found.policy  # noqa: B018 which checks its numbers
+        found.policy  # noqa: B018 reading it checks its numbers
         return found
     except ValidationError as exc:
         first = exc.errors(include_url=False)[0]
@@ -119,53 +119,53 @@ def settings() -> ReplicateSettings:
 
 
 def check_input_file(text: str, what: str, *, is_deployed: bool) -> None:
-    """Refuse a path in a parameter of a deployment's run that was not allowed.
+    """Refuse a path that a deployment's run may not read.
 
     Raises:
-        InvalidInputError: It is in none of the folders that were named.
+        InvalidInputError: It is in none of the allowed folders.
     """
     if not is_deployed:
         return
     folders = settings().input_folders
     if not _is_below(text, folders.split(",")):
         raise InvalidInputError(
-            f"{what}={text!r} is read as a file on the worker, and a run of a deployment reads"
-            f" only from the folders in {INPUT_FOLDERS}: {folders or 'there is none'}. Give a URL,"
-            " or add its folder there. Nothing was paid."
+            f"{what}={text!r} is a path on the worker, and a run of a deployment may read files"
+            f" only from the folders in {INPUT_FOLDERS}: {folders or 'none are set'}. Use a URL,"
+            " or add the file's folder to that setting. Nothing was paid."
         )
 
 
 def check_destination_folder(destination: object, *, is_deployed: bool) -> None:
-    """Refuse a folder in a parameter of a deployment's run that was not allowed.
+    """Refuse a destination that a deployment's run may not write to.
 
     Raises:
-        ConfigurationError: It is in none of the folders that were named.
+        ConfigurationError: It is in none of the allowed folders.
     """
     if not is_deployed or (isinstance(destination, str) and destination.startswith("block:")):
         return
     if isinstance(destination, Block):
         if destination._block_document_name is None:  # pyright: ignore[reportPrivateUsage] no public way
             raise ConfigurationError(
-                f"destination is a {type(destination).__name__} block that is not saved, and a run"
-                " of a deployment takes saved ones alone. Nothing was paid."
+                f"destination is a {type(destination).__name__} block that is not saved, but a run"
+                " of a deployment accepts only saved blocks. Nothing was paid."
             )
         return
     own, others = settings().destination, settings().destination_folders
     if not _is_below(str(destination), [own, *others.split(",")]):
         raise ConfigurationError(
-            f"destination={str(destination)!r} comes from whoever starts the run, and a run of a"
-            f" deployment stores files only in {own}, in the folders in {DESTINATION_FOLDERS}, or"
-            " in a storage block ('block:<type-slug>/<name>'). Nothing was paid."
+            f"destination={str(destination)!r} is not allowed: a run of a deployment may store"
+            f" files only in {own}, in the folders in {DESTINATION_FOLDERS}, or in a storage block"
+            " ('block:<type-slug>/<name>'). Nothing was paid."
         )
 
 
 def path_of(text: str) -> str:
-    """The path in the place of a `file:` URL; what else there is as it is."""
+    """Return the path of a `file:` URL, and any other text unchanged."""
     return unquote(text.removeprefix("file://")) if text.startswith("file:///") else text
 
 
 def or_default(destination: D | None) -> D | str:
-    """The destination, or that of the setting where none is given."""
+    """Return the destination, or the setting's if none is given."""
     return settings().destination if destination is None else destination
 
 
@@ -182,6 +182,6 @@ def _is_below(text: str, folders: Iterable[str]) -> bool:
             for one in named
             if "://" not in one and not one.startswith("block:")
         ]
-    except (OSError, RuntimeError, ValueError):  # an unknown ~user, a loop of links, a null byte
+    except (OSError, RuntimeError, ValueError):  # an unknown ~user, a symlink loop, a null byte
         return False
     return any(path.is_relative_to(one) for one in allowed)

@@ -1,8 +1,7 @@
-"""The flows for somebody at a terminal.
+"""The flows, run from a terminal.
 
-A generation is told line by line, with a bar under them. The flow tells its story in its log,
-to Prefect as well as to whoever stands by, so that the log is all that is needed to follow it;
-nothing is asked of Prefect or Replicate for the sake of the bar.
+A generation is shown line by line, with a progress bar below. Both come from the flow's log, which
+Prefect gets as well: the bar needs no requests of its own to Prefect or Replicate.
 """
 
 from __future__ import annotations
@@ -60,18 +59,18 @@ _WIDTH = 160
 def run(
     flow: Callable[..., ModelOutput], model: str, block: str | None, parameters: dict[str, Any]
 ) -> ModelOutput:
-    """Run `run_model` or `generate_video`, and show on standard error how it goes.
+    """Run `run_model` or `generate_video`, and show its progress on standard error.
 
-    From here on the process no longer shows Prefect's own log lines.
+    From then on, the process no longer shows Prefect's own log lines.
 
     Args:
         flow: Which of the two.
-        model: As they take it.
+        model: The model, as the flow takes it.
         block: Name of a saved `ReplicateCredentials` block.
-        parameters: Further ones of the flow.
+        parameters: Other parameters of the flow.
 
     Raises:
-        ReplicateError: It failed, or Prefect did.
+        ReplicateError: The flow or Prefect failed.
     """
     with shown_on(Console(stderr=True), model):
         try:
@@ -87,7 +86,7 @@ def _schema_of(model: str, block: str | None) -> ModelSchema:
 
 
 def typed(model: str, block: str | None, given: dict[str, Any]) -> dict[str, Any]:
-    """Take texts for what the model takes them for: JSON, where it takes no text.
+    """Convert texts to what the model takes: JSON where it takes no text.
 
     Raises:
         ReplicateError: There is no such model, or no usable token.
@@ -100,7 +99,7 @@ def typed(model: str, block: str | None, given: dict[str, Any]) -> dict[str, Any
 
 
 def inputs(model: str, block: str | None) -> None:
-    """Show what a model takes, as a table in Replicate's order, and what it makes.
+    """Show a model's inputs, as a table in Replicate's order, and what it makes.
 
     Raises:
         ReplicateError: There is no such model, or no usable token.
@@ -108,7 +107,7 @@ def inputs(model: str, block: str | None) -> None:
     schema = _schema_of(model, block)
     console = _console()
     if not schema.is_known:
-        console.print(Text(f"{model} has no schema that can be read: it takes any input."))
+        console.print(Text(f"{model} has no readable schema: it takes any input."))
         return
     table = Table(box=None, pad_edge=False)
     table.add_column("INPUT", no_wrap=True)
@@ -124,10 +123,10 @@ def inputs(model: str, block: str | None) -> None:
 
 
 def deploy(model: str, block: str | None, *, serve: bool, options: dict[str, Any]) -> None:
-    """Deploy a model with the form of its inputs, or serve it until Ctrl-C.
+    """Deploy a model with a form of its inputs, or serve it until Ctrl-C.
 
     Raises:
-        ReplicateError: The model or an option makes no sense, or Prefect could not be asked.
+        ReplicateError: The model or an option is invalid, or Prefect could not be reached.
     """
     _require_prefect("to deploy to")
     try:
@@ -147,7 +146,7 @@ def deploy(model: str, block: str | None, *, serve: bool, options: dict[str, Any
     if ui := PREFECT_UI_URL.value():
         console.print(Text(f"Its form: {ui}/deployments/deployment/{deployment_id}/run"))
     if deployment.work_pool_name is None:
-        console.print(Text("Nothing runs it yet: give --pool, or --serve."))
+        console.print(Text("Nothing runs it yet: use --pool or --serve."))
 
 
 def _reason(exc: Exception) -> str:
@@ -165,22 +164,22 @@ def _check_pool(name: str | None) -> None:
             client.read_work_pool(name)
         except ObjectNotFound as exc:
             raise ConfigurationError(
-                f"There is no work pool {name!r}: make it with `prefect work-pool create {name}"
+                f"There is no work pool {name!r}: create it with `prefect work-pool create {name}"
                 " --type process`."
             ) from exc
 
 
 def check_deployments() -> bool:
-    """List how the models of deployments have changed; says whether none has.
+    """List how the models of deployments have changed, and return whether none has.
 
     Raises:
-        ReplicateError: Prefect could not be asked.
+        ReplicateError: Prefect could not be reached.
     """
     _require_prefect("whose deployments to check")
     found = drifts()
     console = _console()
     for one in found:
-        state = one.error or "; ".join(one.changes) or "as it was"
+        state = one.error or "; ".join(one.changes) or "unchanged"
         console.print(Text(f"{one.deployment} ({one.model}): {state}"))
     if not found:
         console.print(Text("There are no deployments of single models."))
@@ -188,10 +187,10 @@ def check_deployments() -> bool:
 
 
 def check(model: str, block: str | None) -> None:
-    """Refuse what can be refused before there is a Prefect server, which takes long to start.
+    """Check what can be checked before a Prefect server starts, which takes long.
 
     Raises:
-        ReplicateError: The model is not one, or there is no token.
+        ReplicateError: The model reference is malformed, or there is no token.
     """
     ModelReference.parse(model)
     if block is None:
@@ -204,11 +203,11 @@ def has_prefect() -> bool:
 
 
 def again_with_prefect(arguments: list[str]) -> int:
-    """Run a command line of `prefect-replicate` with a Prefect server made for it.
+    """Run a command line of `prefect-replicate` with its own temporary Prefect server.
 
     Prefect would start one by itself, but in the terminal's foreground, where Ctrl-C ends it before
-    the flow run has told it how it ended, and with a patience that ends before a small machine
-    has started it.
+    the flow run has reported its final state, and with a timeout that is too short for a small
+    machine.
     """
     console = Console(stderr=True, highlight=False)
     with ExitStack() as stack:
@@ -219,20 +218,20 @@ def again_with_prefect(arguments: list[str]) -> int:
 
 
 def orphans(*, cancel: bool, grace: float, block: str | None) -> list[Orphan]:
-    """Find the predictions that no flow run waits for, end them if told to, and list them.
+    """Find the predictions that no flow run waits for, cancel them if asked to, and list them.
 
     Args:
-        cancel: Whether to end them.
+        cancel: Whether to cancel them.
         grace: As `cancel_orphaned_predictions` takes it.
         block: Name of a saved `ReplicateCredentials` block.
 
     Raises:
-        ReplicateError: Prefect could not be asked.
+        ReplicateError: Prefect could not be reached.
     """
     _require_prefect("whose flow runs to check")
     try:
         _check_prefect()
-        # It warns at exit that it has still to tell Prefect of artifacts that were changed.
+        # At exit, it warns that events about changed artifacts have not been sent to Prefect yet.
         logging.getLogger("EventsWorker").setLevel(logging.ERROR)
         credentials = _load(block) if block else None
         logger = logging.getLogger("prefect_replicate")
@@ -244,14 +243,14 @@ def orphans(*, cancel: bool, grace: float, block: str | None) -> list[Orphan]:
 
 
 def limits(creates_per_minute: int | None, *, remove: bool) -> None:
-    """Show how many predictions all flow runs together may create, or change that.
+    """Show or change how many predictions all flow runs together may create.
 
     Args:
-        creates_per_minute: Sets it, if given.
-        remove: Whether to lift the limit.
+        creates_per_minute: The new limit, if given.
+        remove: Whether to remove the limit.
 
     Raises:
-        ReplicateError: Prefect could not be asked.
+        ReplicateError: Prefect could not be reached.
     """
     _require_prefect("whose flow runs to limit")
     try:
@@ -275,7 +274,7 @@ def limits(creates_per_minute: int | None, *, remove: bool) -> None:
 def _show_limit(limit: GlobalLimit) -> None:
     table = Table(box=None, pad_edge=False)
     table.add_column("LIMIT", no_wrap=True)
-    for title in ("AT ONCE", "A MINUTE", "IN USE"):
+    for title in ("AT ONCE", "PER MINUTE", "IN USE"):
         table.add_column(title, justify="right")
     table.add_row(NAME, str(limit.limit), f"{limit.per_second * 60:.0f}", str(limit.used))
     _console().print(table)
@@ -326,8 +325,8 @@ def _check_prefect() -> None:
             problem = client.api_healthcheck()
     except httpx.InvalidURL as exc:
         raise ConfigurationError(
-            "Prefect's API can't be asked: it, or a proxy in the environment, has no usable"
-            f" address: {exc}"
+            "Prefect's API can't be reached: its address, or that of a proxy in the environment, is"
+            f" not usable: {exc}"
         ) from exc
     if problem is not None:
         raise ConfigurationError(
@@ -394,9 +393,9 @@ class _Display(logging.Handler):
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Whether it is for the user: what this package says, and warnings of others.
+    """Whether a record is for the user: this package's own lines, and warnings from others.
 
-    How a run failed is raised too, and told at the end, once and without a traceback.
+    A run's failure is also raised, and reported once at the end, without a traceback.
     """
     if record.exc_info:
         return False

@@ -1,1 +1,1 @@
-"""Many videos at once: read, cut into parts, worked on here or elsewhere, shown."""
+"""Many items at once: read, split into parts, worked on here or elsewhere, and shown."""

@@ -1,4 +1,4 @@
-"""Handing the parts of a batch to runs of a deployment, and seeing them through."""
+"""Handing the parts of a batch to runs of a deployment, and following these to their end."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from prefect_replicate.ledger.scope import RunScope, ancestry_of
 from prefect_replicate.lifecycle.creation import keeps
 
 DEAD_SECONDS = 6 * SIGN_SECONDS
-"""A run that is said to be running, and shows nothing new for so long, counts as dead."""
+"""A run in a running state that shows nothing new for this long counts as dead."""
 
 REPLACEMENTS = 3
 """How many more runs a part gets when its run crashes."""
@@ -43,31 +43,31 @@ ENDED = {StateType.CANCELLED, StateType.CANCELLING, StateType.CRASHED, StateType
 
 
 class Step(Enum):
-    """What is next for a part."""
+    """The next step for a part."""
 
     WAIT = auto()
     COLLECT = auto()
     """Its run has done what it could."""
     RESTART = auto()
-    """Another run does what is left, as for a part that nobody has begun."""
+    """Another run does what is left, as for a part that has not been started."""
     REPLACE = auto()
     """Another run takes the place of one that crashed."""
     DECLARE_DEAD = auto()
-    """Its run is to count as crashed."""
+    """Its run is set to crashed."""
     GIVE_UP = auto()
 
 
 def next_step(
     state: StateType, silent_seconds: float, *, is_inherited: bool, worker_timeout: float | None
 ) -> Step:
-    """Decide by how the run stands, and for how long it has shown nothing new.
+    """Decide by the run's state, and by how long it has shown nothing new.
 
     Args:
-        state: Of the run.
-        silent_seconds: Since its state or its report has changed.
-        is_inherited: Whether an earlier attempt of the batch has started it. It may have lost items
-            to the end of that attempt, which this one is to do.
-        worker_timeout: How long a worker may take to get it to run; `None`: any time.
+        state: State of the run.
+        silent_seconds: Seconds since its state or its report has changed.
+        is_inherited: Whether an earlier attempt of the batch started it. It may have lost items
+            when that attempt ended, which this one has to do.
+        worker_timeout: Seconds that a worker may take to get it to run; `None`: no limit.
     """
     if state is StateType.CRASHED:
         return Step.REPLACE
@@ -75,14 +75,14 @@ def next_step(
         return Step.RESTART if is_inherited else Step.COLLECT
     if state in (StateType.FAILED, StateType.CANCELLED):
         return Step.RESTART if is_inherited else Step.GIVE_UP
-    # A worker that dies right after it has taken a run leaves it pending for ever.
+    # A worker that dies right after it has picked up a run leaves it pending forever.
     limits = {StateType.RUNNING: DEAD_SECONDS, StateType.PENDING: worker_timeout}
     limit = limits.get(state)
     return Step.DECLARE_DEAD if limit is not None and silent_seconds > limit else Step.WAIT
 
 
 def are_without_worker(states: Collection[StateType]) -> bool:
-    """Whether none of the runs that are not over has anybody who works on it."""
+    """Whether no worker is working on any of the open runs."""
     return bool(states) and all(one in WAITING for one in states)
 
 
@@ -92,25 +92,25 @@ _RUNS_A_REQUEST = 200  # the server refuses more
 
 @dataclass
 class _PartRun:
-    """A part, and the flow run that does it."""
+    """A part, and the flow run that works on it."""
 
     part: Part
     parameters: dict[str, Any]
     runs: list[UUID] = field(default_factory=list[UUID])
-    """All that it has had, the last of which does it now."""
+    """All its runs so far; the last one works on it now."""
     crashes: int = 0
     is_inherited: bool = False
-    """Whether an earlier attempt has got it to run."""
+    """Whether its run has been started by an earlier attempt."""
     state: StateType = StateType.SCHEDULED
     written: int = 0
-    """Facts of it that are known."""
+    """How many facts about it are known."""
     sign_at: float = 0.0
-    """When its run was last seen to do something, by our own clock."""
+    """When its run last showed something new, by our own clock."""
     is_over: bool = False
 
     @property
     def name(self) -> str:
-        """Of its runs, by which a retry finds them."""
+        """The name of its runs, by which a retry finds them."""
         return f"{self.part} of {self.part.key}"
 
     @property
@@ -118,20 +118,20 @@ class _PartRun:
         return self.runs[-1]
 
     def begin(self, run: FlowRun) -> None:
-        """Take note of the run that does it from now on."""
+        """Note the run that works on it from now on."""
         self.runs.append(run.id)
         self.is_inherited = run.start_time is not None
         self.state, self.sign_at = StateType.SCHEDULED, time.monotonic()
 
     def notice(self, state: StateType, written: int) -> None:
-        """Take note of how its run stands, and of how much is written down of the part."""
+        """Note its run's state, and how many facts about the part are recorded."""
         if state is not self.state or written != self.written:
             self.sign_at = time.monotonic()
         self.state, self.written = state, written
 
 
 def handing_out(batch: Batch) -> Callable[[Caller], Coroutine[Any, Any, None]]:
-    """Bind the work to the Prefect run that we are in."""
+    """Bind the work to the current Prefect run."""
     scope = RunScope.current()
 
     async def work(caller: Caller) -> None:
@@ -194,14 +194,14 @@ class _HandingOut:
                 raise
             raise ConfigurationError(
                 f"There is no deployment {name!r} to hand the batch to. Deploy the flow"
-                f" `prefect_replicate.{asked.FLOW}`, and name it as FLOW/DEPLOYMENT in"
-                " `deployment`. Nothing was paid."
+                f" `prefect_replicate.{asked.FLOW}`, and set `deployment` to its FLOW/DEPLOYMENT"
+                " name. Nothing was paid."
             ) from exc
         _check_flow_of(deployment, asked, self._part_runs[0])
         return deployment
 
     async def _earlier_runs(self) -> defaultdict[str, list[FlowRun]]:
-        """By name: the runs that earlier attempts of the batch have started."""
+        """Return the runs that earlier attempts of the batch started, by name."""
         names = [one.name for one in self._part_runs]
         found: defaultdict[str, list[FlowRun]] = defaultdict(list)
         for start in range(0, len(names), _RUNS_A_REQUEST):
@@ -221,7 +221,7 @@ class _HandingOut:
             await self._start(part_run, deployment)
 
     async def _start(self, part_run: _PartRun, deployment: DeploymentResponse) -> None:
-        """Start a run for a part, whose key has a retry of the request find the same run."""
+        """Start a run for a part; its key lets a retry of the request find the same run."""
         try:
             with as_ledger_error(f"start a run of {deployment.name}"):
                 run = await arun_deployment(
@@ -267,7 +267,7 @@ class _HandingOut:
             worker_timeout=self._batch.asked.worker_timeout,
         )
         if step is Step.COLLECT:
-            self._give_up(part_run, "has completed, and does not show what became of it")
+            self._give_up(part_run, "has completed, but did not record the outcome")
         elif step is Step.GIVE_UP:
             self._give_up(part_run, _standing(state))
         elif step is Step.RESTART:
@@ -315,19 +315,21 @@ class _HandingOut:
         if limit is not None and waited > limit:
             for part_run in self._open:
                 await _set_state(part_run.run_id, Cancelling())
-                self._give_up(part_run, f"was not taken within {limit:.0f} s by {_who(deployment)}")
+                self._give_up(
+                    part_run, f"was not picked up within {limit:.0f} s by {_who(deployment)}"
+                )
         elif now - self._reminded_at > _REMIND_SECONDS:
             self._reminded_at = now
-            runs = f"{len(self._open)} runs wait for {_who(deployment)}"
-            self._say("info", f"{runs}, since {waited:.0f} s")
+            runs = f"{len(self._open)} runs are still waiting for {_who(deployment)}"
+            self._say("info", f"After {waited:.0f} s, {runs}")
 
     async def end_runs(self, *, is_interrupted: bool) -> None:
-        """Cancel all runs that are not over, since nobody collects what they make."""
+        """Cancel all open runs, since nothing will collect their results."""
         try:
             if is_interrupted and keeps(self._batch.asked.on_crash):
                 states = await _states_of(self._around)
                 if all(one.type is not StateType.CANCELLING for one in states.values()):
-                    return  # this is a crash, which they notice, and leave their predictions
+                    return  # a crash, which they notice, and then leave their predictions running
             for part_run in self._open:
                 if part_run.runs:
                     await _set_state(part_run.run_id, Cancelling())
@@ -354,7 +356,7 @@ def _check_flow_of(deployment: DeploymentResponse, asked: Asked, part_run: _Part
 def _check_accepted(refusal: httpx.HTTPStatusError, name: str) -> None:
     if refusal.response.status_code in (409, 422):
         raise ConfigurationError(
-            f"Deployment {name!r} does not take the parameters of a part:"
+            f"Deployment {name!r} does not accept the parameters of a part:"
             f" {refusal.response.text[:300]}"
         ) from refusal
 
@@ -386,8 +388,8 @@ async def _states_of(ids: Collection[UUID]) -> dict[UUID, State[Any]]:
 
 
 async def _set_state(run_id: UUID, state: State[Any]) -> None:
-    # Not by force: a run that has not begun is canceled at once, and one that has just completed
-    # stays what it is.
+    # Without `force`: a run that has not begun is canceled at once, and one that has just completed
+    # keeps its state.
     client = await prefect_client()
     with as_ledger_error("end a run of the batch"):
         await client.set_flow_run_state(run_id, state)

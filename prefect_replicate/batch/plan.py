@@ -1,4 +1,4 @@
-"""A batch: what is asked for, its items, how they are made, and its parts; pure."""
+"""A batch: its parameters, its items and how they are made, and its parts; pure."""
 
 # No `from __future__ import annotations`: see `video.options`.
 
@@ -45,7 +45,7 @@ DEFAULT_DEPLOYMENTS = {
     "generate_videos": "generate-videos/video-batch",
     "run_models": "run-models/model-batch",
 }
-"""Of `deployments/`, for batches that are started elsewhere."""
+"""Those in `deployments/`, for batches that are started outside of a deployment."""
 
 _PASSED_ON = (
     "timeout",
@@ -66,7 +66,7 @@ FanOut = Literal["tasks", "deployment"]
 
 @dataclass(frozen=True)
 class Item:
-    """One of a batch."""
+    """One item of a batch."""
 
     number: int
     """From 1, in the order of the requests."""
@@ -77,7 +77,7 @@ class Item:
 
     @cached_property
     def outcome(self) -> ItemOutcome:
-        """How it stands before anything is done about it."""
+        """Its outcome before anything has been done."""
         return ItemOutcome(
             number=self.number,
             id=self.request.id,
@@ -106,31 +106,31 @@ class Part:
     """Some items of a batch, for one process to work on."""
 
     key: str
-    """Of the batch."""
+    """Key of the batch."""
     items: tuple[Item, ...]
     options: ItemOptions
     concurrency: int
     max_failures: int | None
     log: str = ""
-    """The log that its items are written down in."""
+    """The log in which its items are recorded."""
     by: str = ""
-    """Who works on it: `<flow run>/<execution>`."""
+    """What works on it: `<flow run>/<execution>`."""
     name: str = ""
-    """What the flow run is told that it is handed to."""
+    """The `part` parameter of the flow run that works on it."""
 
     def place_of(self, item: Item) -> str:
-        """What tells an item from equal ones, wherever and however often it is worked on."""
+        """Return what tells an item from equal ones, wherever and however often it is tried."""
         return f"{self.key}:{item.equal}"
 
     def __str__(self) -> str:
-        """Which items they are."""
+        """Say which items they are."""
         return f"items {self.items[0].number} to {self.items[-1].number}"
 
 
 def items_of(
     requests: Sequence[R], options_of: Callable[[R], VideoOptions | ModelOptions]
 ) -> list[Item]:
-    """Number the items, with what is to be made of each."""
+    """Number the items, and add the options of each."""
     items, equal = list[Item](), Counter[str]()
     for number, request in enumerate(requests, 1):
         options = options_of(request)
@@ -141,13 +141,13 @@ def items_of(
 
 
 def fingerprint(options: Sequence[VideoOptions | ModelOptions]) -> str:
-    """Name what is to be made."""
+    """Return a digest of what to make."""
     content = [{part.name: getattr(one, part.name) for part in fields(one)} for one in options]
     return digest(json.dumps(content, sort_keys=True, default=_identity))
 
 
 def _identity(value: Any) -> str:
-    """What tells a value from others that JSON has no form for, in whatever process."""
+    """Return a text that identifies a value that JSON can't hold, the same in every process."""
     if hasattr(value, "read") and value.seekable():
         value.seek(0)
         value = value.read()
@@ -155,39 +155,39 @@ def _identity(value: Any) -> str:
 
 
 def in_parts(whole: Part, size: int) -> list[Part]:
-    """Cut a batch into parts of at most so many items."""
+    """Split a batch into parts of at most `size` items."""
     starts = range(0, len(whole.items), size)
     return [replace(whole, items=whole.items[start : start + size]) for start in starts]
 
 
 def failures_allowed(on_item_failure: str, max_failures: int | None) -> int | None:
-    """How many items may fail before nothing more is started; `None`: all of them.
+    """Return how many items may fail before no more are started; `None`: all of them.
 
     Raises:
-        InvalidInputError: One of the two is no such thing.
+        InvalidInputError: One of the two is invalid.
     """
     if on_item_failure not in ("continue", "stop"):
         raise InvalidInputError(
-            f"on_item_failure is 'continue' or 'stop', not {on_item_failure!r}."
+            f"on_item_failure must be 'continue' or 'stop', not {on_item_failure!r}."
         )
     if max_failures is not None and max_failures < 0:
-        raise InvalidInputError(f"max_failures is 0 or more, not {max_failures}.")
+        raise InvalidInputError(f"max_failures must be 0 or more, not {max_failures}.")
     return 0 if on_item_failure == "stop" else max_failures
 
 
 def check_positive(**numbers: int) -> None:
-    """Refuse a number of the flow's that is not at least 1.
+    """Refuse a number that is not at least 1.
 
     Raises:
-        InvalidInputError: It names the first of them.
+        InvalidInputError: A number is below 1; the message names the first one.
     """
     for name, number in numbers.items():
         if number < 1:
-            raise InvalidInputError(f"{name} is at least 1, not {number}. Nothing was paid.")
+            raise InvalidInputError(f"{name} must be at least 1, not {number}. Nothing was paid.")
 
 
 def merged(items: Iterable[Item], *sources: Mapping[int, ItemOutcome]) -> list[ItemOutcome]:
-    """How each item stands, in order; what succeeded in any source has."""
+    """Return the outcome of each item, in order; a success in any source counts."""
     return [_best([source[item.number] for source in sources if item.number in source], item)
             for item in items]  # fmt: skip
 
@@ -223,7 +223,7 @@ class BatchSettings(GenerationSettings):
 
     @property
     def lent(self) -> PortableCredentials:
-        assert isinstance(self, VideoBatch | ModelBatch)  # which have them among the first
+        assert isinstance(self, VideoBatch | ModelBatch)  # both have credentials
         return PortableCredentials(self.credentials)
 
     @property
@@ -231,17 +231,19 @@ class BatchSettings(GenerationSettings):
         return self.fan_out == "deployment"
 
     def check(self) -> None:
-        """Refuse parameters that make no sense.
+        """Refuse invalid parameters.
 
         Raises:
-            InvalidInputError: It names the first of them.
+            InvalidInputError: A parameter is invalid; the message names the first one.
         """
         check_positive(concurrency=self.concurrency, chunk_size=self.chunk_size)
         if self.fan_out not in ("tasks", "deployment"):
-            raise InvalidInputError(f"fan_out is 'tasks' or 'deployment', not {self.fan_out!r}.")
+            raise InvalidInputError(
+                f"fan_out must be 'tasks' or 'deployment', not {self.fan_out!r}."
+            )
 
     def whole(self, items: Sequence[Item]) -> Part:
-        """All of the batch as one part, without its key yet."""
+        """Return the whole batch as one part, still without its key."""
         options = ItemOptions(
             credentials=self.lent,
             destination=self.destination,
@@ -277,10 +279,10 @@ class VideoBatch(BatchSettings, VideoSettings, _Source):
     deployment: str | None = None
 
     async def items(self) -> list[Item]:
-        """Read them.
+        """Read the items.
 
         Raises:
-            InvalidInputError: They make no sense.
+            InvalidInputError: They are invalid.
         """
         requests = requests_or_lines(self.requests, self.prompts)
         found = await video_requests(requests, self.prompt, self.variations, self.path)
@@ -310,10 +312,10 @@ class ModelBatch(BatchSettings, _ModelSource):
     deployment: str | None = None
 
     async def items(self) -> list[Item]:
-        """Read them.
+        """Read the items.
 
         Raises:
-            InvalidInputError: They make no sense, or name no model.
+            InvalidInputError: They are invalid, or one has no model.
         """
         requests = requests_or_lines(self.requests, self.prompts)
         found = await model_requests(requests, self.variations, self.path)
@@ -335,12 +337,12 @@ Batch: TypeAlias = VideoBatch | ModelBatch
 
 
 def handed_out(whole: Part, size: int, root: UUID, equal: int) -> list[Part]:
-    """Cut a batch into parts, with the keys that they have in the runs that get them; pure.
+    """Split a batch into parts, with the keys that they have in the runs that get them; pure.
 
     Args:
         whole: The batch.
-        size: Of a part.
-        root: The run at the top.
+        size: Items per part.
+        root: The root run.
         equal: Which of several equal batches of that run it is.
     """
     parts = in_parts(whole, size)
@@ -352,10 +354,10 @@ def handed_out(whole: Part, size: int, root: UUID, equal: int) -> list[Part]:
 
 
 def log_of(run: UUID, part: str) -> str:
-    """Name the log of a part, which whoever works on it writes to.
+    """Return the name of the log in which the items of a part are recorded.
 
     Args:
-        run: The one at the top, or that of a whole batch.
+        run: The root run, or the run of a whole batch.
         part: `<batch>.<number>`.
     """
     batch, _, number = part.rpartition(".")
@@ -363,17 +365,17 @@ def log_of(run: UUID, part: str) -> str:
 
 
 def key_of_part(root: UUID, name: str, items: Sequence[Item]) -> str:
-    """Name what is to be made, in which run, as which of its batches or parts."""
+    """Return a key for what to make, in which run, and as which of its batches or parts."""
     options = fingerprint([item.options for item in items])
     return f"replicate-{digest([str(root), name, options])[:16]}"
 
 
 def parameters_for(batch: Batch, part: Part) -> dict[str, Any]:
-    """The parameters of the flow run that a part is handed to, as JSON.
+    """Return the parameters of the flow run that a part is handed to, as JSON.
 
     Raises:
         ConfigurationError: A block among them is not saved, and can't be handed over.
-        InvalidInputError: An input is nothing that could be sent.
+        InvalidInputError: An input can't be sent.
     """
     credentials = batch.lent.reference()
     own = {
@@ -391,12 +393,12 @@ def parameters_for(batch: Batch, part: Part) -> dict[str, Any]:
         return json.loads(json.dumps(parameters))
     except TypeError as exc:
         raise InvalidInputError(
-            f"The batch can't be handed to other runs: {exc}. Give files as URLs. Nothing was paid."
+            f"The batch can't be handed to other runs: {exc}. Use URLs for files. Nothing was paid."
         ) from exc
 
 
 def destination_reference(destination: Any) -> str | None:
-    """The destination as other processes are told of it; `None` is that of their settings.
+    """Return the destination as a text for other processes; `None`: that of their settings.
 
     Raises:
         ConfigurationError: It is a block that is not saved.
@@ -406,7 +408,7 @@ def destination_reference(destination: Any) -> str | None:
         if name is None:
             raise ConfigurationError(
                 f"The {type(destination).__name__} block given as destination is not saved, and"
-                " can't be handed to other processes. Save it with `.save(NAME)`. Nothing was paid."
+                " can't be passed to other processes. Save it with `.save(NAME)`. Nothing was paid."
             )
         return f"block:{destination.get_block_type_slug()}/{name}"
     return None if destination is None else str(destination)

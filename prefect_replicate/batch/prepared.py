@@ -1,4 +1,4 @@
-"""A batch that is ready to be worked on, from there to its end."""
+"""A prepared batch, from its start to its end."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Batch:
 
     asked: Asked
     parts: list[Part]
-    """What is left to be done of it."""
+    """What is left to do."""
     shared: Shared | None
     """Kept for parts that this process works on one after the other."""
     view: BatchView
@@ -50,14 +50,14 @@ class Batch:
     began: float
 
     async def look(self, caller: Caller) -> None:
-        """Show how it stands; for `engine.call`."""
+        """Show its progress; for `engine.call`."""
         await self.view.look(caller)
 
     async def leave(self, caller: Caller) -> None:
-        """Have those who work on it in this process come to an end; for `engine.call`.
+        """Stop the work on it in this process; for `engine.call`.
 
-        Prefect interrupts the flow's function alone: it waits for the tasks that it has submitted,
-        or begins its next attempt beside them.
+        Prefect interrupts only the flow's function: it waits for the tasks that it has submitted,
+        or begins its next attempt while they run.
         """
         if self.shared is not None:
             self.shared.left.set()
@@ -66,7 +66,7 @@ class Batch:
         """Show how it has ended; for `engine.call`.
 
         Raises:
-            BatchError: Not all have succeeded, and that counts.
+            BatchError: Not all items succeeded, and `raise_on_failure` is set.
         """
         outcomes = await self.view.finish(caller)
         videos = self.asked.result(outcomes, time.monotonic() - self.began)
@@ -80,7 +80,7 @@ class Batch:
 
     async def _leave_nothing_running(self, caller: Caller) -> None:
         # As the hook does when the run fails: an item may have failed because its prediction could
-        # not be looked at any more.
+        # no longer be polled.
         assert self.scope.flow_run_id is not None
         try:
             await cancel_all(caller, self.scope.flow_run_id, self.logger)
@@ -93,15 +93,15 @@ def _complaint(videos: ModelOutputs) -> str:
     first = next(one for one in videos.outcomes if one.state != "succeeded")
     return (
         f"{videos.summary}. The first is item {first.number}: {first.error} A retry of the run"
-        " redoes only what has not succeeded."
+        " redoes only the items that have not succeeded."
     )
 
 
 async def prepare(asked: Asked, scope: RunScope, logger: Any, caller: Caller) -> Batch:
-    """Read and check the batch, and find what earlier attempts of the run have done of it.
+    """Read and check the batch, and find which items earlier attempts of the run have done.
 
     Raises:
-        InvalidInputError: It makes no sense; nothing was paid.
+        InvalidInputError: The batch is invalid; nothing was paid.
         LedgerError: Prefect's API could not be read or written.
     """
     began = time.monotonic()
@@ -134,7 +134,7 @@ async def prepare(asked: Asked, scope: RunScope, logger: Any, caller: Caller) ->
     left = _left(parts, view, asked)
     count = len(items) - sum(len(part.items) for part in left)
     if count:
-        caller.tell(lambda: logger.info("%d of %d items are done already", count, len(items)))
+        caller.tell(lambda: logger.info("%d of %d items are already done", count, len(items)))
     shared = None if asked.is_handed_out or not left else shared_by(left[0])
     return Batch(asked, left, shared, view, scope, logger, began)
 
@@ -154,7 +154,7 @@ def _tell_duplicates(
 
 def _left(parts: Sequence[Part], view: BatchView, asked: Asked) -> list[Part]:
     done = {one.number for one in view.outcomes if one.state == "succeeded"}
-    if asked.is_handed_out:  # whole, as they are known by all of their items
+    if asked.is_handed_out:  # whole, because all items of a part identify it
         return [one for one in parts if not done.issuperset(item.number for item in one.items)]
     [whole] = parts
     items = tuple(item for item in whole.items if item.number not in done)
@@ -164,7 +164,7 @@ def _left(parts: Sequence[Part], view: BatchView, asked: Asked) -> list[Part]:
 class OpaquePart:
     """A part as a task's parameter, which Prefect does not search for futures.
 
-    It would look into each of thousands of items, and its own `quote` arrives as a tuple on Dask
+    Prefect would visit each of thousands of items, and its own `quote` arrives as a tuple on Dask
     and Ray.
     """
 
@@ -176,23 +176,23 @@ class OpaquePart:
 
 
 def task_runner_elsewhere() -> FlowRunContext | None:
-    """The context of the flow, if its tasks leave its process."""
+    """Return the context of the flow if its tasks run in other processes, else `None`."""
     context = FlowRunContext.get()
     is_here = context is None or isinstance(context.task_runner, ThreadPoolTaskRunner)
     return None if is_here else context
 
 
 def for_task_runner(asked: Asked, parts: Sequence[Part]) -> list[Part]:
-    """The parts, with references in place of blocks where the flow's tasks leave its process.
+    """Return the parts, with references in place of blocks if the tasks run in other processes.
 
     Raises:
-        ConfigurationError: A block is not saved, and its secrets are not sent.
+        ConfigurationError: A block is not saved, and its secrets must not be sent.
     """
     context = task_runner_elsewhere()
     if context is None:
         return list(parts)
-    asked.lent.reference()  # refuses
+    asked.lent.reference()  # raises if they are not saved
     destination = destination_reference(asked.destination)
-    # Prefect sends them along with each task: the secrets of blocks, and thousands of items.
+    # Prefect sends these along with each task: the secrets of blocks, and thousands of items.
     context.parameters = {}
     return [replace(part, options=replace(part.options, destination=destination)) for part in parts]

@@ -1,4 +1,4 @@
-"""What a batch is to make, from any of the forms in which it is given."""
+"""The requests of a batch, from any of the forms in which they are given."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ VIDEO_COLUMNS = tuple(VideoRequest.model_fields)
 def requests_or_lines(
     requests: Sequence[T] | None, prompts: Sequence[str] | None
 ) -> list[T | str] | None:
-    """The requests, or each line of the prompts as one: they may be pasted into a form.
+    """Return the requests, or each line of the prompts as one: they may be pasted into a form.
 
     Raises:
         InvalidInputError: Both are given.
@@ -60,7 +60,7 @@ async def video_requests(
         given, missing = (
             ("prompt", "variations") if variations is None else ("variations", "prompt")
         )
-        refuse(f"`{given}` needs `{missing}` beside it.")
+        refuse(f"`{given}` also needs `{missing}`.")
     base = {"prompt": prompt}
     return await requests_from(VideoRequest, requests, variations, path, base, VIDEO_COLUMNS)
 
@@ -70,7 +70,7 @@ async def model_requests(
     variations: Sequence[Mapping[str, Any]] | None = None,
     path: str | Path | None = None,
 ) -> list[ModelRequest]:
-    """`requests_from` for `run_models`, where whatever is no field of a request is an input."""
+    """`requests_from` for `run_models`, where what isn't a field of a request is an input."""
     if sum(one is not None for one in (requests, variations, path)) != 1:
         refuse("Give exactly one of `requests`, `variations` and `path`.")
     return await requests_from(ModelRequest, requests, variations, path)
@@ -87,15 +87,15 @@ async def requests_from(
     """Read a batch, and check all of it before anything is paid.
 
     Args:
-        kind: Of the requests.
+        kind: Type of the requests.
         requests: One for each item; a text is its prompt.
         variations: The fields in which each item differs from `base`.
         path: A CSV, JSONL or Parquet file of them, local or in a saved storage block.
         base: Fields of all variations.
-        columns: That the file may have; none: any.
+        columns: Columns that the file may have; none: any.
 
     Raises:
-        InvalidInputError: There is nothing to make, or too much, or some of it can't be read.
+        InvalidInputError: The batch is empty or too large, or some of it can't be read.
         ConfigurationError: The block can't be loaded, or Parquet needs pyarrow.
     """
     if path is not None:
@@ -123,7 +123,7 @@ def _check_count(count: int, if_none: str, in_words: str) -> None:
         refuse(f"The batch is empty: {if_none}.")
     if count > MAX_ITEMS:
         refuse(
-            f"The batch has {in_words} items, and a run takes at most {MAX_ITEMS:,}: it shows them"
+            f"The batch has {in_words} items, but a run takes at most {MAX_ITEMS:,}: it shows them"
             " in one table, and reads its ledger in pages. Split it into several runs."
         )
 
@@ -134,7 +134,9 @@ def _varied(base: Mapping[str, Any], variations: Sequence[Any]) -> list[Row]:
         Row(f"item {number}", {**base, **_given(cast("Mapping[str, Any]", one))})
         if isinstance(one, Mapping)
         else Row(
-            f"item {number}", one, f"a variation is a dict of what differs, not {_brief.repr(one)}"
+            f"item {number}",
+            one,
+            f"a variation must be a dict of what differs, not {_brief.repr(one)}",
         )
         for number, one in enumerate(variations, 1)
     ]
@@ -151,7 +153,7 @@ def _all_or_none(kind: type[R], rows: Sequence[Row]) -> list[R]:
 
 
 def _read(kind: type[R], row: Row) -> R | str:
-    """The request, or what is wrong with it."""
+    """Return the request, or what is wrong with it."""
     if row.problem is not None:
         return row.problem
     if isinstance(row.content, kind):
@@ -168,7 +170,7 @@ def _read(kind: type[R], row: Row) -> R | str:
 
 
 def _given(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out what is not given: None, or the NaN that pandas has for it."""
+    """Leave out missing values: None, or the NaN that pandas has for it."""
     return {k: v for k, v in content.items() if v is not None and not _is_nan(v)}
 
 
@@ -177,7 +179,7 @@ def _is_nan(value: Any) -> bool:
 
 
 def _with_inputs(content: Mapping[str, Any], kind: type[BaseModel]) -> dict[str, Any]:
-    """Move each `input.NAME` into `input`, and what is no field where any may be an input."""
+    """Move each `input.NAME` into `input`, and for a `ModelRequest` all that isn't a field."""
 
     def is_own(name: str) -> bool:
         is_none = kind is ModelRequest and name not in kind.model_fields

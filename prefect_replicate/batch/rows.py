@@ -1,4 +1,4 @@
-"""The rows of a CSV, JSONL or Parquet file, local or in a block, each with its place in it."""
+"""The rows of a CSV, JSONL or Parquet file, local or in a block, each with where it was found."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from prefect_replicate.outputs.destination import call_block, load_block
 from prefect_replicate.outputs.failure import one_line
 
 OWN_INPUT = "input."
-"""What the name of a column begins with that is one of the model's own inputs."""
+"""The prefix of a column that is one of the model's own inputs."""
 
 # pandas writes the index of a filtered frame as such a column.
 _PANDAS_INDEX = "__index_level_"
@@ -31,7 +31,7 @@ _PARQUET_ROWS_AT_ONCE = 1000
 
 @dataclass(frozen=True)
 class Row:
-    """What one item is to be made from, as it was found."""
+    """The source of one item, as it was found."""
 
     place: str
     """Such as `row 17 of campaign.csv (line 19)`, or `item 3`."""
@@ -41,14 +41,14 @@ class Row:
 
 
 Reader = Callable[[BinaryIO, str, tuple[str, ...]], Iterator[Row]]
-"""Gets a file, what messages call it, and the columns that there may be; none: any."""
+"""Gets a file, its name in messages, and the columns that are allowed; none: any."""
 
 
 def reader_for(name: str) -> Reader:
-    """Choose by the file name's suffix what reads the file; `name` is what messages call it.
+    """Choose a reader by the suffix of the file's name, which messages use, too.
 
     Raises:
-        InvalidInputError: It has another suffix.
+        InvalidInputError: The suffix is not supported.
     """
     reader = _READERS.get(PurePath(name).suffix.casefold())
     if reader is None:
@@ -57,7 +57,7 @@ def reader_for(name: str) -> Reader:
 
 
 def refuse(message: str) -> NoReturn:
-    """Say what is wrong with a batch, and that nothing has happened yet.
+    """Refuse a batch, and say that nothing was paid.
 
     Raises:
         InvalidInputError: Always.
@@ -81,11 +81,11 @@ def _csv_rows(file: BinaryIO, name: str, known: tuple[str, ...]) -> Iterator[Row
         if row.content or row.problem:
             yield row
     if not columns:
-        refuse(f"{name} is empty; its first line names the columns.")
+        refuse(f"{name} is empty; its first line must name the columns.")
 
 
 def _records(reader: Any, name: str) -> Iterator[tuple[int, list[str]]]:
-    """Each record with the line on which it begins, without blank lines."""
+    """Yield each record with the line on which it begins; skip blank lines."""
     line = 1
     try:
         for cells in reader:
@@ -101,7 +101,7 @@ def _csv_row(place: str, columns: list[str], cells: list[str]) -> Row:
         cells = cells[:-1]
     if len(cells) > len(columns):
         problem = f"it has {len(cells)} cells for {len(columns)} columns"
-        return Row(place, {}, f"{problem}; a cell with a comma in it is quoted")
+        return Row(place, {}, f"{problem}; a cell with a comma in it must be quoted")
     return Row(
         place,
         {
@@ -113,7 +113,7 @@ def _csv_row(place: str, columns: list[str], cells: list[str]) -> Row:
 
 
 def _from_json(cell: str) -> Any:
-    """A cell as JSON, where it reads as JSON, else as text."""
+    """Parse a cell as JSON if it is JSON; else it stays text."""
     try:
         return json.loads(cell, parse_constant=_no_constant)
     except ValueError:
@@ -121,7 +121,7 @@ def _from_json(cell: str) -> Any:
 
 
 def _no_constant(word: str) -> NoReturn:
-    """Python reads `NaN` and `Infinity` as JSON, and nobody else does."""
+    """Refuse `NaN` and `Infinity`, which Python accepts but JSON doesn't have."""
     raise ValueError(word)
 
 
@@ -165,7 +165,7 @@ def _is_index(column: str) -> bool:
 
 
 def _without_nulls(cells: Mapping[str, Any]) -> dict[str, Any]:
-    """The cells that are given: every row of a struct column has all of the struct's fields."""
+    """Leave out empty cells: every row of a struct column has all of the struct's fields."""
     left = {k: v for k, v in cells.items() if v is not None and not _is_index(k)}
     if isinstance(left.get("input"), dict):
         left["input"] = {k: v for k, v in left["input"].items() if v is not None}
@@ -208,15 +208,15 @@ _FORMS = "a local file, or 'block:<type-slug>/<name>/<path>' for a file in a sav
 
 
 async def read_rows(path: str | Path, most: int, known: tuple[str, ...] = ()) -> list[Row]:
-    """Read a file's rows, and not more of the file than that takes.
+    """Read a file's rows, and no more of the file than that takes.
 
     Args:
-        path: A local file, or `block:<type-slug>/<name>/<path>`; the suffix tells its kind.
+        path: A local file, or `block:<type-slug>/<name>/<path>`; the suffix determines its kind.
         most: How many rows to read.
-        known: The columns that there may be, besides `input.NAME`; none: any.
+        known: The columns that are allowed, besides `input.NAME`; none: any.
 
     Raises:
-        InvalidInputError: It is not there, or can't be read as what its suffix says.
+        InvalidInputError: The file doesn't exist, or can't be read as its suffix says.
         ConfigurationError: The block can't be loaded or read from, or pyarrow is missing.
     """
     name = str(path)

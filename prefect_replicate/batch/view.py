@@ -1,4 +1,4 @@
-"""A batch as it is shown while it runs: a table, and a progress bar for the whole."""
+"""What is shown of a batch while it runs: a table, and one progress bar."""
 
 from __future__ import annotations
 
@@ -33,13 +33,14 @@ _LOOK_ALIKE = str.maketrans("<>`", "‹›'")
 _GALLERY_COLUMNS = 3
 
 IN_GALLERY = 40
-"""Of a batch's items, so many are drawn: the first."""
+"""How many of a batch's items are drawn: the first ones."""
 
 
 def rows(outcomes: Sequence[ItemOutcome]) -> list[dict[str, Any]]:
-    """The rows of the table, as plain text, with what matters first: it may be wider than a screen.
+    """Return the table's rows as plain text.
 
-    Where there are more than fit an artifact, those that have succeeded are left out first.
+    What matters comes first, because the table may be wider than a screen. If the
+    rows don't all fit in an artifact, those that have succeeded are left out first.
     """
     shown = [_row(one) for one in outcomes]
     sizes = [len(json.dumps(row)) + 2 for row in shown]
@@ -68,15 +69,15 @@ def _row(one: ItemOutcome) -> dict[str, Any]:
 
 
 def _plain(text: str, most: int) -> str:
-    """A text that reads the same in both UIs.
+    """Return a text that reads the same in both UIs.
 
-    V1 takes a cell for Markdown and HTML, and V2 shows all that would escape them.
+    V1 interprets a cell as Markdown and HTML, and V2 shows any characters that would escape them.
     """
     return in_line(text, most).translate(_LOOK_ALIKE).replace("](", "] (")
 
 
 def _result(one: ItemOutcome) -> str:
-    """A text, where the files are, or why there is nothing."""
+    """Return the text, where the files are, or why there is no output."""
     if one.error is not None:
         return one.error
     if one.output is not None:
@@ -85,11 +86,11 @@ def _result(one: ItemOutcome) -> str:
 
 
 def gallery(outcomes: Sequence[ItemOutcome], previews: Mapping[int, Preview]) -> str:
-    """Pictures of what has been made, as a Markdown table of them.
+    """Return pictures of the output as a Markdown table.
 
     Args:
-        outcomes: All, in order.
-        previews: By number of the item.
+        outcomes: All outcomes, in order.
+        previews: Previews by the number of the item.
     """
     shown = [one for one in outcomes if previews.get(one.number, Preview()).still]
     if not shown:
@@ -105,7 +106,7 @@ def gallery(outcomes: Sequence[ItemOutcome], previews: Mapping[int, Preview]) ->
 
 
 def percent_over(outcomes: Sequence[ItemOutcome]) -> float:
-    """The share of items about which nothing more is done."""
+    """Return the percentage of items that are done or given up."""
     return round(100.0 * sum(one.is_over for one in outcomes) / len(outcomes), 1)
 
 
@@ -113,28 +114,28 @@ def _outcome(item: Item, changes: Mapping[str, Any]) -> ItemOutcome:
     begun = item.outcome
     try:
         return ItemOutcome.model_validate({**dict(begun), **changes, "number": begun.number})
-    except ValidationError:  # of another version; the ledger says the same, at more length
+    except ValidationError:  # of another version; the ledger says the same in more detail
         return begun
 
 
 TABLE_KEY = "generated-videos"
 GALLERY_KEY = "generated-videos-gallery"
-_ACTION = "show how a batch stands"
+_ACTION = "show the progress of a batch"
 LOOK_SECONDS = 2.0
-"""Shortest time between two looks at how a batch stands."""
+"""Shortest time between two updates of a batch's progress."""
 
 _SHARE_OF_TIME = 0.05
-"""What looking and showing may take of a process's time, however large the batch."""
+"""The share of a process's time that these updates may take, however large the batch."""
 
 
 class BatchView:
-    """What is known of a batch, and its two artifacts. Lives on the engine's loop.
+    """What is known about a batch, and its artifacts. Lives on the engine's event loop.
 
     Args:
-        parts: Of it, which have all its items.
-        ledger: That these are written down in.
+        parts: Its parts, with all its items.
+        ledger: The ledger in which these are recorded.
         scope: The run that shows it.
-        logger: Of that run.
+        logger: The logger of that run.
         is_elsewhere: Whether other processes work on it.
     """
 
@@ -154,19 +155,19 @@ class BatchView:
         self._logger = logger
         self._is_elsewhere = is_elsewhere
         self.workers = {part.key: part.by for part in parts}
-        """By key of a part: who works on it now, as a flow run or a `Part.by`."""
+        """By key of a part: what works on it now, as a flow run or a `Part.by`."""
         self._told: dict[int, ItemOutcome] = {}
         self._seen: dict[int, tuple[Standing, ItemOutcome]] = {}
         self._lost: dict[int, str] = {}
         self._shown: list[ItemOutcome] = []
         self._artifacts: dict[str, UUID] = {}
         self.looked_at = time.monotonic()
-        """When all that is known here was last brought up to date, by our own clock."""
+        """When this was last updated, by our own clock."""
         self._next_look = 0.0
 
     @property
     def outcomes(self) -> list[ItemOutcome]:
-        """How all items stand, in order, as far as is known here."""
+        """The latest known outcomes of all items, in order."""
         return [
             one
             if one.is_over or one.number not in self._lost
@@ -176,9 +177,9 @@ class BatchView:
 
     @property
     def _written(self) -> dict[int, ItemOutcome]:
-        """By number: how items stand, as it is written down.
+        """The recorded outcomes, by item number.
 
-        What has succeeded has; else it counts what those say who work on the part now.
+        A success always counts; anything else only if what works on the part now recorded it.
         """
         found: dict[int, ItemOutcome] = {}
         for part, _, item, one in self._standings():
@@ -190,7 +191,7 @@ class BatchView:
         return found
 
     def _standings(self) -> Iterator[tuple[Part, int, Item, Standing]]:
-        """What is written down of items, and their numbers in their parts."""
+        """Yield what is recorded about items, and their numbers in their parts."""
         for part in self._parts:
             written = self.log_of(part).items[part.key]
             for number, item in enumerate(part.items, 1):
@@ -201,27 +202,28 @@ class BatchView:
         return self._ledger.batch(part.log)
 
     def tell(self, outcomes: Sequence[ItemOutcome]) -> None:
-        """Take note of what became of items, which the reports may not show yet."""
+        """Note the outcomes of items, which may not be recorded yet."""
         self._told |= {one.number: one for one in outcomes}
 
     def lose(self, part: Part, why: str) -> None:
-        """Take note that nobody works any more on those items of a part that are not over."""
+        """Note that nothing works on the unfinished items of a part any longer."""
         self._lost |= {item.number: why for item in part.items}
 
     async def begin(self) -> None:
-        """Find what earlier attempts have done, and put up the table.
+        """Find what earlier attempts have done, and show the table.
 
         Raises:
             LedgerError: Prefect's API could not be read or written.
         """
         await self.read()
-        if not self._is_elsewhere:  # or they may be on other machines
+        if not self._is_elsewhere:  # else the files may be on other machines
             await in_thread(self._forget_what_is_gone)
         await self._show()
 
     def _forget_what_is_gone(self) -> None:
-        """Count no item as done whose files are not where they were stored: they are fetched again,
-        while Replicate has them.
+        """Don't count an item as done if its files are not where they were stored.
+
+        They are fetched again, while Replicate has them.
         """
         for part, number, item, one in list(self._standings()):
             files = _outcome(item, one.changes).files
@@ -229,23 +231,23 @@ class BatchView:
                 del self.log_of(part).items[part.key][number]
 
     async def read(self) -> None:
-        """Read what is written down by others.
+        """Read what others have recorded.
 
         Raises:
-            LedgerError: It can't be read.
+            LedgerError: The ledger can't be read.
         """
         for start in {part.log.rpartition("-b")[0] for part in self._parts}:
             await self._ledger.read(f"{start}-b")
 
     def keep_done(self, attempt: str) -> None:
-        """Keep what has succeeded from calls of an attempt that are equal to it."""
+        """Reserve what has succeeded, so that equal calls of an attempt don't take it."""
         for part, _, item, one in self._standings():
             if one.is_succeeded:
                 for log in self._ledger.of(str(one.changes.get("prediction_id"))):
                     log.reserved.setdefault(attempt, part.place_of(item))
 
     async def look(self, caller: Caller) -> None:
-        """Read and show how the batch stands, if it is time to. Never raises."""
+        """Read and show the batch's progress, if it is time to. Never raises."""
         began = time.monotonic()
         if began < self._next_look:
             return
@@ -261,7 +263,7 @@ class BatchView:
         self._next_look = now + max(LOOK_SECONDS, (now - began) / _SHARE_OF_TIME)
 
     async def finish(self, caller: Caller) -> list[ItemOutcome]:
-        """Show how the batch has ended, and return that. Never raises."""
+        """Show the final outcomes, and return them. Never raises."""
         try:
             if self._lost:
                 await self.read()

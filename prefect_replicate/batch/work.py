@@ -1,4 +1,4 @@
-"""Working on a part of a batch: all its items side by side, on the engine's loop."""
+"""Working on a part of a batch: all its items concurrently, on the engine's event loop."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from prefect_replicate.settings import or_default
 from prefect_replicate.values import ItemOutcome, Prediction
 
 SIGN_SECONDS = 15.0
-"""Whoever has handed a part out takes it for dead where nothing is written for several of these."""
+"""The run that handed out a part counts it as dead if nothing is written for several of these."""
 
 _DELIVERIES_AT_ONCE = 8
 
@@ -50,27 +50,27 @@ class Shared:
         self.obstacle: str | None = None
         """Why nothing more is started."""
         self.left = asyncio.Event()
-        """Set when the flow's function was left before its parts were done."""
+        """Set when the flow's function has been left before its parts are done."""
 
 
 class _AllShared(WeakValueDictionary[str, Shared]):
-    """By who works on a batch, for as long as that goes on."""
+    """What is shared, by `Part.by`, for as long as it is worked on."""
 
 
 def shared_by(part: Part) -> Shared:
-    """What a part shares; to be called on the engine's loop."""
+    """Return what a part shares; call it on the engine's event loop."""
     known = process_state("batches", _AllShared)
     return known.setdefault(part.by, Shared(part))
 
 
 def _is_obstacle(error: Exception) -> bool:
-    """Whether all items would meet it: no usable token or storage, credit or right to create."""
+    """Whether it would stop all items: no usable token or storage, no credit or right to create."""
     barred = isinstance(error, APIError) and error.status in (402, 403)
     return barred or isinstance(error, ConfigurationError)
 
 
 class _ItemLog:
-    """Says of which item it speaks, and leaves out what is said of every single step."""
+    """Names the item in each line, and leaves out everything below a warning."""
 
     def __init__(self, logger: Any, number: int) -> None:
         self._logger = logger
@@ -82,11 +82,11 @@ class _ItemLog:
 
 
 async def work_on(run: Run, part: Part) -> list[ItemOutcome]:
-    """Make the items of a part, and return what became of each, in order.
+    """Make the items of a part, and return the outcome of each, in order.
 
     Raises:
         ConfigurationError: Nothing can be stored, or the token was rejected; nothing was paid.
-        RunEndedError: Prefect has ended the flow run, or the one around it.
+        RunEndedError: Prefect has ended the flow run, or its parent.
     """
     destination = or_default(part.options.destination)
     await check_place(run, destination)
@@ -118,7 +118,7 @@ class _Work:
         return list(self._outcomes.values())
 
     async def all_items(self) -> None:
-        # Side by side, so that a model that can't be looked up is asked for once.
+        # Concurrently, so that a model that can't be looked up is requested once.
         checks = await asyncio.gather(*map(self._checked, self._part.items))
         inputs = zip(self._part.items, checks, strict=True)
         items = [
@@ -139,13 +139,13 @@ class _Work:
             await done  # each cancels its prediction first
 
     async def _checked(self, item: Item) -> dict[str, Any] | None:
-        """The model's input; all of them are checked before anything is paid."""
+        """Return the model's input; all inputs are checked before anything is paid."""
         try:
             check = self._part.options.check_input
             return await item.options.whole_input(self._run, check=check)
         except ConfigurationError:
             raise
-        except Exception as exc:  # noqa: BLE001 - whatever it is, it must not cost the others
+        except Exception as exc:  # noqa: BLE001 - no error may cost the others
             self._failed(item, exc)
             return None
 
@@ -157,8 +157,8 @@ class _Work:
             try:
                 await self._generate(item, input)
             except RunEndedError:
-                return  # told once for all, at the end
-            except Exception as exc:  # noqa: BLE001 - whatever it is, it must not cost the others
+                return  # reported once for all, at the end
+            except Exception as exc:  # noqa: BLE001 - no error may cost the others
                 if not has_ended(self._run):
                     self._failed(item, exc)
 
@@ -237,7 +237,7 @@ class _Work:
         self.log.tell(self._part.key, self._part.by, item.number, changes)
 
     async def give_signs(self) -> None:
-        """Show whoever has handed the part out that it is worked on."""
+        """Show the run that handed out the part that it is worked on."""
         while self._part.options.keep_for_parent:
             written = self.log.next
             await asyncio.sleep(SIGN_SECONDS)
@@ -245,7 +245,7 @@ class _Work:
                 await self.write_down(self.log.give_sign)
 
     async def write_down(self, write: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Write to the ledger. Never raises: a retry finds out what is not there."""
+        """Write to the ledger. Never raises: a retry finds out what is missing."""
         try:
             await write()
         except LedgerError as exc:
@@ -253,7 +253,7 @@ class _Work:
 
 
 def _seconds_of(prediction: Prediction, since_start: float) -> float:
-    """How long an item took; since its prediction was created, if another attempt did that."""
+    """Return how long an item took; from its prediction's creation, if another attempt made it."""
     if prediction.created_at is None or prediction.completed_at is None:
         return since_start
     return max(since_start, (prediction.completed_at - prediction.created_at).total_seconds())

@@ -24,21 +24,21 @@ P = ParamSpec("P")
 LOGO_URL: Any = "https://github.com/replicate.png"
 DOCUMENTATION_URL: Any = "https://replicate.com/docs/topics/security/api-tokens"
 
-# Prefect's UI draws a union with null as two buttons over an open text field, the token's too.
+# Prefect's UI draws a union with null as two buttons above a plain text field, even for the token.
 _PASSWORD = WithJsonSchema({"type": "string", "format": "password", "writeOnly": True})
 _TEXT = WithJsonSchema({"type": "string"})
 
 
 def _token_required(schema: dict[str, Any], model: type[Block]) -> None:
     # Prefect's server and UI take a block parameter either as the block's fields or as a reference
-    # to a saved one, `{"$ref": …}`. Where no field is required, a reference is both, which is
-    # refused: no deployment could be given a saved block. Python may leave the token out.
+    # to a saved one, `{"$ref": …}`. If no field is required, a reference matches both and is
+    # refused, so no deployment could be given a saved block. In Python, the token is optional.
     schema_extra(schema, model)
     schema["required"] = ["api_token"]
 
 
 class ReplicateCredentials(CredentialsBlock):
-    """Stores a Replicate API token, and hands out clients made from it.
+    """Stores a Replicate API token, and provides clients that use it.
 
     Example:
         Load stored credentials and use the official client:
@@ -63,17 +63,17 @@ class ReplicateCredentials(CredentialsBlock):
         title="API token",
         description=(
             "Token from replicate.com/account/api-tokens, starting with r8_. A block made in Python"
-            " may leave it out: it reads REPLICATE_API_TOKEN from the environment when it is used."
+            " may leave it out, and then reads REPLICATE_API_TOKEN from the environment when used."
         ),
     )
     base_url: Annotated[str | None, _TEXT] = Field(
         default=None,
         title="Base URL",
         description=(
-            "Address of the API: of a local server, as https://api.replicate.com without /v1, or of"
-            " a gateway, whose address with its path stands for https://api.replicate.com/v1. When"
-            " empty, the environment variable REPLICATE_BASE_URL or else https://api.replicate.com"
-            " is used."
+            "Address of the API. For a local server, it replaces https://api.replicate.com, without"
+            " /v1; for a gateway, its address and path replace https://api.replicate.com/v1. If"
+            " empty, the environment variable REPLICATE_BASE_URL is used, or else"
+            " https://api.replicate.com."
         ),
     )
 
@@ -81,8 +81,8 @@ class ReplicateCredentials(CredentialsBlock):
         default_factory=list,
         title="Allowed file hosts",
         description=(
-            "Hosts that files may be downloaded from besides Replicate's own and the API's: each"
-            " `host` or `host:port`. Some models store theirs elsewhere."
+            "Hosts that files may be downloaded from, in addition to Replicate's own and the API's:"
+            " each `host` or `host:port`. Some models store their files elsewhere."
         ),
     )
 
@@ -92,7 +92,7 @@ class ReplicateCredentials(CredentialsBlock):
         return _normalized(value) if value and value.strip() else None
 
     def get_client(self, *args: Any, **kwargs: Any) -> Client:
-        """Return the official client, the same one each time for the same settings in a process.
+        """Return the official client; a process gets the same one for the same settings.
 
         Raises:
             ConfigurationError: There is no token, in the block or in the environment.
@@ -100,26 +100,26 @@ class ReplicateCredentials(CredentialsBlock):
         return _client_of_process(self.address(), os.getpid())
 
     def address(self) -> Address:
-        """Resolve token and URL as they are now.
+        """Return the current token and URL.
 
         Raises:
-            ConfigurationError: There is no token, or the URL is not one.
+            ConfigurationError: There is no token, or the URL is invalid.
         """
         own = (self.api_token.get_secret_value() if self.api_token else "").strip()
         token = own or os.environ.get("REPLICATE_API_TOKEN", "").strip()
         if not token:
             raise ConfigurationError(
                 "There is no Replicate API token: set `api_token` in the ReplicateCredentials"
-                " block, or the environment variable REPLICATE_API_TOKEN. Tokens are made at"
+                " block, or the environment variable REPLICATE_API_TOKEN. Create a token at"
                 " https://replicate.com/account/api-tokens."
             )
         if set(token) == {"*"}:
             raise ConfigurationError(
                 "The API token is only asterisks: Prefect hides a block's secrets in the parameters"
-                " of `run_deployment`. Give the saved block by reference,"
+                " of `run_deployment`. Pass the saved block by reference,"
                 ' {"$ref": {"block_document_id": str(block._block_document_id)}}, choose it in the'
-                " form of Prefect's UI, or leave `credentials` out to use REPLICATE_API_TOKEN where"
-                " the run is. Nothing was sent or paid."
+                " form in Prefect's UI, or leave `credentials` out to use REPLICATE_API_TOKEN from"
+                " the run's environment. Nothing was sent or paid."
             )
         if not token.isascii() or not token.isprintable() or " " in token:
             raise ConfigurationError(
@@ -133,10 +133,10 @@ class ReplicateCredentials(CredentialsBlock):
             raise ConfigurationError(str(exc)) from exc
         url = self.base_url or named
         if not own and url != named:
-            # Whoever may start a run could have it sent to an address of theirs.
+            # Otherwise, anyone who may start a run could have it sent to their own address.
             raise ConfigurationError(
                 f"The token in REPLICATE_API_TOKEN is for {named}, and is not sent to {url}. Give"
-                " the block a token of its own, or set REPLICATE_BASE_URL."
+                " the block its own token, or set REPLICATE_BASE_URL."
             )
         return Address(url, SecretStr(token))
 
@@ -152,7 +152,7 @@ def _normalized(url: str) -> str:
     if urlsplit(url).query or urlsplit(url).fragment:
         raise ValueError(f"base_url {url!r} has a query or a fragment; remove it.")
     if "@" in urlsplit(url).netloc:
-        raise ValueError("base_url must not hold a user or password: it is shown and recorded.")
+        raise ValueError("base_url must not contain a user or password: it is shown and recorded.")
     return url.removesuffix("/v1") if urlsplit(url).path == "/v1" else url
 
 
@@ -160,14 +160,14 @@ def _is_web_address(url: str) -> bool:
     try:
         parts = urlsplit(url)
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is none, or half an IPv6 address
+    except ValueError:  # an invalid port, or half an IPv6 address
         return False
 
 
 @lru_cache(maxsize=32)
 def _client_of_process(address: Address, pid: int) -> Client:
-    # Not the engine's client: that one lives on the engine's loop, and the official client keeps
-    # one async pool, which breaks on a second loop.
+    # Not the engine's client: that one is used on the engine's event loop, and the official client
+    # keeps one async pool, which breaks on a second loop.
     route = Route(address.base_url)
     token = address.token.get_secret_value()
     return Client(api_token=token, base_url=address.base_url, transport=route)
@@ -179,13 +179,13 @@ def call_as(
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> T:
-    """Do something on the engine's loop, and block: the one entrance of tasks, blocks and flows.
+    """Run `do` on the engine's event loop, and block; all tasks, blocks and flows go through here.
 
     Args:
-        credentials: As whom; `None`: the environment.
-        do: Gets the Prefect run that we are in, with the account.
-        args: Further ones of `do`.
-        kwargs: Further ones of `do`.
+        credentials: The account; `None`: the environment's.
+        do: Gets the current Prefect run, with the account.
+        args: Its other arguments.
+        kwargs: Its other arguments.
     """
     return call(bound(_account(credentials), do, *args, **kwargs))
 
@@ -202,9 +202,9 @@ async def acall_as(
 
 def _account(credentials: ReplicateCredentials | None) -> Account:
     if credentials is not None and not isinstance(credentials, ReplicateCredentials):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ConfigurationError(  # and does not show it: it may be the token
-            f"credentials is a ReplicateCredentials block, not a {type(credentials).__name__}."
-            " Make one with ReplicateCredentials(api_token=…)."
+        raise ConfigurationError(  # without showing it: it may be the token
+            f"credentials must be a ReplicateCredentials block, not a {type(credentials).__name__}."
+            " Create one with ReplicateCredentials(api_token=…)."
         )
     credentials = credentials or ReplicateCredentials()
     block = credentials._block_document_id  # pyright: ignore[reportPrivateUsage]

@@ -1,4 +1,4 @@
-"""Methods that block in sync code, and are awaited in async code, under one name."""
+"""Methods with one name that block in sync code and are awaited in async code."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ P = ParamSpec("P")
 def dispatch(
     twin: Callable[P, Coroutine[Any, Any, R]],
 ) -> Callable[[Callable[P, R]], Callable[P, R | Coroutine[Any, Any, R]]]:
-    """Have a method return a coroutine of its async twin where an event loop is running.
+    """Have a method return its async version's coroutine if an event loop is running.
 
-    Unlike Prefect's `async_dispatch`, it is sync in a thread of an async flow, async under
-    `asyncio.run` in a sync flow, and the coroutine says what to do if it is taken for its result.
-    `_sync=True` and `_sync=False` decide otherwise.
+    Unlike with Prefect's `async_dispatch`, it is sync in a thread of an async flow and async under
+    `asyncio.run` in a sync flow, and the coroutine says what to do if it is used as its result.
+    `_sync=True` and `_sync=False` override the choice.
     """
 
     def decorator(method: Callable[P, R]) -> Callable[P, R | Coroutine[Any, Any, R]]:
@@ -40,8 +40,8 @@ def _is_sync_here() -> bool:
         asyncio.get_running_loop()
     except RuntimeError:
         return True
-    # A sync flow that an async one calls runs in the thread of that one's loop, and may run a loop
-    # of its own. So what decides is what is nearer: an async function, or Prefect's sync engine.
+    # A sync flow that an async flow calls runs in the thread of that flow's event loop, and may run
+    # a loop of its own. So the nearer one decides: an async function, or Prefect's sync engine.
     frame = inspect.currentframe()
     while frame is not None and not frame.f_code.co_flags & inspect.CO_COROUTINE:
         if frame.f_globals.get("__name__", "").startswith("prefect."):

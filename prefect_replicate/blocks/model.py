@@ -37,9 +37,9 @@ from prefect_replicate.values.poll_policy import LONGEST_SECONDS
 
 @dataclass(eq=False, repr=False)
 class PredictionRun(JobRun[Any]):
-    """A prediction that a `ReplicateModel` has started. Not a block.
+    """A prediction that a `ReplicateModel` started. Not a block.
 
-    It may be the result of a task, which never holds the token: another process loads the saved
+    A task may return it. The stored result never holds the token: another process loads the saved
     block, or reads its own environment.
     """
 
@@ -54,7 +54,7 @@ class PredictionRun(JobRun[Any]):
         await acall_as(await acall(self._credentials), self._wait, on_update)
 
     @dispatch(await_for_completion)
-    def wait_for_completion(self, on_update: OnUpdate | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]  # as every block of Prefect does it
+    def wait_for_completion(self, on_update: OnUpdate | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]  # as every Prefect block does
         """Poll the prediction until it succeeds.
 
         Raises:
@@ -84,7 +84,7 @@ class PredictionRun(JobRun[Any]):
 
     @dispatch(acancel)
     def cancel(self) -> Prediction:
-        """Cancel the prediction, if it has not ended, and return it as it ended."""
+        """Cancel the prediction unless it has ended, and return its final state."""
         call_as(call(self._credentials), self._cancel)
         return self.prediction
 
@@ -152,7 +152,7 @@ class ReplicateModel(JobBlock[Any]):
     default_input: dict[str, Any] = Field(
         default_factory=dict,
         title="Default input",
-        description="Input that every run starts from; what is passed to `trigger` overrides it.",
+        description="Default input of every run; the input passed to `trigger` overrides it.",
     )
     timeout: float | None = Field(
         default=DEFAULT_TIMEOUT,
@@ -164,7 +164,7 @@ class ReplicateModel(JobBlock[Any]):
     policy: PollPolicy = Field(
         default_factory=PollPolicy,
         title="Poll policy",
-        description="How often to poll, and separate limits for queue and run.",
+        description="How often to poll, and separate limits for queue and run time.",
     )
 
     on_crash: OnCrash = Field(

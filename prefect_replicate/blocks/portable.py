@@ -1,4 +1,4 @@
-"""Credentials on their way to another process: with a task, in a result, to a deployment."""
+"""Credentials that go to another process: with a task, in a result, or to a deployment."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from prefect_replicate.ledger.prefect_api import as_ledger_error
 class PortableCredentials:
     """Credentials that leave their process without a token.
 
-    They leave it as the id of a saved block, or as a block that reads the environment where it is.
-    A token that is in no saved block stays behind. `None` stands for the environment's.
+    They leave it as the id of a saved block, or as a block that reads the other process's
+    environment. A token that is in no saved block stays behind. `None`: the environment's.
     """
 
-    # The fields are all that a pickle or Prefect's JSON serializer takes along.
+    # A pickle and Prefect's JSON serializer include only the fields.
     block_id: UUID | None
-    """Of the saved block of credentials, or of the saved model that they are in."""
+    """Id of the saved credentials block, or of the saved model block that has them."""
     without_token: ReplicateCredentials | None
     is_left_behind: bool
 
@@ -41,11 +41,11 @@ class PortableCredentials:
         self.is_left_behind = has_token and self.block_id is None
 
     async def get(self) -> ReplicateCredentials | None:
-        """The credentials, loaded where they have come as a reference.
+        """Return the credentials, loaded if they came as a reference.
 
         Raises:
             ConfigurationError: Their token was not saved, and this is another process.
-            LedgerError: Prefect's API could not be read, or does not have the block any more.
+            LedgerError: Prefect's API could not be read, or no longer has the block.
         """
         if self._here is not None:
             return self._here
@@ -65,13 +65,13 @@ class PortableCredentials:
         return self._here
 
     def reference(self) -> dict[str, Any] | None:
-        """The credentials as the parameter of a deployment's run.
+        """Return the credentials as the parameter of a deployment's run.
 
         Raises:
             ConfigurationError: They are not saved, or have no usable token.
         """
         if self.block_id is None and self._here is not None:
-            self._here.address()  # which may know better what is wrong
+            self._here.address()  # its error may be more specific
             raise ConfigurationError(
                 "The ReplicateCredentials block is not saved, and its token is not sent to other"
                 " processes. Save it with `credentials.save(NAME)`, or leave `credentials` out and"

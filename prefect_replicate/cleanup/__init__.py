@@ -1,1 +1,1 @@
-"""Ending what nobody waits for: the state hook of a run, and the sweep over all of them."""
+"""Canceling what no run waits for: the state hook of one run, and the sweep over all runs."""

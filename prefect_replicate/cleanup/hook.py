@@ -1,7 +1,7 @@
-"""The state hook that ends what a flow run has left running.
+"""The state hook that cancels what a flow run has left running.
 
-Prefect runs it in a process that knows nothing of the run (the one that serves the deployment, or
-a fresh one that the worker starts), so it goes by the ledger alone.
+Prefect runs it in a process that knows nothing about the run (the one that serves the deployment,
+or a new one that the worker starts), so it relies on the ledger alone.
 """
 
 import asyncio
@@ -48,8 +48,8 @@ _SECONDS = 25.0
 def cancel_predictions(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None:
     """Cancel every prediction that a flow run and its subflows have left running.
 
-    A state hook for `on_cancellation`, `on_crashed` and `on_failure`. It logs what it did to the
-    flow run, and never raises.
+    A state hook for `on_cancellation`, `on_crashed` and `on_failure`. It logs to the flow run, and
+    never raises.
 
     Example:
         Use it on a flow of your own:
@@ -76,9 +76,9 @@ def cancel_predictions(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any
 async def _cancel_after(caller: Caller, flow_run_id: UUID, state: StateType, logger: Any) -> None:
     crashed = {flow_run_id} if state is StateType.CRASHED else set[UUID]()
     if state is StateType.FAILED:
-        # So ends a run that has noticed that it, or one around it, counts as crashed.
+        # A run also fails when it notices that it, or a parent, counts as crashed.
         crashed = await crashed_around(flow_run_id)
-    # The runs of deployments that it has started go on after a failure, but not after a cancel.
+    # Runs of deployments that it has started continue after a failure, but not after a cancel.
     await cancel_all(caller, flow_run_id, logger, crashed=crashed, of_deployments=state in CANCELED)
     known = [log.generation for log in (await ledger_of(RunScope(flow_run_id))).all]
     ended = {
@@ -98,13 +98,13 @@ async def cancel_all(
     crashed: Collection[UUID] = (),
     of_deployments: bool = True,
 ) -> None:
-    """Cancel what a flow run and its subflows have left running, but what outlives a crash.
+    """Cancel what a flow run and its subflows have left running, except what outlives a crash.
 
     Args:
-        caller: Whose logs are written.
+        caller: Writes the log.
         flow_run_id: The run.
-        logger: Of the run.
-        crashed: It and the runs around it, as far as they have crashed.
+        logger: The run's logger.
+        crashed: Those of the run and its parents that have crashed.
         of_deployments: Whether runs of deployments count as subflows.
     """
     note_end(flow_run_id, of_deployments=of_deployments)
@@ -144,14 +144,14 @@ async def _cancel_one(
     try:
         connection = connection_to(log.address or await address_for(known))
         run = Run(connection, None, RunScope(flow_run_id), caller, logger)
-        if prediction_id is None:  # its create was interrupted before that was recorded
+        if prediction_id is None:  # its create was interrupted before the id was recorded
             found = await look_for_lost(run, Sought.by(known), looks=4, unwanted=unwanted)
             if found is None:
                 return
             prediction_id = found.id
             await log.note(made=made(found))
             announce(run, found, "created", known.origin)
-        elif log.address is None:  # another process has written it, or somebody else
+        elif log.address is None:  # written by another process, or by someone else
             await _check_soon(run, known, prediction_id)
     except ReplicateError as exc:
         message, reason = "Prediction %s of %s was not canceled: %s", str(exc)
@@ -162,7 +162,7 @@ async def _cancel_one(
 
 
 async def _check_soon(run: Run, known: Generation, prediction_id: str) -> None:
-    """`check_is_of`, if Replicate shows the prediction soon: a cancel must not wait for that."""
+    """Call `check_is_of` if Replicate replies soon: a cancel must not wait for that."""
     try:
         reading = get_prediction(run.connection, prediction_id)
         prediction = await asyncio.wait_for(reading, _CHECK_SECONDS)
@@ -172,24 +172,25 @@ async def _check_soon(run: Run, known: Generation, prediction_id: str) -> None:
 
 
 def check_is_of(known: Generation, prediction: Prediction) -> None:
-    """Refuse to end a prediction that a fact names, and that does not look like its call's.
+    """Refuse to end a prediction that doesn't match the call whose fact names it.
 
     Raises:
-        LedgerError: It is of another model, or has another input.
+        LedgerError: It has another model or another input.
     """
     if not prediction.is_terminal and not known.has_made(prediction):
         raise LedgerError(
-            f"prediction {prediction.id} is not what a call of {in_line(known.intent.model)} makes"
-            f" with the recorded input: it is left alone. See {prediction.web_url}."
+            f"prediction {prediction.id} does not match the recorded call of"
+            f" {in_line(known.intent.model)} and its input: it is left alone. See"
+            f" {prediction.web_url}."
         )
 
 
 def what_is_skipped(unreadable: Sequence[FlowRunInput]) -> str:
-    """One line for the log about facts that can't be understood."""
+    """Return a line for the log about facts that can't be understood."""
     first = unreadable[0]
     facts = "1 record" if len(unreadable) == 1 else f"{len(unreadable)} records"
     return (
-        f"{facts} can't be understood, and the predictions of the same calls are left alone: the"
+        f"{facts} can't be understood, so the predictions of the same calls are left alone. The"
         f" first is the input {first.key} of flow run {first.flow_run_id}."
     )
 
@@ -197,15 +198,15 @@ def what_is_skipped(unreadable: Sequence[FlowRunInput]) -> str:
 async def address_for(
     known: Generation, credentials: ReplicateCredentials | None = None
 ) -> Address:
-    """The account that a prediction was made with.
+    """Return the account that a prediction was made with.
 
     Args:
         known: Names the saved block, if there was one.
-        credentials: The account where there was none; `None`: the environment's.
+        credentials: The account if there was none; `None`: the environment's.
 
     Raises:
         LedgerError: The block could not be loaded.
-        ConfigurationError: There is no token, or the one there is belongs to another address.
+        ConfigurationError: There is no token, or it belongs to another address.
     """
     if known.origin.credentials_block is not None:
         with as_ledger_error("load the credentials block that it was made with"):
@@ -213,9 +214,9 @@ async def address_for(
         return block.address()
     address = (credentials or ReplicateCredentials()).address()
     if address.base_url != known.origin.base_url:
-        # A fact is data that others may write: it must not say where a token goes.
+        # A fact is data that others may write: it must not decide where a token is sent.
         raise ConfigurationError(
-            f"it was made at {known.origin.base_url}, and this process's token is for"
+            f"it was made at {known.origin.base_url}, but this process's token is for"
             f" {address.base_url}. Set REPLICATE_BASE_URL, or use a saved ReplicateCredentials"
             " block."
         )

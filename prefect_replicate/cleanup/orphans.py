@@ -1,4 +1,4 @@
-"""Which predictions no flow run waits for any more, and which flow runs are dead."""
+"""Which predictions are orphaned, and which flow runs are dead."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from prefect_replicate.ledger.log import OwnLog
 from prefect_replicate.lifecycle.creation import ABANDONED_SECONDS
 
 SILENT_HEARTBEATS = 3
-"""How many have to be missing."""
+"""A running flow run that has missed this many counts as dead."""
 
 _LOOK_BACK = timedelta(hours=25)
 _COMING_BACK = {StateType.SCHEDULED, StateType.PENDING, StateType.PAUSED}
@@ -30,56 +30,56 @@ _ENDED = {
     StateType.FAILED: "failed",
     StateType.CRASHED: "crashed",
     StateType.CANCELLED: "was canceled",
-    StateType.CANCELLING: "was told to cancel",
+    StateType.CANCELLING: "was asked to cancel",
 }
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """When, and how long things may have stood as they stand; in seconds."""
+    """The current time, and how long a state may have lasted, in seconds."""
 
     now: datetime
     grace: float
-    """For a flow run that has ended: its hooks may still be at work."""
+    """For a flow run that has ended: its hooks may still be running."""
     silence: float
-    """For a flow run that is said to be running, without a heartbeat."""
+    """For a running flow run without a heartbeat."""
 
     def since(self, moment: datetime) -> float:
         return (self.now - moment).total_seconds()
 
     def is_silent(self, run: FlowRunSeen) -> bool:
-        """Whether a flow run that has given heartbeats gives none any more."""
+        """Whether a flow run has stopped sending heartbeats."""
         sign = last_sign(run)
         return sign is not None and self.since(sign) > self.silence
 
 
 def last_sign(run: FlowRunSeen) -> datetime | None:
-    """When a flow run that is said to be running was last alive; `None` where that is unknown."""
+    """Return when a flow run in a running state was last alive; `None` if that is unknown."""
     if run.state is not StateType.RUNNING or run.last_heartbeat is None:
         return None
-    # A run that was suspended, or waited for a retry, gave no heartbeat in all that time.
+    # A run that was suspended, or waited for a retry, sent no heartbeat in all that time.
     return max(run.last_heartbeat, run.since)
 
 
 class Orphaned(NamedTuple):
-    """A prediction that nobody waits for, or a create that may have made one."""
+    """An orphaned prediction, or a create that may have made one."""
 
     logs: tuple[OwnLog, ...]
-    """All that it is open in."""
+    """All logs in which it is open."""
     generation: Generation
-    """As the call has it that started it."""
+    """As recorded by the call that started it."""
     why: str
 
 
 def orphaned(
     logs: Iterable[OwnLog], runs: Mapping[UUID, FlowRunSeen], thresholds: Thresholds
 ) -> list[Orphaned]:
-    """Choose the predictions of which every log says that nobody waits.
+    """Choose the predictions that are orphaned according to every log that has them open.
 
     Args:
-        logs: Of any flow runs.
-        runs: The flow runs that are named in them, as far as they exist.
-        thresholds: With which they are judged.
+        logs: Logs of any flow runs.
+        runs: The flow runs that are named in the logs, if they exist.
+        thresholds: The thresholds to apply.
     """
     groups: dict[object, list[tuple[OwnLog, Generation]]] = {}
     for log in logs:
@@ -89,7 +89,7 @@ def orphaned(
     found: list[Orphaned] = []
     for group in groups.values():
         reasons = [why_orphaned(one, runs, thresholds) for _, one in group]
-        # Whoever waits for a prediction of another run knows no deadline of it.
+        # A call that waits for another run's prediction knows no deadline for it.
         started, reason = max(
             zip([one for _, one in group], reasons, strict=True),
             key=lambda pair: pair[0].intent.cancel_after,
@@ -102,7 +102,7 @@ def orphaned(
 def why_orphaned(
     known: Generation, runs: Mapping[UUID, FlowRunSeen], thresholds: Thresholds
 ) -> str | None:
-    """Say why nobody waits for a prediction; `None` where somebody may."""
+    """Return why no flow run waits for a prediction; `None` if one may."""
     if known.is_unknown and thresholds.since(known.written_at) < ABANDONED_SECONDS:
         return None
     reasons = [
@@ -118,11 +118,11 @@ def _why_unwanted(
     runs: Mapping[UUID, FlowRunSeen],
     thresholds: Thresholds,
 ) -> str | None:
-    """Say why a flow run does not wait.
+    """Return why a flow run does not wait; `None` if it may.
 
-    The flow runs are judged from the one at the top to that of the call: what is around a run
-    decides whether it comes back. A deployment's run that is alive lives on by itself, unless a run
-    around it was canceled.
+    The flow runs are checked from the root down to that of the call: a run's parents decide whether
+    it comes back. A deployment's run that is alive continues by itself, unless a parent was
+    canceled.
     """
     for run_id in reversed(_that_count(flow_runs, runs, thresholds)):
         run = runs.get(run_id)
@@ -155,11 +155,11 @@ def _is_alive(run: FlowRunSeen, thresholds: Thresholds) -> bool:
 
 
 def _which(run_id: UUID, flow_runs: Sequence[UUID]) -> str:
-    return "its flow run" if run_id == flow_runs[0] else "a flow run around it"
+    return "its flow run" if run_id == flow_runs[0] else "a parent flow run"
 
 
 def _what_became_of(run: FlowRunSeen | None, outlives: bool, thresholds: Thresholds) -> str | None:
-    """Say what ended a flow run and all that it stood for; `None` where nothing has."""
+    """Return what ended a flow run; `None` if nothing has."""
     if run is None:
         return "was deleted"
     if thresholds.is_silent(run):
@@ -172,8 +172,8 @@ def _what_became_of(run: FlowRunSeen | None, outlives: bool, thresholds: Thresho
 def _why_if_all_completed(
     flow_runs: Sequence[UUID], runs: Mapping[UUID, FlowRunSeen], thresholds: Thresholds
 ) -> str | None:
-    # Others may wait for it then: the run around a subflow that has returned its prediction, or a
-    # deployment's run that the completed one has started without waiting for it.
+    # Another run may wait for it then: the parent of a subflow that has returned its prediction, or
+    # a deployment's run that the completed one has started without waiting for it.
     found = [runs.get(one) for one in flow_runs]
     if {run and run.state for run in found} != {StateType.COMPLETED}:
         return None
@@ -191,7 +191,7 @@ def _ended(run: FlowRunSeen, thresholds: Thresholds) -> str | None:
 def _silent(run: FlowRunSeen, thresholds: Thresholds) -> str:
     assert run.last_heartbeat is not None
     ago = _for_people(thresholds.since(run.last_heartbeat))
-    return f"gave its last heartbeat {ago} ago"
+    return f"sent its last heartbeat {ago} ago"
 
 
 def _for_people(seconds: float) -> str:
@@ -203,13 +203,13 @@ def _for_people(seconds: float) -> str:
 async def silent_runs(
     runs: Mapping[UUID, FlowRunSeen], thresholds: Thresholds
 ) -> dict[UUID, FlowRunSeen]:
-    """Those of the flow runs whose heartbeat has stopped, with their last one.
+    """Return the flow runs whose heartbeats have stopped, with their last ones.
 
-    After Prefect's server was away, all flow runs look silent until their next heartbeat. So it
-    must have heard anybody at all in the time in which theirs are missing.
+    After an outage of Prefect's server, all flow runs look silent until their next heartbeat. So
+    the server must have received other events in the time in which theirs are missing.
 
     Raises:
-        LedgerError: It can't be told.
+        LedgerError: That is unknown.
     """
     running = [one for one, run in runs.items() if run.state is StateType.RUNNING]
     heard = await last_heartbeats(running, thresholds.now - _LOOK_BACK)
@@ -220,7 +220,7 @@ async def silent_runs(
         since = max(sign for run in silent.values() if (sign := last_sign(run)))
         if not await was_listening(since + interval, thresholds.now - interval):
             raise LedgerError(
-                f"{len(silent)} of them give no heartbeat, but Prefect's server has heard nobody"
-                " else in that time either."
+                f"{len(silent)} of them send no heartbeat, but Prefect's server has received no"
+                " other event in that time either."
             )
     return silent

@@ -1,7 +1,7 @@
-"""Ending the predictions that no flow run waits for any more.
+"""Canceling orphaned predictions.
 
-Only what a fact of ours names is ever canceled, or what the create of one must have made: all
-other predictions of the account are left alone.
+A prediction is canceled only if a fact of ours names it, or if the create of one must have made it:
+all other predictions of the account are left alone.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from prefect_replicate.values import Orphan, Prediction
 from prefect_replicate.values.orphan import Outcome
 
 AT_ONCE = 20
-"""How many are looked at and canceled at the same time."""
+"""How many are checked and canceled at the same time."""
 
 _LOOK_BACK = timedelta(hours=25)
 """No prediction lives longer than a day: that is the longest deadline."""
@@ -49,17 +49,17 @@ class _View(NamedTuple):
     logs: list[OwnLog]
     runs: dict[UUID, FlowRunSeen]
     closed: list[FlowRun]
-    """Those of which nothing is open any more."""
+    """Those in which nothing is open."""
 
     def has(self, one: Orphaned) -> bool:
-        """Whether it is an orphan still, and all that was known of it is so still."""
+        """Whether it is still an orphan, and its facts are unchanged."""
         known = [(_key(log), log.generation) for log in one.logs]
         return any(
             known == [(_key(log), log.generation) for log in other.logs] for other in self.orphans
         )
 
     def has_other_maker(self, found: Prediction, sought: Sought) -> bool:
-        """Whether a create of a call that goes on may have made a prediction."""
+        """Whether a create of a call that is still running may have made a prediction."""
         orphans = {_key(log) for other in self.orphans for log in other.logs}
         return any(
             log.generation.origin.base_url == sought.base_url
@@ -75,18 +75,18 @@ def _key(log: OwnLog) -> tuple[UUID | None, str, int]:
 
 @dataclass(frozen=True)
 class _Case:
-    """An orphan, and what Replicate says of it."""
+    """An orphan, and what Replicate says about it."""
 
     orphaned: Orphaned
     run: Run
     prediction: Prediction | None
     is_contested: bool = False
-    """Whether the prediction may be that of another call, whose id is not recorded yet."""
+    """Whether the prediction may belong to another call, which has not recorded its id yet."""
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """What to do about orphans, and on whose behalf. Lives on the engine's loop."""
+    """One sweep: what to do about orphans, and for which run. Lives on the engine's event loop."""
 
     caller: Caller
     scope: RunScope
@@ -97,7 +97,7 @@ class Sweep:
     silence: float
     _adopted: set[str] = field(default_factory=set[str])
     _skipped: set[UUID] = field(default_factory=set[UUID])
-    """Facts that it has told of."""
+    """Facts that it has already reported."""
 
     async def orphans(self) -> list[Orphan]:
         """Find the orphans, and end them unless it is a dry run.
@@ -110,7 +110,7 @@ class Sweep:
         for start in range(0, len(found), AT_ONCE):
             batch = found[start : start + AT_ONCE]
             cases = await asyncio.gather(*(self._case_of(one, view) for one in batch))
-            # Replicate may have taken long to answer, and somebody may be waiting again by now.
+            # Replicate may have taken long to answer, and a run may be waiting again by now.
             view = await self._look()
             shown += await asyncio.gather(
                 *(self._handled(*case, view) for case in zip(batch, cases, strict=True))
@@ -120,7 +120,7 @@ class Sweep:
         return shown
 
     async def _take_off_the_list(self, closed: Iterable[FlowRun]) -> None:
-        """Have later sweeps not read what is settled. Never raises: they read it again then."""
+        """Exclude finished runs from later sweeps. On an error, these just read them again."""
         for one in await asyncio.gather(*map(_untag, closed), return_exceptions=True):
             if isinstance(one, LedgerError):
                 message = str(one)
@@ -144,7 +144,7 @@ class Sweep:
         ]
         runs = await flow_runs_seen(set(named))
         runs |= await self._silent(runs, thresholds)
-        strange = named_in(unreadable)  # somebody may wait
+        strange = named_in(unreadable)  # a flow run may wait for it
         orphans = [
             one
             for one in orphaned(logs, runs, thresholds)
@@ -155,7 +155,7 @@ class Sweep:
         return _View(orphans, logs, runs, closed)
 
     async def _now(self) -> datetime:
-        """The time at Prefect's server, at the latest: replies state it a second or two late."""
+        """Return the latest possible time at Prefect's server: replies state it 1 to 2 s late."""
         clock = await server_clock()
         if not clock.is_known:
             await request("be reached", "GET", "/health")
@@ -241,7 +241,7 @@ class Sweep:
 
 
 def _is_closed(run: FlowRun, ledger: Ledger, thresholds: Thresholds) -> bool:
-    """Whether nothing more is to be done about a flow run that has ended."""
+    """Whether a flow run has ended, and nothing in it is left to handle."""
     state = run.state
     if (
         state is None
@@ -253,7 +253,7 @@ def _is_closed(run: FlowRun, ledger: Ledger, thresholds: Thresholds) -> bool:
 
 
 async def _untag(run: FlowRun) -> None:
-    """Take a flow run off the list of those that sweeps read; it comes back with a retry."""
+    """Remove a flow run from the list that sweeps read; a retry puts it back."""
     await set_tags(run.id, {*run.tags} - {OPEN_TAG})
     now = (await flow_runs_seen([run.id])).get(run.id)
     if now is not None and run.state is not None and now.state is not run.state.type:
@@ -294,7 +294,7 @@ def _seconds_run(prediction: Prediction, now: datetime) -> float | None:
 
 
 def _seconds_left(prediction: Prediction, intent: Intent, now: datetime) -> float:
-    """Until the deadline that would have ended it."""
+    """Return the seconds until the deadline that would have ended it."""
     created = prediction.created_at or intent.at
     deadline = prediction.deadline or created + timedelta(seconds=intent.cancel_after)
     return max(0.0, (deadline - now).total_seconds())

@@ -1,4 +1,4 @@
-"""How a sweep's finds are shown to people; pure."""
+"""How the orphans that a sweep found are shown; pure."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ _DONE = {
     "found": "would be canceled",
     "ended": "had ended by itself",
     "void": "had never been started",
-    "left": "left alone, as it is no orphan any more",
+    "left": "left alone, no longer an orphan",
     "failed": "not handled",
 }
 
 
 def done(orphan: Orphan) -> str:
-    """What was done about it, in words."""
+    """Say what was done about an orphan."""
     return _DONE[orphan.outcome] + (f": {orphan.error}" if orphan.error else "")
 
 
 def summary(orphans: Sequence[Orphan]) -> str:
-    """One line: how many there were, what became of them, and how many seconds that saved."""
+    """Return one line: how many there were, their outcomes, and how many seconds that saved."""
     if not orphans:
         return "No orphaned predictions."
     counts = Counter(one.outcome for one in orphans)
@@ -34,12 +34,12 @@ def summary(orphans: Sequence[Orphan]) -> str:
     noun = "prediction" if len(orphans) == 1 else "predictions"
     saved = sum(one.seconds_saved for one in orphans)
     verb = "would be saved" if counts["found"] else "saved"
-    saving = f" At most {saved:,.0f} s {verb}." if saved else ""
+    saving = f" Up to {saved:,.0f} s {verb}." if saved else ""
     return f"{len(orphans)} orphaned {noun}: {', '.join(parts)}.{saving}"
 
 
 def rows(orphans: Sequence[Orphan]) -> list[dict[str, Any]]:
-    """The rows of the table in the UI, which cuts off what is too wide on the right."""
+    """Return the rows of the table for the UI, which cuts off a wide table on the right."""
     return [
         {
             "prediction": _link(one.prediction_id or "no id", one.web_url),

@@ -1,1 +1,1 @@
-"""The demo: a local Replicate and a Prefect server for as long as somebody looks."""
+"""The demo: a local Replicate and a temporary Prefect server."""

@@ -1,9 +1,9 @@
-"""Run a command that must not outlive whoever started it.
+"""Run a command that must not outlive the process that started it.
 
-A script of its own, with the command as its arguments and a pipe as its standard input. When the
-pipe is closed, on purpose or by the death of the process at its other end, the command is asked to
-stop, and killed with all that it started if it doesn't. It imports the standard library only, since
-it is run by its path and is to be there at once.
+This is a separate script, with the command as its arguments and a pipe as its standard input. When
+the pipe is closed, on purpose or by the death of the process at its other end, the command is asked
+to stop, and killed with all that it started if it doesn't. It imports the standard library only,
+since it is run by its path and must start at once.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import sys
 import threading
 
 PATIENCE = 30.0
-"""Seconds; a flow run that is told to stop first cancels its prediction."""
+"""Seconds; a flow run that is asked to stop first cancels its prediction."""
 
 
 def main(command: list[str]) -> int:
     """Run `command` to its end, or to the end of standard input; return its exit code."""
-    # A handler, unlike an order to ignore it, is not inherited by the command.
+    # A handler, unlike SIG_IGN, is not inherited by the command.
     signal.signal(signal.SIGINT, lambda number, frame: None)
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
     threading.Thread(target=_stop_at_end_of_input, args=(child,), daemon=True).start()
@@ -31,8 +31,8 @@ def main(command: list[str]) -> int:
 def _stop_at_end_of_input(child: subprocess.Popen[bytes]) -> None:
     while os.read(sys.stdin.fileno(), 1):
         pass
-    # To all of the session, as a terminal does it at Ctrl-C: of a SIGTERM, Prefect's runner tells
-    # its flow runs nothing.
+    # To the whole session, as a terminal does on Ctrl-C: Prefect's runner does not pass a SIGTERM
+    # on to its flow runs.
     group = os.getpgid(0)
     os.killpg(group, signal.SIGINT)
     with contextlib.suppress(subprocess.TimeoutExpired):

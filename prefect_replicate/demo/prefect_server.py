@@ -1,4 +1,4 @@
-"""A Prefect server, and other processes, that last as long as a block of code does."""
+"""A Prefect server, and other processes, that run for the length of a `with` block."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ def running(
     stdout: IO[bytes] | int | None = None,
     stderr: int | None = None,
 ) -> Generator[subprocess.Popen[bytes], None, None]:
-    """Run a Python command line until the block ends, and at the latest until this process does.
+    """Run a Python command line until the `with` block or this process ends.
 
-    It has a session of its own, so that a Ctrl-C in the terminal reaches this process alone, which
-    then stops what it started in its own order.
+    It has its own session, so that Ctrl-C in the terminal reaches only this process, which then
+    stops what it started in its own order.
 
     Args:
         command: The arguments to `python`.
         env: The whole environment.
-        stdout: As `subprocess.Popen` takes it.
-        stderr: As `subprocess.Popen` takes it.
+        stdout: See `subprocess.Popen`.
+        stderr: See `subprocess.Popen`.
     """
     process = subprocess.Popen(
         [sys.executable, str(Path(lifeline.__file__)), sys.executable, *command],
@@ -75,7 +75,7 @@ _CANCEL_SECONDS = 40.0
 
 @dataclass(frozen=True)
 class PrefectServer:
-    """Where the server is, and the environment in which Prefect talks to it and to no other."""
+    """The server's address, and the environment in which Prefect uses it and no other."""
 
     ui_url: str
     env: dict[str, str]
@@ -85,7 +85,7 @@ class PrefectServer:
         return f"{self.ui_url}/api"
 
     def cancel_flow_runs(self) -> None:
-        """Cancel all flow runs that are under way, and wait, with a bound, until they are."""
+        """Cancel all running flow runs, and wait until they have ended, up to a limit."""
         give_up = time.monotonic() + _CANCEL_SECONDS
         with self.client() as client:
             for run in _under_way(client):
@@ -94,7 +94,7 @@ class PrefectServer:
                 time.sleep(0.2)
 
     def client(self) -> SyncPrefectClient:
-        """Return a client that knows this server and none of the user's settings."""
+        """Return a client for this server that ignores the user's settings."""
         return SyncPrefectClient(self.api_url, httpx_settings=_DIRECT)
 
 
@@ -105,16 +105,16 @@ def prefect_server(
     *,
     env: Mapping[str, str] | None = None,
 ) -> Generator[PrefectServer, None, None]:
-    """Run a Prefect server on a free port for as long as the block lasts.
+    """Run a Prefect server on a free port until the `with` block ends.
 
     Args:
         home: Its `PREFECT_HOME`.
         on_wait: Called several times a second with the seconds that the start has taken so far.
-        env: The environment that it starts from: if not given, this process's own without any
-            setting of Prefect's, so that nothing of the user's Prefect is touched.
+        env: Its base environment. By default, this process's own without Prefect's settings, so
+            that the user's Prefect is not touched.
 
     Raises:
-        ConfigurationError: It did not start; the message has its last words.
+        ConfigurationError: It did not start; the message has the last line of its output.
     """
     port = _free_port()
     server = PrefectServer(f"http://{_HOST}:{port}", _environment(env, home, port))
@@ -128,7 +128,7 @@ def prefect_server(
 
 
 def without_prefect_settings() -> dict[str, str]:
-    """This process's environment, in which no setting of the user's Prefect is left."""
+    """Return this process's environment without the settings of the user's Prefect."""
     return {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
 
 
@@ -180,4 +180,4 @@ def _under_way(client: SyncPrefectClient) -> list[FlowRun]:
 def _last_words(log: IO[bytes]) -> str:
     log.seek(0)
     lines = [line.strip() for line in log.read().decode(errors="replace").splitlines()]
-    return next(filter(None, reversed(lines)), "it said nothing")
+    return next(filter(None, reversed(lines)), "it printed nothing")

@@ -17,7 +17,7 @@ BLOCK = "demo"
 
 def main() -> None:
     """Save the credentials as a block, and serve a deployment that uses it."""
-    # Of the real Replicate the block holds no token: that stays in the environment.
+    # For the real Replicate, the block holds no token: that stays in the environment.
     base_url = os.environ["REPLICATE_BASE_URL"]
     token = SecretStr(os.environ["REPLICATE_API_TOKEN"]) if base_url else None
     block = ReplicateCredentials(api_token=token, base_url=base_url or None)
@@ -30,7 +30,7 @@ def main() -> None:
     )
     serve(
         asyncio.run(deployment),
-        query_seconds=2,  # whoever presses Run is looking
+        query_seconds=2,  # a user who presses Run is waiting
         print_starting_message=False,
         pause_on_shutdown=False,
     )

@@ -29,7 +29,7 @@ TOKEN = "REPLICATE_API_TOKEN"
 
 @dataclass(frozen=True)
 class Replicate:
-    """What to call it, and the environment that points to it."""
+    """A real or local Replicate: its name, and the environment that points to it."""
 
     name: str
     base_url: str
@@ -37,13 +37,13 @@ class Replicate:
 
     @property
     def shell(self) -> dict[str, str]:
-        """What another shell must set; a token of the user's own it has, or can do without."""
+        """The variables to set in another shell; none for a user's own token."""
         return self.env if self.env["REPLICATE_BASE_URL"] else {}
 
 
 @contextmanager
 def local_replicate() -> Generator[Replicate, None, None]:
-    """Run a local Replicate on free ports for as long as the block lasts."""
+    """Run a local Replicate on free ports until the `with` block ends."""
     with Emulator() as emulator:
         env = {TOKEN: emulator.token, "REPLICATE_BASE_URL": emulator.base_url}
         yield Replicate("Local Replicate", emulator.base_url, env)
@@ -51,7 +51,7 @@ def local_replicate() -> Generator[Replicate, None, None]:
 
 @contextmanager
 def real_replicate() -> Generator[Replicate, None, None]:
-    """Use Replicate itself, as the user's own account.
+    """Use Replicate itself, with the user's own account.
 
     Raises:
         ConfigurationError: There is no token.
@@ -59,7 +59,7 @@ def real_replicate() -> Generator[Replicate, None, None]:
     token = os.environ.get(TOKEN, "").strip()
     if not token:
         raise ConfigurationError(
-            f"--real needs {TOKEN}; tokens are made at https://replicate.com/account/api-tokens"
+            f"--real needs {TOKEN}; create a token at https://replicate.com/account/api-tokens"
         )
     yield Replicate("Replicate", DEFAULT_BASE_URL, {TOKEN: token, "REPLICATE_BASE_URL": ""})
 
@@ -70,12 +70,12 @@ _SERVE_SECONDS = 120.0
 
 
 def show(*, keep: bool, real: bool) -> int:
-    """Generate a video where everything can be seen, and return the exit code.
+    """Generate a video, show where to follow it, and return the exit code.
 
-    All that it starts ends with it, also on Ctrl-C, SIGTERM and errors.
+    All that it starts ends with it, even on Ctrl-C, SIGTERM and errors.
 
     Args:
-        keep: Leave all of it up afterwards, until Ctrl-C.
+        keep: Keep all of it running afterwards, until Ctrl-C.
         real: Run on Replicate itself.
 
     Raises:
@@ -95,7 +95,7 @@ def show(*, keep: bool, real: bool) -> int:
         elif exit_code == 0:
             _say(
                 "",
-                "Everything is stopped now. With --keep it keeps running, to try more.",
+                "Everything is stopped now. Use --keep to keep it running and try more.",
             )
         return exit_code
 
@@ -114,7 +114,7 @@ def _started(home: Path, replicate: Replicate) -> Generator[PrefectServer, None,
 
 
 def _generate(prefect: PrefectServer, replicate: Replicate) -> int:
-    """Run the command that users run, in a process whose settings are the demo's."""
+    """Run the command that users run, in a process with the demo's settings."""
     command = ["-m", "prefect_replicate.cli", "generate", DEFAULT_MODEL, "--prompt", PROMPT]
     _tell("Running", f"prefect-replicate generate {DEFAULT_MODEL} --prompt '{PROMPT}'")
     _say("")

@@ -1,4 +1,4 @@
-"""Flows over the tasks, and the state hook that cancels what a flow run has started."""
+"""Flows built on the tasks, and the state hook that cancels what a flow run started."""
 
 from prefect_replicate.cleanup.hook import cancel_predictions
 from prefect_replicate.flows.cancel_orphaned_predictions import (

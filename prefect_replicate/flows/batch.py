@@ -1,7 +1,7 @@
-"""The chapter of all batches: read, checked, worked on, shown."""
+"""What all batches do: read, check, work on, and show the items."""
 
 # No `from __future__ import annotations` in modules with flows and tasks: Prefect loads a served
-# flow from its file, where Pydantic could not resolve annotations that are text.
+# flow from its file, where Pydantic could not resolve string annotations.
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -50,15 +50,15 @@ class _Submitted:
 
     def __exit__(self, reason: type[BaseException] | None, *_: object) -> None:
         if reason is not None and not issubclass(reason, Pause | Abort):
-            # Blocking, because a loop whose flow was canceled would cancel what is awaited too.
+            # Blocks, because an event loop whose flow was canceled would cancel an await, too.
             call(self._batch.leave)
 
     def are_done(self, seconds: float) -> bool:
-        """Wait for them, for so long at most, and take note of what became of their items.
+        """Wait for them for up to `seconds`, and record the outcomes of their items.
 
         Raises:
             RunEndedError: Prefect has ended the flow run.
-            ConfigurationError: Nothing can be made: no usable token, or nowhere to store a file.
+            ConfigurationError: No item can be made: no usable token, or nowhere to store a file.
         """
         while self._running:
             part, future = self._running[0]

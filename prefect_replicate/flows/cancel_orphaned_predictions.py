@@ -1,4 +1,4 @@
-"""The flow that ends the predictions that no flow run waits for any more."""
+"""The flow that cancels orphaned predictions."""
 
 import json
 from collections.abc import Callable, Coroutine, Sequence
@@ -32,7 +32,7 @@ def sweep(
     grace: float | None = None,
     silence: float | None = None,
 ) -> Callable[[Caller], Coroutine[Any, Any, list[Orphan]]]:
-    """Bind a sweep to the Prefect run that we are in, if any, as work for the engine."""
+    """Bind a sweep to the current Prefect run, if any, as work for the engine."""
     scope = RunScope.current()
     if silence is None:
         interval = get_current_settings().flows.heartbeat_frequency or _HEARTBEAT_SECONDS
@@ -93,28 +93,28 @@ def cancel_orphaned_predictions(
     grace: float | None = None,
     silence: float | None = None,
 ) -> list[Orphan]:
-    """Cancel the predictions that no flow run waits for any more.
+    """Cancel orphaned predictions, which no flow run waits for.
 
-    For a schedule, beside the hooks: where a machine, a worker or a process dies, no hook runs. A
-    prediction is an orphan when its flow run, or one around it, has ended, was deleted, or has
-    stopped sending heartbeats; so it is, too, when all of them have completed without waiting for
-    it. Flow runs that are suspended, scheduled or wait for a retry keep theirs. A prediction that
-    no flow run has recorded is left alone, and so is that of a flow run which was deleted together
-    with those around it: its deadline ends it. All is shown in a table on the run's Artifacts
-    page.
+    Run it on a schedule, in addition to the hooks: if a machine, a worker or a process dies, no
+    hook runs. A prediction is orphaned when its flow run, or a parent of that run, has ended, was
+    deleted, or has stopped sending heartbeats, and also when all of them have completed without
+    waiting for it. Flow runs that are suspended, scheduled or waiting for a retry keep their
+    predictions. A prediction that no flow run has recorded is left alone, and so is one whose flow
+    run was deleted together with its parents: its deadline ends it. A table on the run's Artifacts
+    page shows all orphans.
 
     Args:
-        credentials: The account of those that were made without a saved block; empty reads
-            `REPLICATE_API_TOKEN`.
-        dry_run: Only look, and change nothing.
-        grace: Seconds for which a flow run must have ended; if not given, as the setting
-            `sweep_grace` says: 300.
+        credentials: The account for predictions that were created without a saved block; empty
+            reads `REPLICATE_API_TOKEN`.
+        dry_run: Only list the orphans, and change nothing.
+        grace: Seconds after a flow run ends before its predictions count as orphaned. By default,
+            the setting `sweep_grace`: 300.
         silence: Seconds without a heartbeat after which a running flow run counts as dead. Empty:
-            three times Prefect's `flows.heartbeat_frequency`, nine minutes if that is not set. To
-            be set where flow runs give heartbeats less often than it says here.
+            three times Prefect's `flows.heartbeat_frequency`, nine minutes if that is not set. Set
+            it if flow runs send heartbeats less often than this process's setting says.
 
     Raises:
-        ReplicateError: Some could not be handled; the others were.
+        ReplicateError: Some orphans could not be handled; the others were.
 
     Example:
         ```python

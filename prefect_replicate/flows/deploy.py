@@ -1,4 +1,4 @@
-"""Deployments of single models, each with the form of its own inputs."""
+"""Deployments of single models, each with a form of the model's own inputs."""
 
 from __future__ import annotations
 
@@ -46,27 +46,28 @@ def model_deployment(
     tags: Sequence[str] = (),
     **options: Any,
 ) -> RunnerDeployment:
-    """Make a deployment of `run_model` for one model, whose form is that model's inputs.
+    """Create a deployment of `run_model` for one model, with a form of that model's inputs.
 
-    Prefect's server refuses an input that the form does not allow before a run exists.
+    Prefect's server refuses an input that the form does not allow, before a run exists.
 
     Args:
         model: `owner/name`, `owner/name:version`, or `deployment:owner/name`.
-        name: Of the deployment; `owner-name` if not given.
-        input: What its runs start from, and the form shows first; a run's own wins, input by input.
-        secrets: Inputs that are not in the form: their names, and those of the saved Secret blocks
-            that hold them.
-        credentials: A saved block with the account; `None` reads `REPLICATE_API_TOKEN` there where
-            the runs are, and here for the schema.
-        destination: Where the files of its runs go, unless the form says otherwise; if not given,
-            where the settings of their process say.
-        tags: Of the deployment, besides `replicate-model`.
-        options: Of `Flow.to_deployment`, such as `cron`, `schedules`, `concurrency_limit`,
+        name: Name of the deployment; `owner-name` by default.
+        input: Default input of its runs, which the form shows first; a run's own input overrides
+            it, name by name.
+        secrets: Secret inputs, which are not in the form: the name of each, with the name of the
+            saved Secret block that holds it.
+        credentials: A saved block with the account; `None` reads `REPLICATE_API_TOKEN` in the
+            environment of the runs, and in this process for the schema.
+        destination: Where its runs store files, unless the form says otherwise. By default, the
+            settings of their process decide.
+        tags: Tags of the deployment, in addition to `replicate-model`.
+        options: Options of `Flow.to_deployment`, such as `cron`, `schedules`, `concurrency_limit`,
             `work_pool_name` and `description`.
 
     Raises:
-        InvalidInputError: There is no such model, its schema can't be read, it doesn't take
-            `input`, or a schedule lacks an input that it needs.
+        InvalidInputError: There is no such model, its schema can't be read, it doesn't
+            accept `input`, or a schedule lacks an input that it needs.
         ConfigurationError: The credentials are not saved, or a secret input has no block.
 
     Example:
@@ -83,8 +84,8 @@ def model_deployment(
     schema = call_as(credentials, schema_of, model)
     if not schema.is_known:
         raise InvalidInputError(
-            f"{model} has no schema that can be read, and so no form. Deploy `run_model` itself,"
-            " whose form takes any input as JSON."
+            f"{model} has no readable schema, so it has no form. Deploy `run_model` itself, whose"
+            " form takes any input as JSON."
         )
     given, blocks = as_given(input or {}), dict(secrets or {})
     _check_secrets(schema, model, blocks)
@@ -97,14 +98,14 @@ def model_deployment(
         fixed["destination"] = destination
     asked: dict[str, Any] = {
         "name": name or "-".join(filter(None, [reference.owner, reference.name])) or "model",
-        "description": f"Runs {model} with the form of its own inputs.",
+        "description": f"Runs {model}, with a form of its own inputs.",
         "parameters": fixed,
         "tags": [TAG, *tags],
         "entrypoint_type": EntrypointType.MODULE_PATH,
         **options,
     }
     deployment = RunnerDeployment.from_flow(run_model, **asked)
-    # Prefect makes the form from a flow's parameters, and has no public way to give another.
+    # Prefect makes the form from a flow's parameters, and has no public API to set another.
     deployment._parameter_openapi_schema = form  # pyright: ignore[reportPrivateUsage]
     return deployment
 
@@ -131,15 +132,16 @@ async def _check_block(name: str, block: str) -> None:
 
 
 def _check_input(schema: ModelSchema, model: str, given: Mapping[str, Any]) -> None:
-    """Refuse what no run could start from; what is required may still be filled in."""
+    """Refuse input that no run could start from; required inputs may still be filled in."""
     if secret := next((name for name in given if name in schema.secrets), None):
         raise ConfigurationError(
-            f"The input {secret!r} of {model} is secret, and would stand in the parameters of each"
-            f" run: save it in a Secret block, and name that in `secrets`."
+            f"The input {secret!r} of {model} is secret, but would be in the parameters of each"
+            f" run: save it in a Secret block, and name the block in `secrets`."
         )
     if file := next((name for name, value in given.items() if _has_file(value)), None):
         raise InvalidInputError(
-            f"The input {file!r} is a file of this machine, and the runs are elsewhere: give a URL."
+            f"The input {file!r} is a file on this machine, which runs elsewhere can't read: use a"
+            " URL."
         )
     problems = schema.problems(given, [name for name in schema.names if name not in given])
     if problems:
@@ -181,7 +183,7 @@ def _parameters(
             "title": "Destination",
             "description": (
                 "A folder for its files, a URL such as s3://bucket/folder, or block:type-slug/name"
-                " for a storage block. Empty: what the deployment or the worker's settings say."
+                " for a storage block. Empty: the default of the deployment or the worker."
             ),
             "type": "string",
             "position": 1,
@@ -210,7 +212,7 @@ def _fixed(
     blocks: Mapping[str, str],
     credentials: ReplicateCredentials | None,
 ) -> dict[str, Any]:
-    """The parameters that all runs have, if they are not filled in."""
+    """Return the parameters that runs have by default."""
     fixed: dict[str, Any] = {"model": model}
     if given:
         fixed["input"] = dict(given)
@@ -221,26 +223,26 @@ def _fixed(
         if block is None:
             raise ConfigurationError(
                 "The ReplicateCredentials block given as credentials is not saved, and can't be"
-                " handed to other processes. Save it with `.save(NAME)`."
+                " passed to other processes. Save it with `.save(NAME)`."
             )
         fixed["credentials"] = {"$ref": {"block_document_id": str(block)}}
     return fixed
 
 
 class Drift(NamedTuple):
-    """What has become of the model of a deployment since that was made."""
+    """How the model of a deployment has changed since the deployment was made."""
 
     deployment: str
     """Its full name."""
     model: str
     changes: list[str]
-    """Of its form; empty where there are none."""
+    """Changes of its form; empty if there are none."""
     error: str | None = None
-    """Why that can't be said."""
+    """Why the changes are unknown."""
 
 
 def drifts() -> list[Drift]:
-    """Compare the forms of all deployments that were made here with what their models take now.
+    """Compare the form of each deployment of a single model with what the model takes now.
 
     Raises:
         LedgerError: Prefect's API could not be read.
@@ -280,7 +282,7 @@ def _credentials_in(fixed: Mapping[str, Any]) -> ReplicateCredentials | None:
                 block = UUID(fixed["credentials"]["$ref"]["block_document_id"])
             except (TypeError, KeyError, ValueError):
                 raise ConfigurationError(
-                    "its `credentials` are no reference to a saved block: deploy it again"
+                    "its `credentials` are not a reference to a saved block: deploy it again"
                 ) from None
             return await ReplicateCredentials.aload_from_ref(block)
 

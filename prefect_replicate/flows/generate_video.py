@@ -1,7 +1,7 @@
 """From a prompt to a stored video."""
 
 # No `from __future__ import annotations` in modules with flows and tasks: Prefect loads a served
-# flow from its file, where Pydantic could not resolve annotations that are text.
+# flow from its file, where Pydantic could not resolve string annotations.
 
 from typing import Any
 
@@ -24,14 +24,14 @@ def _as_video(output: ModelOutput) -> GeneratedVideo:
 def generate_video(*args: Any, **parameters: Any) -> GeneratedVideo:
     """Generate a video from a prompt, and store it.
 
-    The parameters are given the names that the chosen model uses, and the whole input is checked
+    The parameters are mapped to the chosen model's own names, and the whole input is checked
     against the model's own schema before anything is paid. However the run ends, it leaves no
     prediction running.
 
     Args:
-        prompt: What the video is to show; none for a model that takes no text.
+        prompt: What the video should show; leave it out for a model that takes no text.
         model: `owner/name`, `owner/name:version`, a 64-hex version, or `deployment:owner/name`.
-        input: Further input in the model's own names; it wins over the parameters below.
+        input: More input, by the model's own names; it overrides the parameters below.
         credentials: The account; `None` reads `REPLICATE_API_TOKEN`.
         image: First frame: a URL or a local file.
         duration: Length in seconds.
@@ -39,24 +39,25 @@ def generate_video(*args: Any, **parameters: Any) -> GeneratedVideo:
         resolution: Such as `720p`.
         seed: For reproducible results.
         negative_prompt: What to keep out of the video.
-        destination: For files: a directory, a URL such as `s3://bucket/folder`, a storage block, or
-            `block:type-slug/name` for a saved one. If not given, as the settings say:
-            `~/replicate`.
+        destination: Where to store files: a directory, a URL such as `s3://bucket/folder`, a
+            storage block, or `block:type-slug/name` for a saved one. By default, the setting
+            `destination`: `~/replicate`.
         timeout: Seconds from a prediction's creation after which it is canceled. `None`: no limit.
-        retries: New predictions when one fails for a reason of Replicate's, not of the input's.
-        policy: How often to poll, and separate limits for queue and run.
+        retries: How many new predictions to start when one fails because of Replicate, not because
+            of the input.
+        policy: How often to poll, and separate limits for queue and run time.
         on_crash: What happens to the prediction when the run crashes: `cancel` it, or `keep` it
             running for a retry of the run to continue with.
         regenerate_expired: Whether a retry pays again when Replicate has deleted the result, as it
             does after an hour.
         check_input: Whether to check the input; `False` for a model whose schema is wrong.
-        secrets: Inputs that are secret: their names, and those of the saved Secret blocks that
-            hold them.
+        secrets: Secret inputs: the name of each, with the name of the saved Secret block that holds
+            it.
         advanced: Rarely needed parameters, grouped for the form; one given directly takes
             precedence.
 
     Raises:
-        InvalidInputError: The model can't take this; nothing was paid.
+        InvalidInputError: The model doesn't accept this input; nothing was paid.
         PredictionError: The prediction failed, was canceled, or took too long.
         OutputError: It succeeded, but its files could not be stored.
 
@@ -74,7 +75,7 @@ def generate_video(*args: Any, **parameters: Any) -> GeneratedVideo:
     return video
 
 
-# The same flow to people, in whichever form it is called.
+# To users it is the same flow, called sync or async.
 @flow(name="generate-video", **OPTIONS)
 @parameters_of(VideoGeneration)
 async def agenerate_video(*args: Any, **parameters: Any) -> GeneratedVideo:

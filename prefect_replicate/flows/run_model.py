@@ -1,7 +1,7 @@
-"""From a model's input to what it makes."""
+"""From a model's input to its output."""
 
 # No `from __future__ import annotations` in modules with flows and tasks: Prefect loads a served
-# flow from its file, where Pydantic could not resolve annotations that are text.
+# flow from its file, where Pydantic could not resolve string annotations.
 
 from typing import Any
 
@@ -34,7 +34,7 @@ OPTIONS: dict[str, Any] = {
 
 
 def generated(asked: ModelGeneration, shown: Presentation) -> ModelOutput:
-    """Generate what is asked for: the chapter of all flows that do so once."""
+    """Run one generation, with its retries: what the flows that make one output have in common."""
     keep_result_if_deployed()
     model, account = asked.model, asked.credentials
     input = call_as(account, asked.prepared)
@@ -89,30 +89,31 @@ def run_model(*args: Any, **parameters: Any) -> ModelOutput:
 
     Args:
         model: `owner/name`, `owner/name:version`, a 64-hex version, or `deployment:owner/name`.
-        input: The model's input, by its own names. A text is a local file where the model takes a
-            file and the text is no URL.
+        input: The model's input, by its own names. Where the model takes a file, a text that isn't
+            a URL is the path of a local file.
         credentials: The account; `None` reads `REPLICATE_API_TOKEN`.
-        destination: For files: a directory, a URL such as `s3://bucket/folder`, a storage block, or
-            `block:type-slug/name` for a saved one. If not given, as the settings say:
-            `~/replicate`.
+        destination: Where to store files: a directory, a URL such as `s3://bucket/folder`, a
+            storage block, or `block:type-slug/name` for a saved one. By default, the setting
+            `destination`: `~/replicate`.
         timeout: Seconds from a prediction's creation after which it is canceled. `None`: no limit.
-        retries: New predictions when one fails for a reason of Replicate's, not of the input's.
-        policy: How often to poll, and separate limits for queue and run.
+        retries: How many new predictions to start when one fails because of Replicate, not because
+            of the input.
+        policy: How often to poll, and separate limits for queue and run time.
         on_crash: What happens to the prediction when the run crashes: `cancel` it, or `keep` it
             running for a retry of the run to continue with.
         regenerate_expired: Whether a retry pays again when Replicate has deleted the result, as it
             does after an hour.
         check_input: Whether to check the input; `False` for a model whose schema is wrong.
-        secrets: Inputs that are secret: their names, and those of the saved Secret blocks that
-            hold them.
+        secrets: Secret inputs: the name of each, with the name of the saved Secret block that holds
+            it.
         advanced: Rarely needed parameters, grouped for the form; one given directly takes
             precedence.
 
     Returns:
-        The output: its files as they are stored, its text, or JSON.
+        The output: its stored files, its text, or JSON.
 
     Raises:
-        InvalidInputError: The model can't take this; nothing was paid.
+        InvalidInputError: The model doesn't accept this input; nothing was paid.
         PredictionError: The prediction failed, was canceled, or took too long.
         OutputError: It succeeded, but its files could not be stored.
 
@@ -131,7 +132,7 @@ def run_model(*args: Any, **parameters: Any) -> ModelOutput:
     return output
 
 
-# The same flow to people, in whichever form it is called.
+# To users it is the same flow, called sync or async.
 @flow(name="run-model", **OPTIONS)
 @parameters_of(ModelGeneration)
 async def arun_model(*args: Any, **parameters: Any) -> ModelOutput:

@@ -1,7 +1,7 @@
-"""From a batch of inputs to what a model makes of each."""
+"""From a batch of inputs to a model's output for each."""
 
 # No `from __future__ import annotations` in modules with flows and tasks: Prefect loads a served
-# flow from its file, where Pydantic could not resolve annotations that are text.
+# flow from its file, where Pydantic could not resolve string annotations.
 
 from typing import Any
 
@@ -17,50 +17,50 @@ from prefect_replicate.values import ModelOutputs
 @flow(name="run-models", **OPTIONS)
 @parameters_of(ModelBatch)
 def run_models(*args: Any, **parameters: Any) -> ModelOutputs:
-    """Run a batch of inputs through any model, and store what it makes of each.
+    """Run a batch of inputs through any model, and store the output of each.
 
-    Each item has an outcome of its own, as in `generate_videos`. What is no file is stored as one:
-    a text as `.txt`, JSON as `.json`.
+    Each item has its own outcome, as in `generate_videos`. Output that isn't a file is stored as
+    one: text as `.txt`, JSON as `.json`.
 
     Args:
-        requests: One for each item: a `ModelRequest`, a dict whose fields are those of one and
-            whose others are inputs, or a text, which is its prompt.
+        requests: One for each item: a `ModelRequest`, a dict of its fields, in which all other keys
+            are inputs, or a text, which is the prompt.
         model: For requests without one: `owner/name`, `owner/name:version`, a 64-hex version, or
             `deployment:owner/name`.
-        input: Of all; that of a request wins, name by name.
+        input: For all items; a request's own input overrides it, name by name.
         credentials: The account; `None` reads `REPLICATE_API_TOKEN` where the work is done.
-        prompts: Instead of `requests`: texts, each line of which is the prompt of an item.
+        prompts: Instead of `requests`: texts, in which each line is the prompt of one item.
         variations: Instead of `requests`: the inputs in which each item differs from `input`.
         path: Instead of `requests`: a CSV, JSONL or Parquet file with a row for each item, local or
             in a saved block, as `block:type-slug/name/path`. Columns are the model's own inputs, or
             `model`, `id` and `input.NAME`.
-        destination: For files: a directory, a URL such as `s3://bucket/folder`, a storage block, or
-            `block:type-slug/name` for a saved one. If not given, as the settings say:
-            `~/replicate`.
+        destination: Where to store files: a directory, a URL such as `s3://bucket/folder`, a
+            storage block, or `block:type-slug/name` for a saved one. By default, the setting
+            `destination`: `~/replicate`.
         timeout: Seconds from a prediction's creation after which it is canceled. `None`: no limit.
-        retries: New predictions for an item that fails for a reason of Replicate's.
-        policy: How often to poll, and separate limits for queue and run.
+        retries: How many new predictions to start for an item that fails because of Replicate.
+        policy: How often to poll, and separate limits for queue and run time.
         on_crash: What happens to the predictions when the run crashes: `cancel` them, or `keep`
             them running for a retry of the run to continue with.
         regenerate_expired: Whether a retry pays again for a result that Replicate has deleted.
         check_input: Whether to check the inputs; `False` for a model whose schema is wrong.
-        concurrency: As of `generate_videos`.
-        on_item_failure: As of `generate_videos`.
-        max_failures: As of `generate_videos`.
-        raise_on_failure: As of `generate_videos`.
-        chunk_size: As of `generate_videos`.
-        fan_out: As of `generate_videos`.
-        worker_timeout: As of `generate_videos`.
-        part: As of `generate_videos`.
-        deployment: Of this flow, for `fan_out="deployment"`, as `flow/deployment`. If not given,
-            the one that this run is of, else that of `deployments/`.
+        concurrency: See `generate_videos`.
+        on_item_failure: See `generate_videos`.
+        max_failures: See `generate_videos`.
+        raise_on_failure: See `generate_videos`.
+        chunk_size: See `generate_videos`.
+        fan_out: See `generate_videos`.
+        worker_timeout: See `generate_videos`.
+        part: See `generate_videos`.
+        deployment: The deployment of this flow for `fan_out="deployment"`, as `flow/deployment`. By
+            default, this run's own deployment, or else the one in `deployments/`.
         advanced: Rarely needed parameters, grouped for the form; one given directly takes
             precedence.
 
     Raises:
-        InvalidInputError: The batch or a parameter makes no sense; nothing was paid.
+        InvalidInputError: The batch or a parameter is invalid; nothing was paid.
         ConfigurationError: There is no usable token, or nowhere to store a file; nothing was paid.
-        BatchError: Not all items have succeeded; `.videos` tells of each.
+        BatchError: Not all items succeeded; `.videos` has the outcome of each.
 
     Example:
         ```python
@@ -73,7 +73,7 @@ def run_models(*args: Any, **parameters: Any) -> ModelOutputs:
     return made(ModelBatch(*args, **parameters))
 
 
-# The same flow to people, in whichever form it is called.
+# To users it is the same flow, called sync or async.
 @flow(name="run-models", **OPTIONS)
 @parameters_of(ModelBatch)
 async def arun_models(*args: Any, **parameters: Any) -> ModelOutputs:

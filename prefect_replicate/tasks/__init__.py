@@ -1,4 +1,4 @@
-"""One task for each thing that one does with a prediction, sync and async."""
+"""One task for each operation on a prediction, sync and async."""
 
 from prefect_replicate.tasks.cancel import acancel_prediction, cancel_prediction
 from prefect_replicate.tasks.create import acreate_prediction, create_prediction

@@ -1,4 +1,4 @@
-"""The one check of what tasks and flows are called with, before anything else is done."""
+"""The check of all task and flow arguments, before anything else is done."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ R = TypeVar("R")
 
 
 class _Wrong(Exception):
-    """The argument is none that is due."""
+    """The argument is not what is expected."""
 
 
 class _Kind(NamedTuple):
     read: Callable[[Any], Any]
-    """Gives the argument as it is used."""
+    """Returns the argument in the form in which it is used."""
     words: str
-    """What is due."""
+    """What is expected."""
 
 
 def _is(*kinds: type) -> Callable[[Any], Any]:
@@ -57,7 +57,7 @@ def _seconds(value: Any) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise _Wrong
-    if not 0 < value <= LONGEST_SECONDS:  # nor is it infinite, or no number
+    if not 0 < value <= LONGEST_SECONDS:  # refuses infinity and NaN, too
         raise _Wrong
     return float(value)
 
@@ -122,7 +122,7 @@ def _destination_or_none(value: Any) -> Any:
 
 _SECONDS = _Kind(_seconds, "a number of seconds above 0, at most a year, or None")
 _KINDS = {
-    "model": _Kind(_is(str), "a text such as 'owner/name'"),
+    "model": _Kind(_is(str), "a string such as 'owner/name'"),
     "input": _Kind(_input, "a mapping from the model's input names to their values"),
     "cancel_after": _SECONDS,
     "timeout": _SECONDS,
@@ -131,7 +131,7 @@ _KINDS = {
     "made": _Kind(_is(Prediction), "a Prediction"),
     "on_crash": _Kind(_one_of(*get_args(OnCrash)), "'cancel' or 'keep'"),
     "regenerate_expired": _Kind(_is(bool), "True or False"),
-    "retries": _Kind(_count, "a whole number from 0 on"),
+    "retries": _Kind(_count, "a whole number, 0 or more"),
     "policy": _Kind(_policy, "a PollPolicy, a dict of its fields, or None"),
     "on_update": _Kind(_callback, "a function, a coroutine function, or None"),
     "destination": _Kind(
@@ -145,15 +145,15 @@ _KINDS = {
         " 'block:<type-slug>/<name>', or None",
     ),
     "check_input": _Kind(_is(bool), "True or False"),
-    "allowed_hosts": _Kind(_hosts, "a list of texts such as ['files.example.com']"),
+    "allowed_hosts": _Kind(_hosts, "a list of strings such as ['files.example.com']"),
 }
 
 
 def checked(**given: Any) -> tuple[Any, ...]:
-    """The arguments as they are used, in the order in which they are given.
+    """Return the arguments in the form in which they are used, in the given order.
 
     Raises:
-        InvalidInputError: It names the first that is none of what is due.
+        InvalidInputError: An argument is invalid; the message names the first one.
     """
     return tuple([_read(name, value) for name, value in given.items()])
 
@@ -167,7 +167,9 @@ def _read(name: str, value: Any) -> Any:
         what = type(value).__name__
         if value is None or isinstance(value, bool | int | float | str):
             what = in_line(repr(value), 80)
-        raise InvalidInputError(f"{shown} is {kind.words}, not {what}. Nothing was sent.") from None
+        raise InvalidInputError(
+            f"{shown} must be {kind.words}, not {what}. Nothing was sent."
+        ) from None
     except ValidationError as exc:
         first = exc.errors(include_url=False, include_input=False)[0]
         where = ".".join([shown, *map(str, first["loc"])])
@@ -175,17 +177,17 @@ def _read(name: str, value: Any) -> Any:
 
 
 class Advanced(BaseModel):
-    """What is rarely needed."""
+    """Rarely needed parameters."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def parameters_of(kind: Callable[P, Any]) -> Callable[[Callable[..., R]], Callable[P, R]]:
-    """Give a function the parameters of a class, which it makes an instance of from all it gets.
+    """Give a function the parameters of a class, of which it makes an instance from its arguments.
 
-    So what a flow is asked for is declared once: for its callers, for the form of its deployments,
-    for its checks, and for the twin that is awaited. A class may name parameters that forms show
-    together under `advanced`, and others that they do not show (`ADVANCED`, `NOT_IN_FORMS`).
+    So a flow's parameters are declared once: for its callers, for the form of its deployments, for
+    its checks, and for its async version. A class may name parameters that forms group under
+    `advanced` (`ADVANCED`), and others that they hide (`NOT_IN_FORMS`).
     """
     advanced: tuple[str, ...] = getattr(kind, "ADVANCED", ())
     hidden = {*advanced, *getattr(kind, "NOT_IN_FORMS", ())}
@@ -198,7 +200,7 @@ def parameters_of(kind: Callable[P, Any]) -> Callable[[Callable[..., R]], Callab
             if one.name != "advanced"
         ]
         if advanced:
-            if kind not in _groups:  # its twin has the same
+            if kind not in _groups:  # its async version has the same
                 _groups[kind] = _group([wanted.parameters[name] for name in advanced], function)
             group = _groups[kind]
             last = Parameter("advanced", Parameter.KEYWORD_ONLY, default=group(), annotation=group)
@@ -216,7 +218,7 @@ _groups = dict[Any, type[Advanced]]()
 
 
 def _group(parameters: Sequence[Parameter], function: Callable[..., Any]) -> type[Advanced]:
-    """A model with some of a function's parameters, which forms show under one heading."""
+    """Make a model of some of a function's parameters, which forms show under one heading."""
     about = parameter_docstrings(inspect.getdoc(function))
     fields = {
         one.name: (

@@ -24,17 +24,17 @@ async def _cancel(run: Run, prediction: Prediction | str) -> Prediction:
 def cancel_prediction(
     prediction: Prediction | str, credentials: ReplicateCredentials | None = None
 ) -> Prediction:
-    """Cancel a prediction, wait until it has ended, and return it as it ended.
+    """Cancel a prediction, wait until it has ended, and return its final state.
 
-    One that has ended already is returned unchanged, which may be `succeeded`.
+    A prediction that has already ended is returned unchanged; it may have `succeeded`.
 
     Args:
         prediction: A prediction or its id.
         credentials: The account; `None` reads `REPLICATE_API_TOKEN`.
 
     Raises:
-        APIError: There is no such prediction, or Replicate could not be asked.
-        PredictionError: It has not ended within two minutes.
+        APIError: There is no such prediction, or Replicate could not be reached.
+        PredictionError: It did not end within two minutes.
 
     Example:
         ```python

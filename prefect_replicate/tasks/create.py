@@ -39,7 +39,7 @@ def _request(
         regenerate_expired=regenerate_expired,
         check_input=check_input,
     )
-    settings()  # one that makes no sense costs nothing now, and a result later
+    settings()  # an invalid setting costs nothing now, but a result later
     replaced = replaces.id if isinstance(replaces, Prediction) else replaces
     deadline = deadline_for(None) if cancel_after is None else cancel_after
     return Request(
@@ -66,29 +66,30 @@ def create_prediction(
     regenerate_expired: bool = False,
     check_input: bool = True,
 ) -> Prediction:
-    """Start a prediction, or return the one that this call has started before its run was retried.
+    """Start a prediction, or return the one that this call started before its run was retried.
 
     Args:
         model: `owner/name`, `owner/name:version`, a 64-hex version, or `deployment:owner/name`.
-        input: The model's input, which is checked against its schema. Paths, open binary files and
+        input: The input, which is checked against the model's schema. Paths, open binary files and
             bytes in it are uploaded, each up to 100 MB; a `Prediction`, `ModelOutput` or
             `OutputFile` stands for its file or text.
         credentials: The account; `None` reads `REPLICATE_API_TOKEN`.
-        cancel_after: Seconds from creation after which Replicate ends it by itself, so that it
-            does not run on when nobody is left to watch; at least 5. `None`: one day.
-        replaces: A failed prediction for which this one is a new attempt at the same call.
-        on_crash: What happens to it when the run crashes, as by SIGTERM, Ctrl-C or the death of
-            its process: `cancel`, or `keep` it running for a retry of the run to continue with.
-        regenerate_expired: Whether a retry pays again when this call has succeeded, but Replicate
-            has deleted the result, as it does after an hour. If not, the download says so.
+        cancel_after: Seconds from creation after which Replicate ends it by itself, even if no
+            process is left to cancel it; at least 5. `None`: one day.
+        replaces: A failed prediction that this one retries, as a new attempt at the same call.
+        on_crash: What happens to it when the run crashes, for example by SIGTERM, Ctrl-C or the
+            death of its process: `cancel` it, or `keep` it running for a retry of the run to
+            continue with.
+        regenerate_expired: Whether a retry pays again if this call succeeded, but Replicate has
+            deleted the result, as it does after an hour. If not, the download reports it.
         check_input: Whether to check the input; `False` for a model whose schema is wrong.
 
     Raises:
-        InvalidInputError: Model or input can't be sent; nothing was paid.
+        InvalidInputError: The model or the input is invalid; nothing was paid.
         ConfigurationError: The token is missing or was rejected.
         LedgerError: Prefect's API could not be read or written; nothing was paid.
         RunEndedError: Prefect has ended the flow run; nothing was paid.
-        UncertainCreateError: Replies were lost, and no such prediction was found.
+        UncertainCreateError: Replies were lost, and no matching prediction was found.
 
     Example:
         ```python

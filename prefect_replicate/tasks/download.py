@@ -42,22 +42,22 @@ def download_outputs(
     *,
     allowed_hosts: Sequence[str] = (),
 ) -> list[OutputFile]:
-    """Store the files of a succeeded prediction, whole and with their SHA-256.
+    """Store the complete files of a succeeded prediction, and return their SHA-256.
 
-    Replicate deletes them an hour after the prediction has ended. A broken download is resumed,
-    within the call and by a retry of the task; it never generates again.
+    Replicate deletes them an hour after the prediction has ended. An interrupted download is
+    resumed, within the call and by a retry of the task; it never starts a new prediction.
 
     Args:
-        prediction: One that has succeeded.
-        destination: A directory, which is made when it is missing; a URL such as
-            `s3://bucket/folder`; a storage block, or `block:type-slug/name` for a saved one. If not
-            given, that of the settings: `~/replicate`.
+        prediction: A prediction that has succeeded.
+        destination: A directory, which is created if missing; a URL such as `s3://bucket/folder`; a
+            storage block, or `block:type-slug/name` for a saved one. By default, the setting
+            `destination`: `~/replicate`.
         credentials: The account; `None` reads `REPLICATE_API_TOKEN`. The token is sent to the
             API's own address only.
-        allowed_hosts: Hosts to download from besides Replicate's own.
+        allowed_hosts: Hosts to download from, in addition to Replicate's own.
 
     Returns:
-        One entry for each file in the output, in its order.
+        One entry for each file in the output, in order.
 
     Raises:
         OutputExpiredError: Replicate has deleted the files.

@@ -1,4 +1,4 @@
-"""Looking at a prediction once."""
+"""Getting a prediction's current state."""
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -31,7 +31,7 @@ def get_prediction(
         credentials: The account; `None` reads `REPLICATE_API_TOKEN`.
 
     Raises:
-        APIError: There is no such prediction, or Replicate could not be asked.
+        APIError: There is no such prediction, or Replicate could not be reached.
 
     Example:
         ```python

@@ -1,4 +1,4 @@
-"""A whole prediction in one call, and what it has made."""
+"""A whole prediction in one call: create, wait, and store."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
@@ -46,7 +46,7 @@ class _Call:
     allowed_hosts: Sequence[str] = ()
 
     async def perform(self, run: Run) -> ModelOutput:
-        """Do it."""
+        """Create a prediction, wait for it, and store its output."""
         model, input, on_crash, regenerate_expired, check_input = checked(
             model=self.model,
             input=self.input,
@@ -82,24 +82,24 @@ def predict(*args: Any, **parameters: Any) -> ModelOutput:
 
     Args:
         model: `owner/name`, `owner/name:version`, a 64-hex version, or `deployment:owner/name`.
-        input: As of `create_prediction`.
+        input: See `create_prediction`.
         credentials: The account; `None` reads `REPLICATE_API_TOKEN`.
-        destination: Where files go, as of `download_outputs`; `None` stores none.
+        destination: Where to store files, as in `download_outputs`; `None` stores none.
         timeout: Seconds from the prediction's creation after which it is canceled. `None`: no
             limit.
-        policy: How often to poll, and separate limits for queue and run; if not given, that of the
-            settings.
-        on_update: As of `wait_for_prediction`.
-        on_crash: As of `create_prediction`.
-        regenerate_expired: As of `create_prediction`.
-        check_input: As of `create_prediction`.
-        allowed_hosts: Hosts to download from besides Replicate's own.
+        policy: How often to poll, and separate limits for queue and run time. By default, the
+            settings decide.
+        on_update: See `wait_for_prediction`.
+        on_crash: See `create_prediction`.
+        regenerate_expired: See `create_prediction`.
+        check_input: See `create_prediction`.
+        allowed_hosts: Hosts to download from, in addition to Replicate's own.
 
     Returns:
-        The output: its files as they are stored, its text, or JSON.
+        The output: its stored files, its text, or JSON.
 
     Raises:
-        InvalidInputError: Model or input can't be sent; nothing was paid.
+        InvalidInputError: The model or the input is invalid; nothing was paid.
         ConfigurationError: There is no usable token, or nowhere to store files; nothing was paid.
         PredictionError: The prediction failed, was canceled, or took too long.
         OutputError: It succeeded, but its files could not be stored.
@@ -126,14 +126,14 @@ async def apredict(*args: Any, **parameters: Any) -> ModelOutput:
     return await acall_as(asked.credentials, asked.perform)
 
 
-# Of the flows: what there is to store is known when the prediction has ended.
+# For the flows, which know what to store only when the prediction has ended.
 @task(name="store_output", task_run_name=task_run_name("store"), cache_policy=NO_CACHE)
 def store_output(
     prediction: Prediction,
     destination: Destination | None,
     credentials: ReplicateCredentials | None,
 ) -> ModelOutput:
-    """Store a prediction's files, if it has made any, and return what it has made."""
+    """Store a prediction's files, if it has any, and return its output."""
     return call_as(credentials, output_of, prediction, or_default(destination), shown="page")
 
 

@@ -23,8 +23,8 @@ def wait_for_prediction(
 ) -> Prediction:
     """Poll a prediction with back-off until it succeeds.
 
-    The model's log is forwarded to the run's log as it grows. When the wait is interrupted, by a
-    cancel, a timeout of Prefect's or Ctrl-C, the prediction is canceled; a failed status request
+    The model's log is forwarded to the run's log as it grows. If the wait is interrupted by a
+    cancellation, a Prefect timeout or Ctrl-C, the prediction is canceled. A failed status request
     doesn't end the wait.
 
     Args:
@@ -32,14 +32,14 @@ def wait_for_prediction(
         credentials: The account; `None` reads `REPLICATE_API_TOKEN`.
         timeout: Seconds from the prediction's creation after which it is canceled. `None`: no
             limit.
-        policy: How often to poll, and separate limits for queue and run; if not given, that of the
-            settings.
+        policy: How often to poll, and separate limits for queue and run time. By default, the
+            settings decide.
         on_update: Called with the prediction after each status request, and every five seconds in
             between; a coroutine function is awaited. An exception in it is logged.
 
     Raises:
         PredictionFailedError: The model failed.
-        PredictionCanceledError: It was canceled or aborted, or its flow run has been ended.
+        PredictionCanceledError: It was canceled or aborted, or its flow run was ended.
         PredictionTimeoutError: A limit passed; it was canceled, and the message says how it ended.
         APIError: Status requests failed for longer than the policy's `failure_budget`.
 

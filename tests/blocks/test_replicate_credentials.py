@@ -107,7 +107,7 @@ def test_a_base_url_with_a_query_or_fragment_is_refused(url: str) -> None:
 
 
 def test_a_base_url_with_a_password_is_refused_without_showing_it() -> None:
-    with pytest.raises(ValueError, match="must not hold a user or password") as refused:
+    with pytest.raises(ValueError, match="must not contain a user or password") as refused:
         ReplicateCredentials(base_url="https://me:hush@proxy.example")
     assert "hush" not in str(refused.value)
 

@@ -113,7 +113,7 @@ def test_a_proxy_without_an_address_is_told_in_one_line(
         code, out, err = command(line)
 
     assert (code, out, err.count("\n")) == (1, "", 1)
-    assert "a proxy in the environment, has no usable address: Invalid port" in err
+    assert "a proxy in the environment, is not usable: Invalid port" in err
 
 
 def test_no_command_shows_what_there_is(command: Command) -> None:

@@ -135,7 +135,7 @@ def test_without_a_worker_the_batch_ends_and_a_retry_makes_it(house: House, pool
     campaign.retry()
     until(lambda: campaign.state() is StateType.COMPLETED)
 
-    assert "was not taken within 15 s by a worker; start one with" in complaint
+    assert "was not picked up within 15 s by a worker; start one with" in complaint
     assert (states, paid) == ({StateType.CANCELLED: 2}, [])
     assert_each_was_paid_once(campaign)
 

@@ -160,7 +160,7 @@ async def test_a_prefect_api_that_takes_no_updates_costs_no_result(
     videos = await agenerate_videos(["a fox", failing(), "an owl"], **options)
 
     assert states(videos) == ["succeeded", "failed", "succeeded"]
-    assert "Prefect's API could not show how a batch stands: " in caplog.text
+    assert "Prefect's API could not show the progress of a batch: " in caplog.text
 
 
 async def test_a_prediction_that_can_no_longer_be_looked_at_is_not_left_running(

@@ -134,12 +134,12 @@ def test_a_secret_is_not_for_whoever_starts_a_run_to_choose(replicate_emulator: 
         run_of(fixed, model="emulator/community-timer"),
     ]
 
-    assert all("are set by whoever deploys" in one.message for one in states)
+    assert all("can be set only in the deployment" in one.message for one in states)
     assert replicate_emulator.predictions.create_requests == 0
 
 
 def test_a_secret_is_not_for_an_input_that_is_shown(replicate_emulator: Emulator) -> None:
-    with pytest.raises(InvalidInputError, match="The input 'prompt' is not secret, and Replicate"):
+    with pytest.raises(InvalidInputError, match="The input 'prompt' is not secret, so Replicate"):
         run_model(TIMER, {"seconds": 0}, secrets={"prompt": "timer-key"})
     with pytest.raises(ConfigurationError, match="block 'nobodys-key' for the input 'key' can't"):
         model_deployment(TIMER, secrets={"key": "nobodys-key"})
@@ -184,8 +184,8 @@ def test_credentials_are_handed_over_as_a_saved_block(
         ("nobody/nothing", {}, InvalidInputError, "Model 'nobody/nothing' was not found"),
         (TIMER, {"input": {"seconds": "x"}}, InvalidInputError, "seconds takes a number"),
         (TIMER, {"input": {"secnods": 1}}, InvalidInputError, "did you mean 'seconds'"),
-        (TIMER, {"input": {"key": "x"}}, ConfigurationError, "is secret, and would stand in"),
-        (TIMER, {"input": {"image": b"x"}}, InvalidInputError, "'image' is a file of this mach"),
+        (TIMER, {"input": {"key": "x"}}, ConfigurationError, "is secret, but would be in"),
+        (TIMER, {"input": {"image": b"x"}}, InvalidInputError, "'image' is a file on this mach"),
         (TIMER, {"input": {"image": Path("x.png")}}, InvalidInputError, "give a URL"),
         ("emulator/language", {"input": {"prompt": 5}}, InvalidInputError, "takes a string, not 5"),
         (TIMER, {"secrets": {"kye": "x"}}, InvalidInputError, "has no secret input 'kye'"),
@@ -250,7 +250,7 @@ def test_the_drift_of_all_deployments_is_listed(
     assert cli.deploy(check=True) == 1
 
     lines = capsys.readouterr().out.splitlines()
-    assert f"run-model/bytedance-seedance-1-lite ({VIDEO}): as it was" in lines
+    assert f"run-model/bytedance-seedance-1-lite ({VIDEO}): unchanged" in lines
     assert any("(emulator/timer): former is gone; log_lines is new" in line for line in lines)
     assert same != other
 
@@ -277,7 +277,7 @@ def test_the_command_deploys(
 
     out = capsys.readouterr().out
     assert out.startswith("run-model/mine runs emulator/timer.")
-    assert "Nothing runs it yet: give --pool, or --serve." in out
+    assert "Nothing runs it yet: use --pool or --serve." in out
     with get_client(sync_client=True) as client:
         made = client.read_deployment_by_name("run-model/mine")
     assert made.parameters["secrets"] == {"key": "timer-key"}
@@ -289,5 +289,7 @@ def test_a_wrong_command_is_one_line(replicate_emulator: Emulator) -> None:
         cli.deploy()
     with pytest.raises(cli.UsageError, match="--secret takes key=value, not 'key'"):
         cli.deploy(TIMER, secret=["key"])
-    with pytest.raises(ReplicateError, match="There is no work pool 'no-such-pool': make it with"):
+    with pytest.raises(
+        ReplicateError, match="There is no work pool 'no-such-pool': create it with"
+    ):
         cli.deploy(TIMER, pool="no-such-pool")

@@ -101,7 +101,9 @@ async def test_a_sweep_ends_nothing_that_a_fact_only_names(
         await client.set_flow_run_state(run_of(state), Crashed(), force=True)
     await forge(run_of(state), naming(theirs, **forged))
 
-    with pytest.raises(ReplicateError, match=r"is not what a call of .*makes .* is left alone"):
+    with pytest.raises(
+        ReplicateError, match=r"does not match the recorded call of .* is left alone"
+    ):
         await acancel_orphaned_predictions(grace=0)
     assert still.predictions[theirs.id].cancel_requests == 0
 
@@ -122,7 +124,7 @@ async def test_nor_does_a_hook(
     await with_hooks(prepare, return_state=True)
 
     assert still.predictions[theirs.id].cancel_requests == 0
-    assert f"prediction {theirs.id} is not what a call of" in caplog.text
+    assert f"prediction {theirs.id} does not match the recorded call of" in caplog.text
 
 
 @pytest.mark.parametrize("input", [MINE, {"seconds": 1000, "key": "sk-secret"}])

@@ -141,13 +141,13 @@ async def test_of_many_groups_of_equal_items_five_are_named(
 
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"requests": []}, "The batch is empty: `requests` is empty"),
-    ({"requests": ["a fox"] * 10_001}, "The batch has 10,001 items, and a run takes at most"),
+    ({"requests": ["a fox"] * 10_001}, "The batch has 10,001 items, but a run takes at most"),
     ({}, "Give exactly one of `requests`"),
     ({"requests": ["a fox"], "path": "rows.csv"}, "Give exactly one of `requests`"),
-    ({"prompt": "a fox"}, "`prompt` needs `variations` beside it"),
+    ({"prompt": "a fox"}, "`prompt` also needs `variations`"),
     ({"requests": ["a fox", ""]}, "1 of 2 items can't be used: item 2: prompt: it is empty"),
-    ({"requests": ["a fox"], "concurrency": 0}, "concurrency is at least 1, not 0"),
-    ({"requests": ["a fox"], "max_failures": -1}, "max_failures is 0 or more, not -1"),
+    ({"requests": ["a fox"], "concurrency": 0}, "concurrency must be at least 1, not 0"),
+    ({"requests": ["a fox"], "max_failures": -1}, "max_failures must be 0 or more, not -1"),
     ({"path": "nowhere.csv"}, "No rows can be read from 'nowhere.csv'"),
 ]
 
@@ -290,7 +290,7 @@ def test_a_run_fails_with_the_counts_when_an_item_has(
     assert len(error.videos.succeeded) == 1
     assert re.search(
         r"2 items: 1 succeeded, 1 failed; \d+\.\d s of model time, \d+ s elapsed\. The first"
-        r" is item 2: .*NSFW.* A retry of the run redoes only what has not succeeded\.",
+        r" is item 2: .*NSFW.* A retry of the run redoes only the items that have not succeeded\.",
         state.message or "",
     )
 

@@ -163,7 +163,7 @@ def test_a_form_reaches_the_flow(
 
 @pytest.mark.parametrize("retries", [-1, 1.5, True, "2"])
 def test_retries_are_a_number_of_them(retries: Any) -> None:
-    with pytest.raises(ValueError, match="retries is a whole number from 0 on, not"):
+    with pytest.raises(ValueError, match="retries must be a whole number, 0 or more, not"):
         ModelGeneration(TIMER, retries=retries)
 
 

@@ -192,7 +192,7 @@ async def test_a_subflow_of_a_run_that_has_crashed_is_no_protection(still: Emula
 
     [orphan] = await sweep()
 
-    assert orphan.why.startswith("a flow run around it crashed ")
+    assert orphan.why.startswith("a parent flow run crashed ")
     assert still.predictions.live() == []
 
 
@@ -525,7 +525,7 @@ async def test_a_running_run_whose_heartbeat_has_stopped_is_dead(still: Emulator
     await until(lambda: sweep(dry_run=True, silence=0.9))
     [orphan] = await sweep(silence=0.9)
 
-    assert orphan.why.startswith("its flow run gave its last heartbeat ")
+    assert orphan.why.startswith("its flow run sent its last heartbeat ")
     assert (orphan.outcome, still.predictions.live()) == ("canceled", [])
 
 
@@ -556,7 +556,7 @@ async def test_silence_is_no_sign_of_death_while_the_server_was_away() -> None:
         try:
             await acall(lambda _: silent_runs(runs, patience))
         except LedgerError as exc:
-            return "has heard nobody else in that time either" in str(exc)
+            return "has received no other event in that time either" in str(exc)
         return False
 
     await until(is_in_doubt)  # now and then, the server hears a run of another test
@@ -590,7 +590,7 @@ async def test_a_table_shows_what_was_found_and_done(still: Emulator, artifacts:
     [artifact] = await asyncio.to_thread(artifacts, state, "table")
     assert artifact.key == "orphaned-predictions"
     assert re.match(
-        r"1 orphaned prediction: 1 canceled\. At most [\d,]+ s saved\.", artifact.description
+        r"1 orphaned prediction: 1 canceled\. Up to [\d,]+ s saved\.", artifact.description
     )
 
 

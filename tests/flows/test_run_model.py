@@ -238,4 +238,4 @@ def test_a_secret_in_the_parameters_is_warned_of(
 
     run_model("acme/secret", {"api_key": "hush-hush-hush"}, **options)
 
-    assert "'api_key' is secret, and stands in the parameters of this run" in caplog.text
+    assert "'api_key' is secret, but it is in the parameters of this run" in caplog.text

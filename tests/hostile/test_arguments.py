@@ -94,16 +94,16 @@ def in_short(value: Any) -> str:
 
 @pytest.mark.parametrize("value", [None, 5, "abc", {}, [], object()])
 async def test_what_was_not_made_is_not_downloaded(value: Any) -> None:
-    with pytest.raises(InvalidInputError, match=r"^prediction is a Prediction, not"):
+    with pytest.raises(InvalidInputError, match=r"^prediction must be a Prediction, not"):
         download_outputs.fn(value)
-    with pytest.raises(InvalidInputError, match=r"^prediction is a Prediction, not"):
+    with pytest.raises(InvalidInputError, match=r"^prediction must be a Prediction, not"):
         await adownload_outputs.fn(value)
 
 
 async def test_the_async_forms_check_the_same(replicate_emulator: Emulator) -> None:
-    with pytest.raises(InvalidInputError, match=r"^cancel_after is a number"):
+    with pytest.raises(InvalidInputError, match=r"^cancel_after must be a number"):
         await acreate_prediction.fn("emulator/timer", {}, cancel_after=0)
-    with pytest.raises(InvalidInputError, match=r"^timeout is a number"):
+    with pytest.raises(InvalidInputError, match=r"^timeout must be a number"):
         await await_for_prediction.fn("abc", timeout=math.nan)
     assert list(replicate_emulator.requests) == []
 
@@ -127,7 +127,7 @@ def test_nor_do_flows_take_a_timeout_that_is_none(
     state = definition(**asked, timeout=timeout, return_state=True)
 
     assert state.is_failed()
-    assert "timeout is a number of seconds above 0" in (state.message or "")
+    assert "timeout must be a number of seconds above 0" in (state.message or "")
     assert replicate_emulator.predictions.create_requests == 0
 
 

@@ -192,7 +192,9 @@ def test_a_token_in_the_place_of_a_block_is_not_shown(replicate_emulator: Emulat
         lambda: get_prediction.fn("abc", given),
         lambda: download_outputs.fn(Prediction(id="a", status="succeeded"), ".", given),
     ):
-        with pytest.raises(ConfigurationError, match="is a ReplicateCredentials block") as raised:
+        with pytest.raises(
+            ConfigurationError, match="must be a ReplicateCredentials block"
+        ) as raised:
             use()
         assert TOKEN not in str(raised.value)
 

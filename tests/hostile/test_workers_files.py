@@ -74,17 +74,17 @@ def test_a_path_in_a_parameter_is_not_read(
     run: Callable[..., Any], replicate_emulator: Emulator, path: str, form: str
 ) -> None:
     if form == "one":
-        with pytest.raises(InvalidInputError, match="INPUT_FOLDERS: there is none"):
+        with pytest.raises(InvalidInputError, match="INPUT_FOLDERS: none are set"):
             run(generate_video, prompt="a fox", image=path)
     elif form == "model":
-        with pytest.raises(InvalidInputError, match="INPUT_FOLDERS: there is none"):
+        with pytest.raises(InvalidInputError, match="INPUT_FOLDERS: none are set"):
             run(run_model, model="emulator/timer", input={"image": path})
     else:
         flow = generate_videos if form == "batch" else run_models
         rows = [{"prompt": "a fox", "image": path}]
         model = {} if form == "batch" else {"model": "emulator/timer"}
         videos = run(flow, requests=rows, raise_on_failure=False, **model)
-        assert "INPUT_FOLDERS: there is none" in (videos.failed[0].error or "")
+        assert "INPUT_FOLDERS: none are set" in (videos.failed[0].error or "")
 
     assert replicate_emulator.predictions.create_requests == 0
     assert not replicate_emulator.requests.matching(path="/v1/files")
@@ -96,7 +96,7 @@ def test_nor_are_rows_read_from_a_path(
     rows = tmp_path / "rows.csv"
     rows.write_text("prompt\na private matter\n")
 
-    with pytest.raises(InvalidInputError, match="INPUT_FOLDERS: there is none"):
+    with pytest.raises(InvalidInputError, match="INPUT_FOLDERS: none are set"):
         run(generate_videos, path=str(rows))
     assert replicate_emulator.predictions.create_requests == 0
 

@@ -189,7 +189,7 @@ def test_a_decoder_that_ends_its_process_costs_one_preview(
     first, second = draw([(picture, "image/png"), (svg, "text/plain")], SIZES)
 
     assert first.problem is not None
-    assert first.problem.startswith("its decoder ended with ")
+    assert first.problem.startswith("its decoder exited with code ")
     assert second.problem is not None
 
 
@@ -239,7 +239,7 @@ def test_all_files_of_a_call_share_its_time(
 
     assert [one.problem for one in shown[:2]] == [
         "it takes too long to decode",
-        "the others have taken too long",
+        "the other files took too long",
     ]
     assert len(shown) == 12
 

@@ -177,7 +177,7 @@ def test_an_input_without_an_end_is_refused(replicate_emulator: Emulator) -> Non
 
 
 def test_an_input_that_is_not_a_mapping_is_refused(replicate_emulator: Emulator) -> None:
-    with pytest.raises(InvalidInputError, match="input is a mapping"):
+    with pytest.raises(InvalidInputError, match="input must be a mapping"):
         create_prediction.fn("emulator/timer", "a red fox")  # pyright: ignore
     assert replicate_emulator.requests.matching("POST") == []
 

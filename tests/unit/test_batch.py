@@ -112,8 +112,8 @@ def test_how_many_items_may_fail(
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (("sometimes", None), "on_item_failure is 'continue' or 'stop', not 'sometimes'"),
-        (("continue", -1), "max_failures is 0 or more, not -1"),
+        (("sometimes", None), "on_item_failure must be 'continue' or 'stop', not 'sometimes'"),
+        (("continue", -1), "max_failures must be 0 or more, not -1"),
     ],
 )
 def test_a_rule_for_failures_that_makes_no_sense_is_refused(given: Any, said: str) -> None:
@@ -122,7 +122,7 @@ def test_a_rule_for_failures_that_makes_no_sense_is_refused(given: Any, said: st
 
 
 def test_the_first_number_that_is_not_positive_is_named() -> None:
-    with pytest.raises(InvalidInputError, match=r"^chunk_size is at least 1, not 0"):
+    with pytest.raises(InvalidInputError, match=r"^chunk_size must be at least 1, not 0"):
         check_positive(concurrency=1, chunk_size=0)
 
 

@@ -86,7 +86,9 @@ async def test_variations_share_a_prompt_unless_they_have_their_own() -> None:
 
 
 async def test_a_variation_that_is_no_dict_is_refused() -> None:
-    with pytest.raises(InvalidInputError, match=r"item 1: a variation is a dict .* not 'a hen'"):
+    with pytest.raises(
+        InvalidInputError, match=r"item 1: a variation must be a dict .* not 'a hen'"
+    ):
         await video_requests(prompt="a fox", variations=["a hen"])  # pyright: ignore[reportArgumentType]
 
 
@@ -96,11 +98,11 @@ async def test_a_variation_that_is_no_dict_is_refused() -> None:
         ({}, "Give exactly one of `requests`, `prompt` with `variations`, and `path`"),
         ({"requests": ["x"], "path": "a.csv"}, "Give exactly one of"),
         ({"requests": ["x"], "prompt": "x"}, "Give exactly one of"),
-        ({"prompt": "x"}, "`prompt` needs `variations` beside it"),
-        ({"variations": [{}]}, "`variations` needs `prompt` beside it"),
+        ({"prompt": "x"}, "`prompt` also needs `variations`"),
+        ({"variations": [{}]}, "`variations` also needs `prompt`"),
         ({"requests": []}, "The batch is empty: `requests` is empty. Nothing was paid."),
         ({"prompt": "x", "variations": []}, "The batch is empty: `variations` is empty"),
-        ({"requests": ["x"] * 100_000}, "The batch has 100,000 items, and a run takes at most 10"),
+        ({"requests": ["x"] * 100_000}, "The batch has 100,000 items, but a run takes at most 10"),
         ({"prompt": "x", "variations": [{}] * 10_001}, "has 10,001 items.*Split it into several"),
     ],
 )
@@ -135,7 +137,7 @@ async def test_a_bad_row_is_told_with_its_number_and_line(
     assert str(told.value) == (
         "2 of 3 items can't be used: row 2 of a.csv (line 4): seed 'x' should be a valid integer,"
         " unable to parse string as an integer; row 3 of a.csv (line 5): it has 3 cells for 2"
-        " columns; a cell with a comma in it is quoted. Correct them first. Nothing was paid."
+        " columns; a cell with a comma in it must be quoted. Correct them first. Nothing was paid."
     )
 
 

@@ -30,20 +30,20 @@ def orphan(outcome: str, **fields: Any) -> Orphan:
         ([], "No orphaned predictions."),
         (
             [orphan("canceled", seconds_saved=1200.4), orphan("canceled", seconds_saved=60)],
-            "2 orphaned predictions: 2 canceled. At most 1,260 s saved.",
+            "2 orphaned predictions: 2 canceled. Up to 1,260 s saved.",
         ),
         (
             [orphan("found", seconds_saved=60)],
-            "1 orphaned prediction: 1 would be canceled. At most 60 s would be saved.",
+            "1 orphaned prediction: 1 would be canceled. Up to 60 s would be saved.",
         ),
         (
             [orphan("canceled", seconds_saved=60), orphan("ended"), orphan("void")],
             "3 orphaned predictions: 1 canceled, 1 had ended by itself, 1 had never been started."
-            " At most 60 s saved.",
+            " Up to 60 s saved.",
         ),
         (
             [orphan("failed"), orphan("left")],
-            "2 orphaned predictions: 1 left alone, as it is no orphan any more, 1 not handled.",
+            "2 orphaned predictions: 1 left alone, no longer an orphan, 1 not handled.",
         ),
     ],
 )

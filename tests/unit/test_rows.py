@@ -67,14 +67,14 @@ def test_what_excel_saves_is_read() -> None:
 def test_a_comma_too_many_is_told_with_its_row() -> None:
     [row, good] = read("a.csv", "prompt,seed\na fox, running,7\na hen,8\n")
 
-    assert row.problem == "it has 3 cells for 2 columns; a cell with a comma in it is quoted"
+    assert row.problem == "it has 3 cells for 2 columns; a cell with a comma in it must be quoted"
     assert good.problem is None
 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("", "a.csv is empty; its first line names the columns"),
+        ("", "a.csv is empty; its first line must name the columns"),
         ("prompt,steps\n", "a.csv has unknown columns: 'steps'; accepted are prompt, .*, id,"),
         ("prompt,steps\n", "and 'input.NAME' for the model's own inputs. Nothing was paid.$"),
         ("prompt,input.\n", "unknown columns: 'input.'"),

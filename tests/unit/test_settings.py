@@ -87,7 +87,7 @@ def test_a_deployments_run_may_name_what_the_settings_allow(
     ],
 )  # fmt: skip
 def test_a_deployments_run_may_name_nothing_else(named_places: None, destination: str) -> None:
-    with pytest.raises(ConfigurationError, match="comes from whoever starts the run"):
+    with pytest.raises(ConfigurationError, match="is not allowed: a run of a deployment"):
         check_destination_folder(destination, is_deployed=True)
 
 
@@ -98,5 +98,5 @@ def test_a_folder_that_leads_out_by_a_link_is_none_of_them(
     (tmp_path / "in" / "out").symlink_to(tmp_path)
     monkeypatch.setenv(f"{PREFIX}DESTINATION_FOLDERS", str(tmp_path / "in"))
 
-    with pytest.raises(ConfigurationError, match="comes from whoever starts the run"):
+    with pytest.raises(ConfigurationError, match="is not allowed: a run of a deployment"):
         check_destination_folder(str(tmp_path / "in" / "out" / "x"), is_deployed=True)
