@@ -51,6 +51,11 @@ def cancel_predictions(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any
     A state hook for `on_cancellation`, `on_crashed` and `on_failure`. It logs to the flow run, and
     never raises.
 
+    Args:
+        flow: The flow; Prefect passes it.
+        flow_run: Its run.
+        state: The state that the run has entered.
+
     Example:
         Use it on a flow of your own:
         ```python

@@ -113,6 +113,9 @@ def cancel_orphaned_predictions(
             three times Prefect's `flows.heartbeat_frequency`, nine minutes if that is not set. Set
             it if flow runs send heartbeats less often than this process's setting says.
 
+    Returns:
+        The orphans that were found, each with what was done about it.
+
     Raises:
         ReplicateError: Some orphans could not be handled; the others were.
 

@@ -65,6 +65,9 @@ def model_deployment(
         options: Options of `Flow.to_deployment`, such as `cron`, `schedules`, `concurrency_limit`,
             `work_pool_name` and `description`.
 
+    Returns:
+        The deployment, for `serve`, or to create with its method `apply`.
+
     Raises:
         InvalidInputError: There is no such model, its schema can't be read, it doesn't
             accept `input`, or a schedule lacks an input that it needs.

@@ -56,6 +56,9 @@ def generate_video(*args: Any, **parameters: Any) -> GeneratedVideo:
         advanced: Rarely needed parameters, grouped for the form; one given directly takes
             precedence.
 
+    Returns:
+        The video: its stored files, and the prediction that made it.
+
     Raises:
         InvalidInputError: The model doesn't accept this input; nothing was paid.
         PredictionError: The prediction failed, was canceled, or took too long.

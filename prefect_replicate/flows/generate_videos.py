@@ -71,6 +71,9 @@ def generate_videos(*args: Any, **parameters: Any) -> GeneratedVideos:
         advanced: Rarely needed parameters, grouped for the form; one given directly takes
             precedence.
 
+    Returns:
+        The outcome of each item, in the order of the requests.
+
     Raises:
         InvalidInputError: The batch or a parameter is invalid; nothing was paid.
         ConfigurationError: There is no usable token, or nowhere to store a file; nothing was paid.

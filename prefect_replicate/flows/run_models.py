@@ -44,18 +44,25 @@ def run_models(*args: Any, **parameters: Any) -> ModelOutputs:
             them running for a retry of the run to continue with.
         regenerate_expired: Whether a retry pays again for a result that Replicate has deleted.
         check_input: Whether to check the inputs; `False` for a model whose schema is wrong.
-        concurrency: See `generate_videos`.
-        on_item_failure: See `generate_videos`.
-        max_failures: See `generate_videos`.
-        raise_on_failure: See `generate_videos`.
-        chunk_size: See `generate_videos`.
-        fan_out: See `generate_videos`.
-        worker_timeout: See `generate_videos`.
-        part: See `generate_videos`.
+        concurrency: How many items may run at once, in each process that works on them.
+        on_item_failure: Whether to `continue` with the others when an item fails, or `stop`
+            starting more. Running items are finished.
+        max_failures: Like `stop`, but only after more than this many failures. `None`: no limit.
+        raise_on_failure: Whether the run fails when an item has failed; if not, it completes.
+        chunk_size: Items per task, or per run of the deployment.
+        fan_out: Whether the items go to `tasks` of this run, or to runs of a `deployment`, on all
+            available workers. These get the credentials as a reference to a saved block.
+        worker_timeout: Seconds to wait for a worker while none picks up or runs anything. `None`:
+            no limit.
+        part: Set for the runs of the deployment: names the part of the batch that a run works on,
+            so that a run that replaces a crashed one continues with it.
         deployment: The deployment of this flow for `fan_out="deployment"`, as `flow/deployment`. By
             default, this run's own deployment, or else the one in `deployments/`.
         advanced: Rarely needed parameters, grouped for the form; one given directly takes
             precedence.
+
+    Returns:
+        The outcome of each item, in the order of the requests.
 
     Raises:
         InvalidInputError: The batch or a parameter is invalid; nothing was paid.

@@ -32,6 +32,9 @@ def cancel_prediction(
         prediction: A prediction or its id.
         credentials: The account; `None` reads `REPLICATE_API_TOKEN`.
 
+    Returns:
+        The prediction in the status in which it ended.
+
     Raises:
         APIError: There is no such prediction, or Replicate could not be reached.
         PredictionError: It did not end within two minutes.

@@ -84,6 +84,9 @@ def create_prediction(
             deleted the result, as it does after an hour. If not, the download reports it.
         check_input: Whether to check the input; `False` for a model whose schema is wrong.
 
+    Returns:
+        The prediction, usually `starting`; from a retry, in whatever status it is.
+
     Raises:
         InvalidInputError: The model or the input is invalid; nothing was paid.
         ConfigurationError: The token is missing or was rejected.

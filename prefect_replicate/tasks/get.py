@@ -30,6 +30,9 @@ def get_prediction(
         prediction: A prediction or its id.
         credentials: The account; `None` reads `REPLICATE_API_TOKEN`.
 
+    Returns:
+        The prediction as Replicate shows it now.
+
     Raises:
         APIError: There is no such prediction, or Replicate could not be reached.
 

@@ -82,17 +82,21 @@ def predict(*args: Any, **parameters: Any) -> ModelOutput:
 
     Args:
         model: `owner/name`, `owner/name:version`, a 64-hex version, or `deployment:owner/name`.
-        input: See `create_prediction`.
+        input: The input, which is checked against the model's schema. Files in it are uploaded, as
+            in `create_prediction`.
         credentials: The account; `None` reads `REPLICATE_API_TOKEN`.
         destination: Where to store files, as in `download_outputs`; `None` stores none.
         timeout: Seconds from the prediction's creation after which it is canceled. `None`: no
             limit.
         policy: How often to poll, and separate limits for queue and run time. By default, the
             settings decide.
-        on_update: See `wait_for_prediction`.
-        on_crash: See `create_prediction`.
-        regenerate_expired: See `create_prediction`.
-        check_input: See `create_prediction`.
+        on_update: Called with the prediction after each status request, and every five seconds in
+            between; a coroutine function is awaited.
+        on_crash: What happens to the prediction when the run crashes: `cancel` it, or `keep` it
+            running for a retry of the run to continue with.
+        regenerate_expired: Whether a retry pays again if this call succeeded, but Replicate has
+            deleted the result, as it does after an hour.
+        check_input: Whether to check the input; `False` for a model whose schema is wrong.
         allowed_hosts: Hosts to download from, in addition to Replicate's own.
 
     Returns:

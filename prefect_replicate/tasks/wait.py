@@ -37,6 +37,9 @@ def wait_for_prediction(
         on_update: Called with the prediction after each status request, and every five seconds in
             between; a coroutine function is awaited. An exception in it is logged.
 
+    Returns:
+        The prediction, which has succeeded.
+
     Raises:
         PredictionFailedError: The model failed.
         PredictionCanceledError: It was canceled or aborted, or its flow run was ended.
