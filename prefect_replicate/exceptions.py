@@ -62,22 +62,30 @@ class ReplicateError(Exception):
 
 
 class ConfigurationError(ReplicateError):
-    """A key, URL or installation is missing or wrong."""
+    """A key, URL or installation is missing or wrong.
+
+    Nothing was sent. Correct the setting, block or installation that the message names.
+    """
 
 
 class InvalidInputError(ReplicateError, ValueError):
-    """A model reference, input or parameter was refused before anything was paid."""
+    """A model reference, input or parameter was refused before anything was paid.
+
+    Correct the call: the message names each problem, and what the model accepts instead.
+    """
 
 
 class APIError(ReplicateError):
     """The API replied with an error, or its reply could not be understood.
 
-    `status` is the HTTP status, or `None` if there was no reply.
+    The message has Replicate's reason. Retry the run if the reason can pass; a retry continues with
+    what has been started.
     """
 
     def __init__(self, message: str, status: int | None = None) -> None:
         super().__init__(message)
         self.status = status
+        """The HTTP status; `None` if there was no reply."""
 
     @property
     def is_refusal(self) -> bool:
@@ -92,19 +100,32 @@ class APIError(ReplicateError):
 
 
 class APIUnreachableError(APIError):
-    """No usable reply came for as long as we retry."""
+    """No usable reply came for as long as we retry.
+
+    Retry the run when the network or Replicate is back.
+    """
 
 
 class UncertainCreateError(ReplicateError):
-    """A create was sent, its reply was lost, and no matching prediction was found."""
+    """A create was sent, its reply was lost, and no matching prediction was found.
+
+    A prediction may be running, until the deadline of the create at the latest. A retry of the run
+    searches for it before it pays; outside of a flow run, check the account's predictions first.
+    """
 
 
 class LedgerError(ReplicateError):
-    """The record of what this flow run started could not be read or written in Prefect's API."""
+    """The record of what this flow run started could not be read or written in Prefect's API.
+
+    Nothing more was paid. Retry the run when Prefect's API is back.
+    """
 
 
 class RunEndedError(ReplicateError):
-    """The flow run is still executing, although it was canceled or its parent run has ended."""
+    """The flow run is still executing, although it was canceled or its parent run has ended.
+
+    Nothing more was started. Start a new run, or retry the one that has ended.
+    """
 
 
 class PredictionError(ReplicateError):
@@ -113,13 +134,18 @@ class PredictionError(ReplicateError):
     def __init__(self, message: str, prediction: Prediction) -> None:
         super().__init__(message)
         self.prediction = prediction
+        """The prediction, as Replicate last described it."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (str(self), self.prediction)
 
 
 class PredictionFailedError(PredictionError):
-    """The model reported a failure."""
+    """The model reported a failure.
+
+    If `is_transient`, try again; if not, change the input. Flows do the first by themselves, as
+    often as their parameter `retries` says.
+    """
 
     @property
     def is_transient(self) -> bool:
@@ -128,34 +154,52 @@ class PredictionFailedError(PredictionError):
 
 
 class PredictionCanceledError(PredictionError):
-    """The prediction was canceled, or its deadline passed before it started (`aborted`)."""
+    """The prediction was canceled, or its deadline passed before it started (`aborted`).
+
+    A retry of the run makes a new prediction.
+    """
 
 
 class PredictionTimeoutError(PredictionError, TimeoutError):
-    """A time limit passed; the prediction was canceled, and `.prediction` says how it ended."""
+    """A time limit passed; the prediction was canceled, and `.prediction` says how it ended.
+
+    Raise the limit that the message names, or choose a faster model or a smaller input.
+    """
 
 
 class OutputError(ReplicateError):
-    """A file of a finished prediction could not be fetched or stored; `.files` has the others."""
+    """A file of a finished prediction could not be fetched or stored.
+
+    The prediction is paid. Retry the run within the hour for which Replicate keeps files: only what
+    is missing is fetched.
+    """
 
     def __init__(self, message: str, files: Sequence[OutputFile] = ()) -> None:
         super().__init__(message)
         self.files = list(files)
+        """The files of the prediction that were stored."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (str(self), self.files)
 
 
 class OutputExpiredError(OutputError):
-    """Replicate has removed the prediction's data, as it does one hour after completion."""
+    """Replicate has removed the prediction's data, as it does one hour after completion.
+
+    Only a new prediction can bring the result back: `regenerate_expired=True` pays for one.
+    """
 
 
 class BatchError(ReplicateError):
-    """Some items of a batch have failed or were not started."""
+    """Some items of a batch have failed or were not started.
+
+    The others are stored. A retry of the run makes only what is missing.
+    """
 
     def __init__(self, message: str, videos: ModelOutputs) -> None:
         super().__init__(message)
         self.videos = videos
+        """The outcome of each item, whatever the model makes."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (str(self), self.videos)
