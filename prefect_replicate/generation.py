@@ -237,7 +237,7 @@ class ModelOptions:
 
     @property
     def prompt(self) -> str | None:
-        """The prompt, by which people recognize the item."""
+        """The prompt, which identifies the item to people."""
         prompt = self.input.get("prompt")
         return prompt if isinstance(prompt, str) else None
 

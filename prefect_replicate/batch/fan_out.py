@@ -1,4 +1,4 @@
-"""Handing the parts of a batch to runs of a deployment, and following these to their end."""
+"""Assigning the parts of a batch to runs of a deployment, and following the runs to their end."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class _PartRun:
 
     @property
     def name(self) -> str:
-        """The name of its runs, by which a retry finds them."""
+        """The name of its runs, which a retry uses to find them."""
         return f"{self.part} of {self.part.key}"
 
     @property
@@ -193,7 +193,7 @@ class _HandingOut:
             if not isinstance(exc.__cause__, ObjectNotFound | ValueError):
                 raise
             raise ConfigurationError(
-                f"There is no deployment {name!r} to hand the batch to. Deploy the flow"
+                f"There is no deployment {name!r} for the batch to use. Deploy the flow"
                 f" `prefect_replicate.{asked.FLOW}`, and set `deployment` to its FLOW/DEPLOYMENT"
                 " name. Nothing was paid."
             ) from exc

@@ -371,10 +371,10 @@ def key_of_part(root: UUID, name: str, items: Sequence[Item]) -> str:
 
 
 def parameters_for(batch: Batch, part: Part) -> dict[str, Any]:
-    """Return the parameters of the flow run that a part is handed to, as JSON.
+    """Return the parameters of the flow run that works on a part, as JSON.
 
     Raises:
-        ConfigurationError: A block among them is not saved, and can't be handed over.
+        ConfigurationError: A block among them is not saved, and can't be passed on.
         InvalidInputError: An input can't be sent.
     """
     credentials = batch.lent.reference()
@@ -393,7 +393,7 @@ def parameters_for(batch: Batch, part: Part) -> dict[str, Any]:
         return json.loads(json.dumps(parameters))
     except TypeError as exc:
         raise InvalidInputError(
-            f"The batch can't be handed to other runs: {exc}. Use URLs for files. Nothing was paid."
+            f"The batch can't be passed to other runs: {exc}. Use URLs for files. Nothing was paid."
         ) from exc
 
 

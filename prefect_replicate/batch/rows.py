@@ -208,7 +208,7 @@ _FORMS = "a local file, or 'block:<type-slug>/<name>/<path>' for a file in a sav
 
 
 async def read_rows(path: str | Path, most: int, known: tuple[str, ...] = ()) -> list[Row]:
-    """Read a file's rows, and no more of the file than that takes.
+    """Read a file's rows, and no more of the file than necessary.
 
     Args:
         path: A local file, or `block:<type-slug>/<name>/<path>`; the suffix determines its kind.

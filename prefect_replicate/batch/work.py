@@ -35,7 +35,7 @@ from prefect_replicate.settings import or_default
 from prefect_replicate.values import ItemOutcome, Prediction
 
 SIGN_SECONDS = 15.0
-"""The run that handed out a part counts it as dead if nothing is written for several of these."""
+"""The run that assigned a part counts it as dead if nothing is written for several of these."""
 
 _DELIVERIES_AT_ONCE = 8
 
@@ -237,7 +237,7 @@ class _Work:
         self.log.tell(self._part.key, self._part.by, item.number, changes)
 
     async def give_signs(self) -> None:
-        """Show the run that handed out the part that it is worked on."""
+        """Show the run that assigned the part that work on it continues."""
         while self._part.options.keep_for_parent:
             written = self.log.next
             await asyncio.sleep(SIGN_SECONDS)

@@ -120,7 +120,7 @@ class Sweep:
         return shown
 
     async def _take_off_the_list(self, closed: Iterable[FlowRun]) -> None:
-        """Exclude finished runs from later sweeps. On an error, these just read them again."""
+        """Exclude finished runs from later sweeps; one that can't be excluded is read again."""
         for one in await asyncio.gather(*map(_untag, closed), return_exceptions=True):
             if isinstance(one, LedgerError):
                 message = str(one)

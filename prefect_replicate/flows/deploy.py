@@ -55,7 +55,7 @@ def model_deployment(
         name: Name of the deployment; `owner-name` by default.
         input: Default input of its runs, which the form shows first; a run's own input overrides
             it, name by name.
-        secrets: Secret inputs, which are not in the form: the name of each, with the name of the
+        secrets: Secret inputs, which are not in the form: maps the name of each to the name of the
             saved Secret block that holds it.
         credentials: A saved block with the account; `None` reads `REPLICATE_API_TOKEN` in the
             environment of the runs, and in this process for the schema.
@@ -143,8 +143,7 @@ def _check_input(schema: ModelSchema, model: str, given: Mapping[str, Any]) -> N
         )
     if file := next((name for name, value in given.items() if _has_file(value)), None):
         raise InvalidInputError(
-            f"The input {file!r} is a file on this machine, which runs elsewhere can't read: use a"
-            " URL."
+            f"The input {file!r} is a file on this machine, but the runs are elsewhere: use a URL."
         )
     problems = schema.problems(given, [name for name in schema.names if name not in given])
     if problems:

@@ -51,8 +51,8 @@ def generate_video(*args: Any, **parameters: Any) -> GeneratedVideo:
         regenerate_expired: Whether a retry pays again when Replicate has deleted the result, as it
             does after an hour.
         check_input: Whether to check the input; `False` for a model whose schema is wrong.
-        secrets: Secret inputs: the name of each, with the name of the saved Secret block that holds
-            it.
+        secrets: Secret inputs: maps the name of each to the name of the saved Secret block that
+            holds it.
         advanced: Rarely needed parameters, grouped for the form; one given directly takes
             precedence.
 

@@ -23,8 +23,8 @@ def run_models(*args: Any, **parameters: Any) -> ModelOutputs:
     one: text as `.txt`, JSON as `.json`.
 
     Args:
-        requests: One for each item: a `ModelRequest`, a dict of its fields, in which all other keys
-            are inputs, or a text, which is the prompt.
+        requests: One for each item: a `ModelRequest`, a dict of its fields (any other key is an
+            input), or a text, which is the prompt.
         model: For requests without one: `owner/name`, `owner/name:version`, a 64-hex version, or
             `deployment:owner/name`.
         input: For all items; a request's own input overrides it, name by name.

@@ -183,7 +183,7 @@ class Advanced(BaseModel):
 
 
 def parameters_of(kind: Callable[P, Any]) -> Callable[[Callable[..., R]], Callable[P, R]]:
-    """Give a function the parameters of a class, of which it makes an instance from its arguments.
+    """Give a function the parameters of a class, which it instantiates with its arguments.
 
     So a flow's parameters are declared once: for its callers, for the form of its deployments, for
     its checks, and for its async version. A class may name parameters that forms group under

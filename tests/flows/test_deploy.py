@@ -186,7 +186,7 @@ def test_credentials_are_handed_over_as_a_saved_block(
         (TIMER, {"input": {"secnods": 1}}, InvalidInputError, "did you mean 'seconds'"),
         (TIMER, {"input": {"key": "x"}}, ConfigurationError, "is secret, but would be in"),
         (TIMER, {"input": {"image": b"x"}}, InvalidInputError, "'image' is a file on this mach"),
-        (TIMER, {"input": {"image": Path("x.png")}}, InvalidInputError, "give a URL"),
+        (TIMER, {"input": {"image": Path("x.png")}}, InvalidInputError, "use a URL"),
         ("emulator/language", {"input": {"prompt": 5}}, InvalidInputError, "takes a string, not 5"),
         (TIMER, {"secrets": {"kye": "x"}}, InvalidInputError, "has no secret input 'kye'"),
         ("emulator/language", {"cron": "0 7 * * *"}, InvalidInputError, "needs the input 'prompt'"),
