@@ -45,7 +45,7 @@ if __name__ == "__main__":
     )
     cancel_orphans = cancel_orphaned_predictions.to_deployment(
         "cancel-orphans",
-        description="Cancels the predictions that no flow run waits for any more.",
+        description="Cancels the predictions that no flow run waits for anymore.",
         schedules=[Interval(600)],  # seconds; it costs nothing
         **OPTIONS,
     )

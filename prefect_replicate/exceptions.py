@@ -2,23 +2,24 @@
 
 ```
 ReplicateError
-├── ConfigurationError          fix the settings; nothing was sent or paid
-├── InvalidInputError           fix the call; nothing was paid          (also a ValueError)
-├── APIError                    Replicate refused the request, or its reply made no sense
-│   └── APIUnreachableError     the network or Replicate was down for longer than we retry
-├── UncertainCreateError        a create was sent, outcome unknown: check before paying again
-├── LedgerError                 Prefect's API could not be read or written, so nothing was paid
-├── RunEndedError               Prefect has ended the flow run, so nothing more was started
-├── PredictionError             a prediction exists; `.prediction` has its id and status
-│   ├── PredictionFailedError   the model failed; `.is_transient` says whether a retry can help
-│   ├── PredictionCanceledError canceled by someone, or ended by its deadline
-│   └── PredictionTimeoutError  we stopped waiting and canceled it      (also a TimeoutError)
-├── OutputError                 the prediction is paid and done, but its files were not stored
-│   └── OutputExpiredError      Replicate has deleted the files: they can no longer be fetched
-└── BatchError                  some items of a batch did not succeed; `.videos` has all outcomes
+├── ConfigurationError          fix the settings; nothing was sent
+├── InvalidInputError           fix the call; nothing was paid
+├── APIError                    Replicate refused, or its reply made no sense
+│   └── APIUnreachableError     the network or Replicate was down too long
+├── UncertainCreateError        a create was sent, and its outcome is unknown
+├── LedgerError                 Prefect's API was down; nothing was paid
+├── RunEndedError               Prefect has ended the run; nothing was started
+├── PredictionError             a prediction exists, but no result
+│   ├── PredictionFailedError   the model failed
+│   ├── PredictionCanceledError canceled, or ended by its deadline
+│   └── PredictionTimeoutError  canceled because a time limit passed
+├── OutputError                 paid and done, but not all files are stored
+│   └── OutputExpiredError      Replicate has deleted the files
+└── BatchError                  some items of a batch did not succeed
 ```
 
-Messages are one line, since Prefect shows them in its UI.
+`InvalidInputError` is also a `ValueError`, `PredictionTimeoutError` a `TimeoutError`. Messages are
+one line, since Prefect shows them in its UI.
 """
 
 from __future__ import annotations

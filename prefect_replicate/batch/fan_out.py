@@ -369,8 +369,8 @@ def _standing(state: State[Any]) -> str:
 def _who(deployment: DeploymentResponse) -> str:
     pool = deployment.work_pool_name
     if pool is None:
-        return f"a process that serves `{deployment.name}`; start one, and retry the run"
-    return f"a worker; start one with `prefect worker start --pool {pool}`, and retry the run"
+        return f"a process that serves `{deployment.name}`; start one"
+    return f"a worker; start one with `prefect worker start --pool {pool}`"
 
 
 def _is_over(run: FlowRun) -> bool:

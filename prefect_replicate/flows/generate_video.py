@@ -25,8 +25,8 @@ def generate_video(*args: Any, **parameters: Any) -> GeneratedVideo:
     """Generate a video from a prompt, and store it.
 
     The parameters are mapped to the chosen model's own names, and the whole input is checked
-    against the model's own schema before anything is paid. However the run ends, it leaves no
-    prediction running.
+    against the model's own schema before anything is paid. The run leaves no prediction
+    running, however it ends; only with `on_crash="keep"`, a crash does.
 
     Args:
         prompt: What the video should show; leave it out for a model that takes no text.

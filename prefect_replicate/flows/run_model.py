@@ -84,8 +84,8 @@ async def agenerated(asked: ModelGeneration, shown: Presentation) -> ModelOutput
 def run_model(*args: Any, **parameters: Any) -> ModelOutput:
     """Run any model, and store the files that it makes.
 
-    The input is checked against the model's own schema before anything is paid. However the run
-    ends, it leaves no prediction running.
+    The input is checked against the model's own schema before anything is paid. The run leaves no
+    prediction running, however it ends; only with `on_crash="keep"`, a crash does.
 
     Args:
         model: `owner/name`, `owner/name:version`, a 64-hex version, or `deployment:owner/name`.
