@@ -142,8 +142,16 @@ class Connection:
         self.gates = Gates()
         self.clock = Clock()
 
-    async def read(self, method: str, path: str, **kwargs: Any) -> Any:
+    async def read(
+        self, method: str, path: str, longest_pause: float = _LONGEST_PAUSE, **kwargs: Any
+    ) -> Any:
         """Send a request that may be repeated, and return the JSON of its reply.
+
+        Args:
+            method: HTTP method.
+            path: Below the base URL.
+            longest_pause: Seconds between two attempts at most, whatever a 5xx reply asks for.
+            kwargs: As for `httpx.AsyncClient.request`.
 
         Raises:
             ConfigurationError: The key was rejected.
@@ -151,7 +159,8 @@ class Connection:
             APIUnreachableError: No usable reply after half a minute of attempts.
         """
         try:
-            return await self.retrying()(self._attempt, method, path, None, kwargs)
+            retrying = self.retrying(longest_pause=longest_pause)
+            return await retrying(self._attempt, method, path, None, kwargs)
         except Refused as refusal:
             raise refusal.error from refusal.__cause__
 
@@ -185,17 +194,19 @@ class Connection:
         self,
         turn: Turn | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        longest_pause: float = _LONGEST_PAUSE,
     ) -> AsyncRetrying:
         """Return retries of a request that may be `Refused`: half a minute, or ten if throttled.
 
         Args:
             turn: The place of a request that keeps it; otherwise each attempt takes a new one.
             sleep: Between two attempts.
+            longest_pause: Seconds.
         """
         return AsyncRetrying(
             retry=retry_if_exception_type(Refused),
             stop=lambda state: _out_of_patience(state, turn),
-            wait=_pause,
+            wait=lambda state: _pause(state, longest_pause),
             sleep=sleep,
             reraise=True,
         )
@@ -342,13 +353,13 @@ def _out_of_patience(state: RetryCallState, turn: Turn | None) -> bool:
     return (turn.seconds_refused if turn else passed) >= _THROTTLED_SECONDS
 
 
-def _pause(state: RetryCallState) -> float:
+def _pause(state: RetryCallState, longest: float) -> float:
     refusal = _last_refusal(state)
     if refusal.error.status == 429:
         return 0.0  # the queue does the waiting, for all requests
-    backoff = wait_random_exponential(multiplier=0.5, max=_LONGEST_PAUSE)(state)
+    backoff = wait_random_exponential(multiplier=0.5, max=longest)(state)
     asked = refusal.pause
-    return backoff if asked is None else min(asked, _LONGEST_PAUSE) + min(backoff, 1.0)
+    return backoff if asked is None else min(asked, longest) + min(backoff, 1.0)
 
 
 def _last_refusal(state: RetryCallState) -> Refused:

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from prefect_replicate.api.connection import Connection, LostReplyError
 from prefect_replicate.api.models import ResolvedModel
 from prefect_replicate.api.replies import created_at, parsed
-from prefect_replicate.api.throttle import Turn
+from prefect_replicate.api.throttle import URGENT_SECONDS, Turn
 from prefect_replicate.engine import process_state
 from prefect_replicate.exceptions import APIError, InvalidInputError
 from prefect_replicate.values import Prediction
@@ -123,7 +123,8 @@ async def look_at_page(
 
 async def post_cancel(connection: Connection, prediction_id: str) -> Prediction:
     """Request a cancel; the reply may still say `processing`."""
-    return _read(await connection.read("POST", f"{_path(prediction_id)}/cancel"))
+    path = f"{_path(prediction_id)}/cancel"
+    return _read(await connection.read("POST", path, longest_pause=URGENT_SECONDS))
 
 
 async def list_predictions(

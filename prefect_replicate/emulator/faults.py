@@ -52,7 +52,7 @@ class Fault:
         seconds: Real seconds; kinds other than `delay` and `late_reply` first hold the request for
             that long.
         status: The status of `error_page` and `error_text`.
-        retry_after: Seconds that `throttled` asks to wait.
+        retry_after: Seconds that `throttled`, `error_page` and `error_text` ask to wait.
         bytes: How many bytes of the body `truncated` sends.
         processed: For the kinds with a reply of their own: whether the request is processed before
             that reply. The client can't tell.

@@ -166,18 +166,19 @@ def check_token(authorization: str | None, tokens: frozenset[str]) -> None:
 
 def spoiled_reply(fault: Fault) -> Response:
     """Return the reply that a fault sends in place of the real one."""
-    status = fault.status
+    status, wait = fault.status, fault.retry_after
+    headers = {} if wait is None else {"retry-after": str(wait)}
     match fault.kind:
         case "error_page":
-            return HTMLResponse(_ERROR_PAGE.format(status=status or 502), status or 502)
+            return HTMLResponse(_ERROR_PAGE.format(status=status or 502), status or 502, headers)
         case "error_text":
-            return PlainTextResponse(f"error code: {status or 520}", status or 520)
+            return PlainTextResponse(f"error code: {status or 520}", status or 520, headers)
         case "html":
             return HTMLResponse("<!DOCTYPE html><html><body>Just a moment…</body></html>")
         case "malformed":
             return Response('{"id":"vrsafsk7mnrgj0cf0p2a', media_type="application/json")
         case "throttled":
-            return problems.throttled(fault.retry_after).reply()
+            return problems.throttled(wait).reply()
         case "unauthenticated":
             return problems.wrong_token().reply()
         case "insufficient_credit":

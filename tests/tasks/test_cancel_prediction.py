@@ -136,6 +136,15 @@ async def test_a_cancel_whose_reply_is_lost_is_sent_again(account: LocalAccount,
     assert account.predictions.live() == []
 
 
+async def test_a_cancel_does_not_wait_as_long_as_an_error_asks(account: LocalAccount) -> None:
+    running = await acreate_prediction.fn("emulator/timer", {"seconds": 1000})
+    account.faults.add("error_text", **CANCEL, status=503, retry_after=60)
+    began = asyncio.get_running_loop().time()
+
+    assert (await acancel_prediction.fn(running)).status == "canceled"
+    assert asyncio.get_running_loop().time() - began < 10
+
+
 async def test_a_cancel_that_never_takes_hold_is_an_error(account: LocalAccount) -> None:
     account.behave(cancel_lag=600.0)
     running = await acreate_prediction.fn("emulator/timer", {"seconds": 1000})
