@@ -99,6 +99,22 @@ class ReplicateCredentials(CredentialsBlock):
         """
         return _client_of_process(self.address(), os.getpid())
 
+    @property
+    def reference(self) -> dict[str, Any]:
+        """The saved block as a parameter of a deployment's run, without the token.
+
+        A loaded block can't be such a parameter: Prefect sends its secrets as asterisks.
+
+        Raises:
+            ConfigurationError: The block is not saved.
+        """
+        if self._block_document_id is None:
+            raise ConfigurationError(
+                "The ReplicateCredentials block is not saved, and can't be passed to other"
+                " processes. Save it with `.save(NAME)`."
+            )
+        return {"$ref": {"block_document_id": str(self._block_document_id)}}
+
     def address(self) -> Address:
         """Return the current token and URL.
 
@@ -116,8 +132,7 @@ class ReplicateCredentials(CredentialsBlock):
         if set(token) == {"*"}:
             raise ConfigurationError(
                 "The API token is only asterisks: Prefect hides a block's secrets in the parameters"
-                " of `run_deployment`. Pass the saved block by reference,"
-                ' {"$ref": {"block_document_id": str(block._block_document_id)}}, choose it in the'
+                " of `run_deployment`. Pass the saved block's `reference`, choose the block in the"
                 " form in Prefect's UI, or leave `credentials` out to use REPLICATE_API_TOKEN from"
                 " the run's environment. Nothing was sent or paid."
             )

@@ -221,13 +221,7 @@ def _fixed(
     if blocks:
         fixed["secrets"] = dict(blocks)
     if credentials is not None:
-        block = credentials._block_document_id  # pyright: ignore[reportPrivateUsage] no public way
-        if block is None:
-            raise ConfigurationError(
-                "The ReplicateCredentials block given as credentials is not saved, and can't be"
-                " passed to other processes. Save it with `.save(NAME)`."
-            )
-        fixed["credentials"] = {"$ref": {"block_document_id": str(block)}}
+        fixed["credentials"] = credentials.reference
     return fixed
 
 

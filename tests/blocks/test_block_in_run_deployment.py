@@ -56,7 +56,7 @@ def test_a_loaded_block_is_refused_with_how_to_give_it(
 ) -> None:
     run = run_of_deployment(flow, parameters | {"credentials": account})
 
-    with pytest.raises(ConfigurationError, match=r'only asterisks.*{"\$ref": {"block_doc'):
+    with pytest.raises(ConfigurationError, match=r"only asterisks.*the saved block's `reference`"):
         run_flow(flow, flow_run=run)
     assert len(replicate_emulator.requests) == 0
 
@@ -64,8 +64,8 @@ def test_a_loaded_block_is_refused_with_how_to_give_it(
 def test_what_the_message_says_to_give_works(
     account: ReplicateCredentials, replicate_emulator: Emulator
 ) -> None:
-    reference = {"$ref": {"block_document_id": str(account._block_document_id)}}
-    run = run_of_deployment(run_model, {"input": {}, **TIMER, "credentials": reference})
+    parameters = {"input": {}, **TIMER, "credentials": account.reference}
+    run = run_of_deployment(run_model, parameters)
 
     output: Any = run_flow(run_model, flow_run=run)
 
