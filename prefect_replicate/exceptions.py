@@ -2,7 +2,7 @@
 
 ```
 ReplicateError
-├── ConfigurationError          fix the settings; nothing was sent
+├── ConfigurationError          fix the settings
 ├── InvalidInputError           fix the call; nothing was paid
 ├── APIError                    Replicate refused, or its reply made no sense
 │   └── APIUnreachableError     the network or Replicate was down too long
@@ -65,7 +65,8 @@ class ReplicateError(Exception):
 class ConfigurationError(ReplicateError):
     """A key, URL or installation is missing or wrong.
 
-    Nothing was sent. Correct the setting, block or installation that the message names.
+    Correct the setting, block or installation that the message names. Nothing was paid, unless the
+    token was rejected while a prediction was running, which the message says.
     """
 
 
@@ -108,7 +109,7 @@ class APIUnreachableError(APIError):
 
 
 class UncertainCreateError(ReplicateError):
-    """A create was sent, its reply was lost, and no matching prediction was found.
+    """A create was sent, its reply was lost, and its prediction was not found for certain.
 
     A prediction may be running, until the deadline of the create at the latest. A retry of the run
     searches for it before it pays; outside of a flow run, check the account's predictions first.

@@ -10,6 +10,7 @@ from typing import Any, get_type_hints
 import griffe
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
+from pydantic_settings import BaseSettings
 
 
 class Signatures(griffe.Extension):
@@ -73,8 +74,11 @@ def _fields(shown: griffe.Object) -> Iterator[griffe.DocstringAttribute]:
 
 
 def _attributes(shown: griffe.Object) -> Iterator[griffe.DocstringAttribute]:
-    """Properties and attributes that have a docstring."""
-    fields = getattr(getattr(import_module(shown.module.path), shown.name), "model_fields", ())
+    """Properties and attributes that have a docstring, but for those computed from settings."""
+    kind = getattr(import_module(shown.module.path), shown.name)
+    fields = getattr(kind, "model_fields", ())
+    if issubclass(kind, BaseSettings):
+        return
     for name, one in shown.all_members.items():
         if one.is_attribute and one.docstring and name not in fields and not name.startswith("_"):
             about = one.docstring.value
