@@ -25,11 +25,11 @@ Way = Literal[
     "another task failed",
 ]
 Place = Literal["script", "serve", "worker"]
-Mechanism = Literal["in-run cleanup", "hook", "orphan flow", "deadline"]
+Mechanism = Literal["in-run cleanup", "hook", "sweep", "deadline"]
 
 IN_RUN: tuple[Mechanism, ...] = ("in-run cleanup",)
 HOOK: tuple[Mechanism, ...] = ("hook",)
-ORPHANS: tuple[Mechanism, ...] = ("orphan flow",)
+ORPHANS: tuple[Mechanism, ...] = ("sweep",)
 DEADLINE: tuple[Mechanism, ...] = ("deadline",)
 
 FORMS = {
@@ -64,7 +64,7 @@ class Cell:
     first exception, so that the hook comes while other waits still clean up."""
     within: float
     """Seconds after which nothing runs any more: after the end of the run, or, where only the
-    orphan flow is left to do it, after its start."""
+    sweep is left to do it, after its start."""
 
     @property
     def id(self) -> str:
@@ -90,7 +90,7 @@ class Cell:
 
     @property
     def is_swept(self) -> bool:
-        """Whether the orphan flow may be needed."""
+        """Whether the sweep may be needed."""
         return set(ORPHANS) <= set(self.by)
 
     @property

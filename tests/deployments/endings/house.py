@@ -97,7 +97,7 @@ class House:
         self._shared: dict[str, Started] = {}
         self._lock = threading.RLock()
         self.sweeper = 0
-        """The process of the orphan flow."""
+        """The process of the sweep."""
         self.env = server.env | {
             "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
             "PREFECT_LOGGING_COLORS": "false",
@@ -192,7 +192,7 @@ class House:
         assert done.returncode == 0, done.stdout + done.stderr
 
     def sweep(self, program: str) -> None:
-        """Run the orphan flow."""
+        """Run the sweep."""
         self.sweeper = self.start("sweep", "-c", program).pid
 
     def client(self) -> SyncPrefectClient:

@@ -18,7 +18,7 @@ _AT_ONCE = 4
 _LOG = "the end of what was printed is"
 _SILENCE = 6.0
 """Seconds after which a run without a heartbeat is given up for dead. Prefect's come every 30 s at
-the least, but no run that is to live is left when the orphan flow is run."""
+the least, but no run that is to live is left when the sweep is run."""
 
 _SWEEP = f"""
 from prefect_replicate import cancel_orphaned_predictions
@@ -29,7 +29,7 @@ cancel_orphaned_predictions(grace=0, silence={_SILENCE})
 class Matrix:
     """The outcomes of cells and stories, as they become known.
 
-    Cells that only the orphan flow ends come to their end last: it is run once, when all the other
+    Cells that only the sweep ends come to their end last: it is run once, when all the other
     runs are over, so that it has no hand in how they end.
     """
 
@@ -63,7 +63,7 @@ class Matrix:
     def _conduct(self) -> None:
         plays = sorted(self._futures, key=_order)
         if any(isinstance(one, Cell) and one.is_swept for one in plays):
-            # A run that goes on, by which the orphan flow knows that the server hears at all.
+            # A run that goes on, by which the sweep knows that the server hears at all.
             self._house.start("pulse", RENDER, "pulse", "{}", "pulse")
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             left = [scene for scene in pool.map(self._play, plays) if scene is not None]

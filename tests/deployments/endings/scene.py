@@ -155,7 +155,7 @@ def mechanisms(scene: Scene, prediction: Snapshot) -> set[str]:
         return {"deadline"} if _has_reached_deadline(prediction) else {"nothing"}
     first = cancelers[0]
     if first.pid == scene.house.sweeper:
-        return {"orphan flow"}
+        return {"sweep"}
     if _runs_hooks_for_a_runner(first, scene):
         return {"hook"}
     if "multiprocessing" in first.command:
