@@ -16,34 +16,41 @@ from pydantic_settings import BaseSettings
 class Signatures(griffe.Extension):
     """Reads parameters, fields, types and defaults from the imported package."""
 
-    def on_function(self, *, func: griffe.Function, **_: Any) -> None:
-        """Show what flows and tasks take and return."""
-        if any(str(one.value).startswith(("flow(", "task(")) for one in func.decorators):
-            function = getattr(import_module(func.module.path), func.name).fn
-            types = get_type_hints(function)
-            func.returns = _annotation(types["return"], func)
-            func.parameters = griffe.Parameters(
-                *(
-                    griffe.Parameter(
-                        one.name,
-                        annotation=_annotation(types[one.name], func),
-                        kind=griffe.ParameterKind[one.kind.name.lower()],
-                        default=_default(one.default),
-                    )
-                    for one in inspect.signature(function).parameters.values()
-                )
-            )
-
     def on_package(self, *, pkg: griffe.Module, **_: Any) -> None:
-        """List what each class has in its docstring, and link the errors that functions raise."""
+        """Show what flows and tasks take, list what classes have, and link the errors."""
         for shown in _documented(pkg):
+            if shown.is_function:
+                _read_signature(shown)
             parsed = shown.docstring.parsed
             if shown.is_class and (listed := [*_fields(shown), *_attributes(shown)]):
                 parsed.append(griffe.DocstringSectionAttributes(listed))
             for section in parsed:
+                if section.kind is griffe.DocstringSectionKind.parameters:
+                    if shown.is_class and "dataclass" in shown.labels:
+                        section.value = list(_parameters(shown, section.value))
+                    assert all(one.annotation for one in section.value), shown.path
                 if section.kind is griffe.DocstringSectionKind.raises:
                     for one in section.value:
                         one.annotation = _linked(str(one.annotation), pkg["exceptions"])
+
+
+def _read_signature(shown: griffe.Function) -> None:
+    """Take the parameters of a flow or task from the function that runs."""
+    if any(str(one.value).startswith(("flow(", "task(")) for one in shown.decorators):
+        function = getattr(import_module(shown.module.path), shown.name).fn
+        types = get_type_hints(function)
+        shown.returns = _annotation(types["return"], shown)
+        shown.parameters = griffe.Parameters(
+            *(
+                griffe.Parameter(
+                    one.name,
+                    annotation=_annotation(types[one.name], shown),
+                    kind=griffe.ParameterKind[one.kind.name.lower()],
+                    default=_default(one.default),
+                )
+                for one in inspect.signature(function).parameters.values()
+            )
+        )
 
 
 def _documented(of: griffe.Module | griffe.Class) -> Iterator[griffe.Object]:
@@ -71,6 +78,21 @@ def _fields(shown: griffe.Object) -> Iterator[griffe.DocstringAttribute]:
             yield griffe.DocstringAttribute(
                 name, annotation=_annotation(types[name], shown), description=about
             )
+
+
+def _parameters(
+    shown: griffe.Object, described: list[griffe.DocstringParameter]
+) -> Iterator[griffe.DocstringParameter]:
+    """The fields of a dataclass, of which its docstring describes those that need it."""
+    kind = getattr(import_module(shown.module.path), shown.name)
+    types, about = get_type_hints(kind), {one.name: one.description for one in described}
+    for name, parameter in inspect.signature(kind).parameters.items():
+        yield griffe.DocstringParameter(
+            name,
+            annotation=_annotation(types[name], shown),
+            description=about.get(name, ""),
+            value=_default(parameter.default),
+        )
 
 
 def _attributes(shown: griffe.Object) -> Iterator[griffe.DocstringAttribute]:
