@@ -25,7 +25,7 @@ def test_without_being_told_to_cancel_it_only_lists(
     assert titles.split() == ["PREDICTION", "MODEL", "FLOW", "RUN", "WHY", "RAN", "DONE"]
     assert row.startswith(f"{orphan}  emulator/timer")
     assert row.rstrip().endswith("would be canceled")
-    assert total.startswith("1 orphaned prediction: 1 would be canceled. At most 3,")
+    assert total.startswith("1 orphaned prediction: 1 would be canceled. Up to 3,")
     assert replicate.predictions[orphan].cancel_requests == 0
 
 
@@ -42,7 +42,7 @@ def test_told_to_cancel_it_does_and_says_nothing_else_not_even_at_its_end(
     )
 
     assert (done.returncode, done.stderr) == (0, "")
-    assert "1 orphaned prediction: 1 canceled. At most 3," in done.stdout
+    assert "1 orphaned prediction: 1 canceled. Up to 3," in done.stdout
     assert replicate.predictions[orphan].status == "canceled"
     assert command("orphans --grace 0") == (0, "No orphaned predictions.\n", "")
 

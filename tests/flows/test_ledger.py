@@ -209,7 +209,7 @@ async def test_a_lost_result_is_worse_than_a_record_that_is_behind(
         return (await await_for_prediction(prediction, policy=quick)).is_succeeded
 
     assert await generation()
-    assert "Prefect's API could not write" in caplog.text
+    assert "Prefect's API could not record" in caplog.text
 
 
 def test_a_run_around_that_cannot_be_read_is_an_error_of_ours() -> None:

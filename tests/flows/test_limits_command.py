@@ -31,7 +31,7 @@ def test_without_options_the_limit_is_shown(capsys: pytest.CaptureFixture[str]) 
     cli.limits()
 
     titles, row = shown(capsys)
-    assert titles == ["LIMIT", "AT", "ONCE", "A", "MINUTE", "IN", "USE"]
+    assert titles == ["LIMIT", "AT", "ONCE", "PER", "MINUTE", "IN", "USE"]
     assert row == ["replicate-creates", "600", "600", "0"]
 
 

@@ -46,7 +46,7 @@ def test_what_stands_in_the_place_of_a_picture_or_video_is_refused_as_what_it_is
 ) -> None:
     thief.says((200, content, {"content-type": kind} if kind else {}))
 
-    with pytest.raises(OutputError, match=r"sent (an HTML page|JSON|nothing) instead of"):
+    with pytest.raises(OutputError, match=r"sent (an HTML page|JSON|an empty file) instead of"):
         download_outputs.fn(made(thief, name), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
