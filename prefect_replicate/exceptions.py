@@ -7,8 +7,8 @@ ReplicateError
 ├── APIError                    Replicate refused, or its reply made no sense
 │   └── APIUnreachableError     the network or Replicate was down too long
 ├── UncertainCreateError        a create was sent, and its outcome is unknown
-├── LedgerError                 Prefect's API was down; nothing was paid
-├── RunEndedError               Prefect has ended the run; nothing was started
+├── LedgerError                 no usable record in Prefect's API; nothing more was paid
+├── RunEndedError               Prefect has ended the run; nothing more was started
 ├── PredictionError             a prediction exists, but no result
 │   ├── PredictionFailedError   the model failed
 │   ├── PredictionCanceledError canceled, or ended by its deadline
@@ -73,7 +73,7 @@ class ConfigurationError(ReplicateError):
 class InvalidInputError(ReplicateError, ValueError):
     """A model reference, input or parameter was refused before anything was paid.
 
-    Correct the call: the message names each problem, and what the model accepts instead.
+    Correct the call: the message says what is wrong, and for an input, what the model accepts.
     """
 
 
@@ -119,7 +119,8 @@ class UncertainCreateError(ReplicateError):
 class LedgerError(ReplicateError):
     """The record of what this flow run started could not be read or written in Prefect's API.
 
-    Nothing more was paid. Retry the run when Prefect's API is back.
+    Nothing more was paid. Retry the run when Prefect's API is back; if a record can't be used, the
+    message says which.
     """
 
 

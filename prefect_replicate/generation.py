@@ -70,7 +70,7 @@ def attempts(retries: int) -> dict[str, Any]:
 
 
 _TEXT = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "null"}]})
-"""Has forms show one text field for a file or a folder, not one for each Python type."""
+"""Makes forms show one text field for a file or a folder, not one for each Python type."""
 
 Seconds = Annotated[
     float | None,

@@ -46,7 +46,7 @@ _SHOWN_CHARACTERS = 15_000
 """How much of a text or JSON is shown; the result has all of it."""
 
 _UNBROKEN = re.compile(r"[^\s/]{40}(?=[^\s/])")
-"""Long words that would overlap V2's sidebar; a U+200B after each lets the line break."""
+"""A piece of a word that would overlap V2's sidebar; a U+200B after it lets the line break."""
 
 _MARKUP = re.compile(r"[\[\]*`~|\\#!]|(?<!\w)_|_(?!\w)")
 """Characters that Markdown would interpret; V1 would show an entity for one literally."""

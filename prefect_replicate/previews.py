@@ -240,7 +240,7 @@ def _of_frames(frames: Sequence[Any], seconds: float, facts: str, sizes: Sizes) 
 
 
 def _width(image: Any) -> int:
-    """Return its maximum width in pixels at which it is no higher than 960."""
+    """Return the most pixels that it may be wide, so that it is no higher than 960."""
     return max(1, round(image.width * min(1, 960 / image.height)))
 
 

@@ -154,8 +154,9 @@ def check_destination_folder(destination: object, *, is_deployed: bool) -> None:
     if not _is_below(str(destination), [own, *others.split(",")]):
         raise ConfigurationError(
             f"destination={str(destination)!r} is not allowed: a run of a deployment may store"
-            f" files only in {own}, in the folders in {DESTINATION_FOLDERS}, or in a storage block"
-            " ('block:<type-slug>/<name>'). Nothing was paid."
+            f" files only where its deployment says, in {own}, in the folders in"
+            f" {DESTINATION_FOLDERS}, or in a storage block ('block:<type-slug>/<name>'). Nothing"
+            " was paid."
         )
 
 

@@ -100,7 +100,7 @@ class _PartRun:
     """All its runs so far; the last one works on it now."""
     crashes: int = 0
     is_inherited: bool = False
-    """Whether its run has been started by an earlier attempt."""
+    """Whether its run had begun before this attempt."""
     state: StateType = StateType.SCHEDULED
     written: int = 0
     """How many facts about it are known."""
@@ -316,7 +316,9 @@ class _HandingOut:
             for part_run in self._open:
                 await _set_state(part_run.run_id, Cancelling())
                 self._give_up(
-                    part_run, f"was not picked up within {limit:.0f} s by {_who(deployment)}"
+                    part_run,
+                    f"was not picked up within {limit:.0f} s by {_who(deployment)}, and retry the"
+                    " run",
                 )
         elif now - self._reminded_at > _REMIND_SECONDS:
             self._reminded_at = now

@@ -45,7 +45,7 @@ Reader = Callable[[BinaryIO, str, tuple[str, ...]], Iterator[Row]]
 
 
 def reader_for(name: str) -> Reader:
-    """Choose a reader by the suffix of the file's name, which messages use, too.
+    """Choose a reader by the suffix of `name`, the file's name in messages.
 
     Raises:
         InvalidInputError: The suffix is not supported.

@@ -162,7 +162,7 @@ class BatchView:
         self._shown: list[ItemOutcome] = []
         self._artifacts: dict[str, UUID] = {}
         self.looked_at = time.monotonic()
-        """When this was last updated, by our own clock."""
+        """When what is known here was last updated, by our own clock."""
         self._next_look = 0.0
 
     @property

@@ -86,7 +86,7 @@ async def work_on(run: Run, part: Part) -> list[ItemOutcome]:
 
     Raises:
         ConfigurationError: Nothing can be stored, or the token was rejected; nothing was paid.
-        RunEndedError: Prefect has ended the flow run, or its parent.
+        RunEndedError: Prefect has ended the flow run, or a parent.
     """
     destination = or_default(part.options.destination)
     await check_place(run, destination)

@@ -18,7 +18,7 @@ def dispatch(
     """Have a method return its async version's coroutine if an event loop is running.
 
     Unlike with Prefect's `async_dispatch`, it is sync in a thread of an async flow and async under
-    `asyncio.run` in a sync flow, and the coroutine says what to do if it is used as its result.
+    `asyncio.run` in a sync flow, and the coroutine says what to do if it is used as the result.
     `_sync=True` and `_sync=False` override the choice.
     """
 

@@ -84,7 +84,7 @@ class PredictionRun(JobRun[Any]):
 
     @dispatch(acancel)
     def cancel(self) -> Prediction:
-        """Cancel the prediction unless it has ended, and return its final state."""
+        """Cancel the prediction unless it has ended, and return it in its final state."""
         call_as(call(self._credentials), self._cancel)
         return self.prediction
 
@@ -152,7 +152,7 @@ class ReplicateModel(JobBlock[Any]):
     default_input: dict[str, Any] = Field(
         default_factory=dict,
         title="Default input",
-        description="Default input of every run; the input passed to `trigger` overrides it.",
+        description="Default input of every run; `trigger`'s input overrides it, name by name.",
     )
     timeout: float | None = Field(
         default=DEFAULT_TIMEOUT,

@@ -209,7 +209,7 @@ async def silent_runs(
     the server must have received other events in the time in which theirs are missing.
 
     Raises:
-        LedgerError: That is unknown.
+        LedgerError: The server received nothing in that time, or can't be read.
     """
     running = [one for one, run in runs.items() if run.state is StateType.RUNNING]
     heard = await last_heartbeats(running, thresholds.now - _LOOK_BACK)

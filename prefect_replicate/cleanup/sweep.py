@@ -1,7 +1,7 @@
 """Canceling orphaned predictions.
 
-A prediction is canceled only if a fact of ours names it, or if the create of one must have made it:
-all other predictions of the account are left alone.
+A prediction is canceled only if a fact of ours names it, or if a create that a fact records must
+have made it: all other predictions of the account are left alone.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ class Sweep:
         ]
         runs = await flow_runs_seen(set(named))
         runs |= await self._silent(runs, thresholds)
-        strange = named_in(unreadable)  # a flow run may wait for it
+        strange = named_in(unreadable)  # a flow run may wait for them
         orphans = [
             one
             for one in orphaned(logs, runs, thresholds)

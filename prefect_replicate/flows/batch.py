@@ -54,7 +54,7 @@ class _Submitted:
             call(self._batch.leave)
 
     def are_done(self, seconds: float) -> bool:
-        """Wait for them for up to `seconds`, and record the outcomes of their items.
+        """Wait for them for up to `seconds`, and note the outcomes of their items.
 
         Raises:
             RunEndedError: Prefect has ended the flow run.

@@ -185,7 +185,7 @@ def _parameters(
             "title": "Destination",
             "description": (
                 "A folder for its files, a URL such as s3://bucket/folder, or block:type-slug/name"
-                " for a storage block. Empty: the default of the deployment or the worker."
+                " for a storage block. Empty: as the deployment or the worker's settings say."
             ),
             "type": "string",
             "position": 1,

@@ -24,7 +24,7 @@ async def _cancel(run: Run, prediction: Prediction | str) -> Prediction:
 def cancel_prediction(
     prediction: Prediction | str, credentials: ReplicateCredentials | None = None
 ) -> Prediction:
-    """Cancel a prediction, wait until it has ended, and return its final state.
+    """Cancel a prediction, wait until it has ended, and return it in its final state.
 
     A prediction that has already ended is returned unchanged; it may have `succeeded`.
 

@@ -42,7 +42,7 @@ def download_outputs(
     *,
     allowed_hosts: Sequence[str] = (),
 ) -> list[OutputFile]:
-    """Store the complete files of a succeeded prediction, and return their SHA-256.
+    """Store the files of a succeeded prediction, complete and with their SHA-256.
 
     Replicate deletes them an hour after the prediction has ended. An interrupted download is
     resumed, within the call and by a retry of the task; it never starts a new prediction.

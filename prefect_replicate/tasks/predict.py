@@ -91,7 +91,7 @@ def predict(*args: Any, **parameters: Any) -> ModelOutput:
         policy: How often to poll, and separate limits for queue and run time. By default, the
             settings decide.
         on_update: Called with the prediction after each status request, and every five seconds in
-            between; a coroutine function is awaited.
+            between; a coroutine function is awaited. An exception in it is logged.
         on_crash: What happens to the prediction when the run crashes: `cancel` it, or `keep` it
             running for a retry of the run to continue with.
         regenerate_expired: Whether a retry pays again if this call succeeded, but Replicate has

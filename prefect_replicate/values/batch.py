@@ -115,7 +115,7 @@ class ItemOutcome(BaseModel):
     model: str
     """The model that makes it."""
     state: ItemState = "waiting"
-    """`skipped` items were not started because too many others failed."""
+    """`skipped` items were not started: too many others failed, or all would have."""
     prediction_id: str | None = None
     """The last prediction for it; `None` before one exists."""
     web_url: str | None = None
@@ -165,7 +165,7 @@ class ModelOutputs(BaseModel):
 
     @property
     def skipped(self) -> list[ItemOutcome]:
-        """The items that were not started because too many others had failed."""
+        """The items that were not started: too many others had failed, or all would have."""
         return self._in("skipped")
 
     def _in(self, state: ItemState) -> list[ItemOutcome]:

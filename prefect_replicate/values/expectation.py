@@ -10,7 +10,7 @@ from statistics import NormalDist
 from pydantic import BaseModel, ConfigDict, Field
 
 _EARLIER = 0.95
-"""If all runs take the same time, polling speeds up a little before it."""
+"""If all runs take the same time, polling speeds up a little before that time."""
 
 _CAUTION = 2.0
 """With 1, one in ten would be done by then; with 0, half of them."""

@@ -33,7 +33,7 @@ class Orphan(BaseModel):
     `error` says why.
     """
     error: str | None = None
-    """Why it could not be canceled."""
+    """Why it could not be handled."""
     seconds_run: float | None = None
     """Seconds of model time so far; `None` if it hasn't started, or if this is unknown."""
     seconds_saved: float = 0.0

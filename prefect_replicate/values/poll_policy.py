@@ -20,8 +20,8 @@ class PollPolicy(BaseModel):
     whenever the status changes. With the default factor, a result is noticed with a delay of 5 % of
     the model's run time on average, and of about 10 % plus half a second at most.
 
-    If the ledger knows how long such predictions take, there is also a poll shortly before this one
-    could be done, and the pause returns to `min_interval` then.
+    If the ledger knows how long such predictions take, there is also a poll shortly before the
+    prediction could be done, and the pause returns to `min_interval` then.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
