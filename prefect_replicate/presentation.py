@@ -9,7 +9,8 @@ import logging
 import math
 import re
 import time
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Coroutine, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import PurePath
 from typing import Any, NamedTuple, TypeVar, cast
@@ -183,29 +184,68 @@ def _page(output: ModelOutput, previews: Sequence[Preview]) -> str:
     return "\n\n".join(filter(None, sections))
 
 
-async def show_end(flow_run_id: UUID, ended: Mapping[str, float | None], how: str) -> None:
-    """Show on a flow run's cards how it ended, if its own process could not.
+async def show_end(
+    flow_run_ids: Collection[UUID], ended: Mapping[str, float | None], how: str
+) -> None:
+    """Show on the cards and tables of flow runs how they ended, if their process could not.
 
     Args:
-        flow_run_id: The run.
-        ended: Its canceled predictions by id, each with its seconds of model time.
-        how: How the run ended.
+        flow_run_ids: The runs.
+        ended: Their canceled predictions by id, each with its seconds of model time.
+        how: How the runs ended.
 
     Raises:
         LedgerError: Prefect's API could not be read or written.
     """
-    wanted = {"flow_run_id": {"any_": [str(flow_run_id)]}, "type": {"any_": ["progress", "table"]}}
+    wanted = {
+        "flow_run_id": {"any_": [str(one) for one in flow_run_ids]},
+        "type": {"any_": ["progress", "table"]},
+    }
     reply = await request(_ACTION, "POST", "/artifacts/filter", json={"artifacts": wanted})
-    for one in reply.json():
-        about = str(one.get("description") or "")
+    counts = dict[str, str]()
+    """The description of each batch: a progress bar has that of its table."""
+    for one in sorted(reply.json(), key=lambda one: one["type"], reverse=True):
+        changes, about = dict[str, Any](), str(one.get("description") or "")
         found = re.match(r".*: (prediction (\S+) of .*)", about)
         if found is not None and found[2] in ended and not about.startswith(_TERMINAL):
-            about = f"{_ended('canceled', ended[found[2]])}: {found[1]}"
+            changes["description"] = f"{_ended('canceled', ended[found[2]])}: {found[1]}"
         elif found is None and re.search(r"\d (running|waiting)\b", about):
-            about = f"{how}: {about}"
-        else:
-            continue
-        await update_artifact(UUID(one["id"]), ArtifactUpdate(description=about), _ACTION)
+            if one["type"] == "table":
+                rows, counts[about] = ended_table(json.loads(one["data"]), about, ended)
+                changes["data"] = json.dumps(rows)
+            changes["description"] = f"{how}: {counts.get(about, about)}"
+        if changes:
+            await update_artifact(UUID(one["id"]), ArtifactUpdate(**changes), _ACTION)
+
+
+def ended_table(
+    rows: Sequence[dict[str, Any]], counts: str, ended: Mapping[str, float | None]
+) -> tuple[list[dict[str, Any]], str]:
+    """Return a batch's table and its counts after its run was cut off.
+
+    Args:
+        rows: The table, in which some items are running or waiting.
+        counts: Such as `3 items: 1 succeeded, 2 running`.
+        ended: The canceled predictions by id, each with its seconds of model time.
+    """
+    # The table can be behind by the creates of its last seconds.
+    is_complete = ended.keys() <= {row["prediction"] for row in rows}
+    changed = list[dict[str, Any]]()
+    states = Counter({state: int(n) for n, state in re.findall(r"(\d+) ([a-z]+)\b", counts)})
+    states -= Counter({"item": states["item"], "items": states["items"]})
+    for row in rows:
+        new = dict(row)
+        if row["state"] == "running" and row["prediction"] in ended:
+            seconds = ended[row["prediction"]]
+            after = "" if seconds is None else f" after {seconds:.1f} s of model time"
+            new |= {"state": "canceled", "result": f"canceled{after}"}
+        elif row["state"] == "waiting":
+            new["state"] = "not started" if is_complete else "not finished"
+        states[row["state"]] -= 1
+        states[new["state"]] += 1
+        changed.append(new)
+    listed = ", ".join(f"{number} {state}" for state, number in states.items() if number > 0)
+    return changed, f"{counts.partition(':')[0]}: {listed}"
 
 
 def _images(previews: Sequence[Preview]) -> Iterator[str]:

@@ -61,6 +61,7 @@ class Batch:
         """
         if self.shared is not None:
             self.shared.left.set()
+        await self.view.show_last()
 
     async def result(self, caller: Caller) -> ModelOutputs:
         """Show how it has ended; for `engine.call`.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -123,6 +125,8 @@ GALLERY_KEY = "generated-videos-gallery"
 _ACTION = "show the progress of a batch"
 LOOK_SECONDS = 2.0
 """Shortest time between two updates of a batch's progress."""
+
+_LAST_SECONDS = 3.0
 
 _SHARE_OF_TIME = 0.05
 """The share of a process's time that these updates may take, however large the batch."""
@@ -261,6 +265,14 @@ class BatchView:
             self._warn(caller, exc)
         now = time.monotonic()
         self._next_look = now + max(LOOK_SECONDS, (now - began) / _SHARE_OF_TIME)
+
+    async def show_last(self) -> None:
+        """Show what is known when the batch is cut off; the state hook adds how it ended.
+
+        Never raises, and takes a moment at most, because the process may be about to be killed.
+        """
+        with contextlib.suppress(LedgerError, asyncio.TimeoutError):
+            await asyncio.wait_for(self._show(), _LAST_SECONDS)
 
     async def finish(self, caller: Caller) -> list[ItemOutcome]:
         """Show the final outcomes, and return them. Never raises."""

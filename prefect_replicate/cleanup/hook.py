@@ -5,7 +5,7 @@ or a new one that the worker starts), so it relies on the ledger alone.
 """
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 from uuid import UUID
@@ -85,14 +85,27 @@ async def _cancel_after(caller: Caller, flow_run_id: UUID, state: StateType, log
         crashed = await crashed_around(flow_run_id)
     # Runs of deployments that it has started continue after a failure, but not after a cancel.
     await cancel_all(caller, flow_run_id, logger, crashed=crashed, of_deployments=state in CANCELED)
-    known = [log.generation for log in (await ledger_of(RunScope(flow_run_id))).all]
-    ended = {
-        str(one.prediction_id): one.predict_time
-        for one in known
-        if one is not None and one.status == "canceled"
-    }
+    ledger = await ledger_of(RunScope(flow_run_id))
+    known = [log.generation for log in ledger.all if log.generation is not None]
+    below = [one for one in known if one.is_below(flow_run_id, of_deployments=state in CANCELED)]
+    ended = {str(one.prediction_id): one.predict_time for one in below if one.status == "canceled"}
+    if ended and ledger.batches:  # whose items don't log each cancel
+        caller.tell(lambda: logger.info("%s", _in_all(ended)))
+    runs = {flow_run_id} | _runs_below(flow_run_id, below)
     with suppress(LedgerError):
-        await show_end(flow_run_id, ended, "canceled" if state in CANCELED else state.value.lower())
+        await show_end(runs, ended, "canceled" if state in CANCELED else state.value.lower())
+
+
+def _in_all(ended: Mapping[str, float | None]) -> str:
+    count = "1 prediction was" if len(ended) == 1 else f"{len(ended)} predictions were"
+    seconds = sum(one or 0.0 for one in ended.values())
+    return f"{count} canceled in this run, after {seconds:,.1f} s of model time in total"
+
+
+def _runs_below(flow_run_id: UUID, known: Sequence[Generation]) -> set[UUID]:
+    """Return the flow runs between some calls and a run that they are below."""
+    lines = [[run.id for run in around] for one in known for around in one.awaited_by]
+    return {id for line in lines if flow_run_id in line for id in line[: line.index(flow_run_id)]}
 
 
 async def cancel_all(
