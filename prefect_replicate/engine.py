@@ -184,7 +184,7 @@ class _Call(Generic[T]):
 def call(work: _Work[T]) -> T:
     """Run `work` on the engine's loop and block until it is done.
 
-    If a signal, a timeout or a cancellation interrupts the caller, it first waits, for a limited
+    A caller that is interrupted by a signal, a timeout or a cancellation first waits, for a limited
     time, until the work has cleaned up.
     """
     inbox: queue.SimpleQueue[Notice | None] = queue.SimpleQueue()

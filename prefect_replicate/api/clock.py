@@ -10,10 +10,10 @@ from email.utils import parsedate_to_datetime
 class Clock:
     """Replicate's time, from the `Date` of its replies and this machine's monotonic clock.
 
-    A reply's date is truncated to whole seconds, and lies between sending the request and receiving
-    the reply. So each reply bounds how far Replicate's time is ahead of the monotonic clock.
-    Several replies narrow this to a fraction of a second; the reply to a create, which states its
-    exact time, narrows it to the time that the create took.
+    A reply's date is truncated to whole seconds, and was written between sending the request and
+    receiving the reply. So each reply bounds how far Replicate's time is ahead of the monotonic
+    clock. Several replies narrow this to a fraction of a second; the reply to a create, which
+    states its exact time, narrows it to the time that the create took.
     """
 
     def __init__(self) -> None:

@@ -47,7 +47,7 @@ _WHOLE_SECONDS = 60.0
 """From the first byte of a request to the last byte of its reply; large ones get more."""
 
 _SLOWEST = 50_000.0
-"""Bytes per second: the time limit grows by a second for each this many bytes."""
+"""Bytes per second: sent and received bytes extend the time limit at this rate."""
 
 _LARGEST_REPLY = 128 * 1024 * 1024
 """In bytes, unpacked: some models output texts of tens of megabytes."""
@@ -196,7 +196,7 @@ class Connection:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         longest_pause: float = _LONGEST_PAUSE,
     ) -> AsyncRetrying:
-        """Return retries of a request that may be `Refused`: half a minute, or ten if throttled.
+        """Return the retries of a request that may be `Refused`: for 30 s, or 10 min if throttled.
 
         Args:
             turn: The place of a request that keeps it; otherwise each attempt takes a new one.
@@ -349,7 +349,7 @@ def _out_of_patience(state: RetryCallState, turn: Turn | None) -> bool:
     passed = state.seconds_since_start or 0.0
     if _last_refusal(state).error.status != 429:
         return passed >= _RETRY_SECONDS
-    # Time that a create waited because others were refused doesn't mean that it will be refused.
+    # Only its own refusals count: a create may have waited long because others were refused.
     return (turn.seconds_refused if turn else passed) >= _THROTTLED_SECONDS
 
 

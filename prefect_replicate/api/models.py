@@ -37,7 +37,7 @@ class ResolvedModel:
 
     @cached_property
     def schema(self) -> ModelSchema:
-        """What it takes; parsed once, since parsing costs more than checking an input."""
+        """Its input and output; parsed once, since parsing costs more than checking an input."""
         return ModelSchema.from_openapi(self.openapi_schema)
 
 
@@ -86,7 +86,7 @@ async def resolve_model(connection: Connection, model: str) -> ResolvedModel:
 
 
 async def output_schema_of(connection: Connection, prediction: Prediction) -> OutputSchema | None:
-    """Return the output schema of a prediction's model, if it can be read. Never raises."""
+    """Return the output schema of a prediction's model; `None` if unreadable. Never raises."""
     with suppress(ReplicateError):
         model = await resolve_model(connection, prediction.model or prediction.version or "")
         if model.version not in (None, prediction.version) and prediction.model:

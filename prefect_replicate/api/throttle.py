@@ -27,14 +27,15 @@ _MEMORY = 0.9
 """The requests of others are averaged over the last ten replies or so."""
 
 _IDLE_SECONDS = 10.0
-"""After this long without a reply, the requests of others say nothing about their rate now."""
+"""After this long without a reply, what others sent meanwhile says nothing about their share."""
 
 URGENT_SECONDS = 5.0
 """The longest that a refusal delays a cancel, whatever it says: the prediction costs money
 meanwhile, and a refused cancel costs nothing."""
 
 FIRST_ALONE_SECONDS = 2.0
-"""How long the first create of a process holds back the others; its reply says how many may go."""
+"""How long the first create of a process holds back the others, at most: until its reply, which
+says how many may go."""
 
 _NEGLIGIBLE_SECONDS = 0.002
 _JITTER_SECONDS = 0.25  # or processes that were refused together would retry together
@@ -123,8 +124,8 @@ class Budget:
 
         Args:
             now: The time.
-            is_urgent: Whether it waits no longer than the documented limit requires, whatever
-                replies say.
+            is_urgent: Whether it waits no longer than the documented limit requires, and
+                `URGENT_SECONDS` after a refusal, since replies may say anything.
         """
         if is_urgent:
             last_at = -math.inf if self.last_at is None else self.last_at
@@ -152,12 +153,12 @@ class Budget:
 
     def given_back(self) -> Budget:
         """Nothing was sent, so the next request need not wait for it."""
-        # A call that turns out to have its prediction already holds a permit until it finds out.
+        # A call whose prediction turns out to exist holds a permit until it has found that out.
         window = max(self.window, min(self.window + 1, _UNUSED_WINDOW))
         return replace(self, under_way=self.under_way - 1, last_at=None, window=window)
 
     def spent(self, now: float) -> Budget:
-        """It was sent, and its reply doesn't say what is left."""
+        """It was sent, and no reply says what is left."""
         return replace(self._after_reply(), tokens=self._expected(now), counted_at=now)
 
     def answered(self, now: float, remaining: float, reset: float) -> Budget:
@@ -336,7 +337,7 @@ class Gates:
         self.others = Gate(OTHERS)
 
     def turn(self, method: str, path: str) -> Turn:
-        """Return a place for a request; a cancel goes ahead of reads."""
+        """Return a place for a request; a cancel goes ahead of all others of its class."""
         path = path.partition("?")[0]
         if method == "POST" and _CREATE.search(path):
             return self.creates.turn()

@@ -1,6 +1,6 @@
 """The records of paid calls, and what they say; pure.
 
-Each call has a log on the flow run at the top: a row of facts under the keys
+Each call has a log on the flow run at the top of those around it: a row of facts under the keys
 `replicate-<call>-<slot>-<number>`. Prefect lets each key be written only once. So a process that
 writes the next number has seen all earlier facts, and a process that comes second gets a conflict.
 Announcing a create this way gives the right to pay for it.
@@ -60,7 +60,7 @@ _Seconds = Annotated[float, Field(ge=0, le=2 * LONGEST_SECONDS)]
 
 
 class Claim(NamedTuple):
-    """Who makes a call: the attempt of the run at the top, and the name among its equal calls."""
+    """Who makes a call: the attempt of the run at the top, and a name among its equal calls."""
 
     attempt: str
     name: str
@@ -89,7 +89,7 @@ class Origin(_Content):
     keep_on_crash: bool = False
     """Whether a crash of the run leaves the prediction running, for a retry to continue with."""
     keep_for_parent: bool = False
-    """Whether a crash of only its own flow run leaves it running, since the run around that starts
+    """Whether a crash of only its own flow run leaves it running, since the parent run then starts
     another flow run in its place."""
 
 
@@ -133,7 +133,7 @@ class Said(_Content):
     output: Any = None
     """Text or JSON, in place of files."""
     is_awaited: bool = False
-    """Whether `origin` waits for it in addition to the runs that started it."""
+    """Whether `origin` waits for it in addition to the runs that already do."""
 
 
 class OfCall(Said):

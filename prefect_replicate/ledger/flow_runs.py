@@ -63,7 +63,7 @@ PART_TAG = "replicate-batch-part"
 def lives_by_itself(run: FlowRun) -> bool:
     """Whether a flow run continues whatever happens to the runs around it, except a cancel.
 
-    A deployment's run does, since it has its own process.
+    A deployment's run does, since it has its own process, unless it does a part of a batch.
     """
     return run.deployment_id is not None and PART_TAG not in run.tags
 
@@ -91,7 +91,7 @@ async def set_tags(flow_run_id: UUID, tags: Collection[str]) -> None:
 
 
 async def tagged_runs(tag: str, since: datetime) -> list[FlowRun]:
-    """Return the flow runs with a tag that have not ended, or ended after a server time.
+    """Return the flow runs with a tag that have not ended, or ended after `since` (server time).
 
     Raises:
         LedgerError: Prefect's API could not be read.
@@ -173,7 +173,7 @@ async def last_heartbeats(ids: Collection[UUID], since: datetime) -> dict[UUID, 
             page = await client.read_events(chosen, limit=_EVENTS_A_REQUEST)
         for event in page.events:
             flow_run_id = UUID(event.resource.id.removeprefix(_RESOURCE))
-            # Its time of occurrence is by the clock of the run's machine.
+            # `occurred` is by the clock of the run's machine.
             found[flow_run_id] = max(event.received, found.get(flow_run_id, event.received))
     return found
 

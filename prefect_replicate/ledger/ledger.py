@@ -57,13 +57,13 @@ class Ledger:
         self._reads: dict[str, asyncio.Task[None]] = {}
         """By attempt: a retry's read of everything written before."""
         self._tagged: set[int] = set()
-        """Attempts that have set the tags; between two of them, a sweep may remove one again."""
+        """Attempts that have set the tags. A sweep removes `OPEN_TAG` once the run is settled."""
         self.contexts: list[weakref.ref[Any]] = []
 
     async def choose(
         self, claim: Claim, call: str, batch: BatchLog | None = None, *, is_retry: bool
     ) -> OwnLog:
-        """Return the log that a call continues or begins, within its batch's log if it has one."""
+        """Return the log that a call continues or begins, in its batch's log if it has one."""
         if is_retry and call not in self.logs:
             if claim.attempt not in self._reads:
                 self._reads[claim.attempt] = asyncio.create_task(self.read())
@@ -125,7 +125,7 @@ class Ledger:
             row.learn(int(number), one, is_whole=is_whole)
 
     async def tag(self, ancestry: Ancestry) -> None:
-        """Tag the run, so that sweeps find it, and people who filter by tag.
+        """Tag the run, so that sweeps, and people who filter by tag, find it.
 
         Raises:
             LedgerError: Prefect's API could not be written to.
@@ -199,9 +199,9 @@ async def ledger_of(scope: RunScope) -> Ledger:
 
 
 async def ledgers_since(moment: datetime, tag: str) -> list[tuple[FlowRun, Ledger]]:
-    """Return the ledgers of all tagged flow runs that are active, or ended after a server time.
+    """Return the ledgers of all tagged flow runs that have not ended, or did after `moment`.
 
-    They are freshly read, and not shared with other callers.
+    They are freshly read, and not shared with other callers. `moment` is by the server's clock.
     """
     runs = await tagged_runs(tag, moment)
     free = asyncio.Semaphore(_AT_ONCE)

@@ -31,7 +31,7 @@ AHEAD_SECONDS = 3.0
 """How far ahead upcoming creates are counted when a block is taken."""
 
 _ABSENT_SECONDS = 180.0
-"""How long a limit that does not exist is not requested again."""
+"""How long to go without a limit that does not exist before checking for it again."""
 
 _SPARE_SECONDS = 30.0
 """How long an unused slot is valid."""
@@ -151,7 +151,7 @@ class Slots:
 
         Raises:
             ConfigurationError: The limit would never admit anything.
-            LedgerError: Prefect's API could not be reached.
+            LedgerError: The limit could not be read, or no slot be taken, through Prefect's API.
         """
         if not self._is_used:
             return False

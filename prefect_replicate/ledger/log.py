@@ -35,7 +35,7 @@ NEWS_SECONDS = 1.0
 
 _AT_ONCE = 500
 _NAMED = re.compile(r'"id"\s*:\s*"(\w{8,})"')
-_WRITE = "record what this flow run has started"
+_WRITE = "record what this flow run starts"
 _logger = logging.getLogger("prefect_replicate")
 
 
@@ -52,7 +52,7 @@ class _Row:
     facts: set[str]
     ledger: Ledger
     unreadable: list[FlowRunInput]
-    """Facts that another version or somebody else wrote, or whose predecessors are missing."""
+    """Facts that another version or another program wrote, or whose predecessors are missing."""
 
     def apply(self, fact: Fact, written_at: datetime) -> None:
         raise NotImplementedError
@@ -95,9 +95,9 @@ class _Row:
         Args:
             number: The fact's.
             written: As it was read.
-            is_whole: Whether all facts before it were read, too. If it is not the next one then, a
-                fact is missing, and a process that continues after the gap would not exclude one
-                that continues before it.
+            is_whole: Whether all facts before it were read, too. If so, and it is not the next one,
+                a fact is missing: a process that continues after the gap would not exclude one that
+                continues before it.
         """
         if number < self.next or (number > self.next and not is_whole):
             return
@@ -470,7 +470,7 @@ def _fact(**content: Any) -> Fact:
 
 
 async def _put(root: UUID, name: str, fact: Fact) -> bool:
-    """Write a fact under a name; return whether nobody had used it."""
+    """Write a fact under a name; return `False` if the name was already used."""
     json = {"key": f"{PREFIX}{name}", "value": fact.model_dump_json(exclude_defaults=True)}
     try:
         await request(_WRITE, "POST", f"/flow_runs/{root}/input", 201, json=json)

@@ -86,7 +86,7 @@ async def create_artifact(artifact: ArtifactCreate, action: str) -> UUID:
 
 
 async def update_artifact(artifact_id: UUID, update: ArtifactUpdate, action: str) -> None:
-    """Update an artifact, as `create_artifact` writes one."""
+    """Update an artifact; events and errors as for `create_artifact`."""
     content = _fit_for_json(update)
     await request(action, "PATCH", f"/artifacts/{artifact_id}", 204, json=content)
 
@@ -101,7 +101,7 @@ def as_ledger_error(action: str) -> Generator[None, None, None]:
     try:
         yield
     # `get_client` raises the last two if no address is set or its own server won't start, and
-    # loading a block that does not exist raises them, too.
+    # loading a block that does not exist raises a `ValueError`.
     except (httpx.HTTPError, PrefectException, RuntimeError, ValueError) as exc:
         raise LedgerError(f"Prefect's API could not {action}: {_reason(exc)}") from exc
 

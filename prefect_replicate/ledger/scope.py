@@ -64,7 +64,7 @@ class RunScope:
     limits: tuple[TimeLimit, ...] = ()
     """The time limits of all of them, flow runs last."""
     deployment_id: UUID | None = None
-    """The flow run's deployment, if any: its parameters then come from the user who started it."""
+    """The flow run's deployment, if any: its parameters then come from whoever started it."""
     outermost: Any = None
     """The context of the outermost run in this process."""
 
@@ -78,7 +78,7 @@ class RunScope:
                 flows.append(context)
         left = tasks
         for context in flows:
-            if not context.detached:  # or another process has sent it with a task, as Dask does
+            if not context.detached:  # otherwise, another process sent it with a task, as Dask does
                 id = context.flow_run.id
                 levels += [
                     _level(one.task_run, one) for one in left if one.task_run.flow_run_id == id
@@ -134,7 +134,7 @@ def keep_result_if_deployed() -> None:
 
     The caller that started that run gets the result from there. A flow that runs in another flow's
     process must not persist its result: Prefect matches a retry's subflows by call order, whatever
-    their parameters, and would return the wrong result. The ledger distinguishes the calls.
+    their parameters, and could return the wrong result. The ledger distinguishes the calls.
     """
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:

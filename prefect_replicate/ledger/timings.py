@@ -103,7 +103,7 @@ def _deciding(value: Any) -> Any:
 
 
 def expected_of(newest_first: Iterable[Timing], model: str, workload: str) -> Expectation | None:
-    """Estimate another run from earlier ones; pure.
+    """Estimate how long another run takes from earlier ones; pure.
 
     Args:
         newest_first: Timings of any models.

@@ -47,7 +47,7 @@ within ten seconds, and waits up to sixty for its reply."""
 
 LOOKS = 5
 FIRST_PAUSE = 1.0
-"""Seconds; it doubles, so that the searches spread over about 15 s: a list may lag."""
+"""Seconds; it doubles, so the searches spread over about 15 s: a list may lag behind a create."""
 
 
 @dataclass(eq=False)
@@ -59,7 +59,7 @@ class Sought:
     announced_at: datetime
     """By the clock of Prefect's server."""
     until: datetime | None = None
-    """When its prediction must have been made, if at all, by Replicate's clock; `None` while the
+    """By when its prediction must have been made, if at all, by Replicate's clock; `None` while the
     create is in flight."""
 
     @classmethod

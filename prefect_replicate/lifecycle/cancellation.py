@@ -60,7 +60,7 @@ async def end(run: Run, prediction_id: str, *, is_known: bool) -> Prediction:
 
 
 async def cancel_to_the_end(run: Run, prediction_id: str, *, is_known: bool) -> Prediction:
-    """`cancel`, and finish it even if the caller is interrupted."""
+    """`cancel`, finished even if the caller is interrupted: half a cancel is of no use."""
     ending = asyncio.create_task(cancel(run, prediction_id, is_known=is_known))
     try:
         return await asyncio.shield(ending)
@@ -158,7 +158,11 @@ async def _is_kept(run: Run, prediction_id: str) -> bool:
 
 
 async def outlives_end_of_run(run: Run, prediction_id: str) -> bool:
-    """Whether an ended run leaves its prediction to another: it has crashed, and should do so."""
+    """Whether an ended run leaves its prediction running, for a retry or for its parent run.
+
+    It does unless it was canceled, if the call has `keep_on_crash`; or `keep_for_parent`, as long
+    as no run around it has ended.
+    """
     with contextlib.suppress(LedgerError):
         origins = [
             log.generation.origin

@@ -427,7 +427,7 @@ class _Creation:
         except ReplicateError as exc:
             raise UncertainCreateError(
                 f"A create of {self.model.reference} was sent, its reply was lost ({lost}), and its"
-                f" prediction can't be searched for: {exc} If one was made, Replicate ends it"
+                f" prediction can't be identified: {exc} If one was made, Replicate ends it"
                 f" within {self.request.cancel_after:.0f} s; a retry checks for it before it pays"
                 " for another."
             ) from exc
@@ -486,7 +486,7 @@ class _Creation:
 
 
 def _account(run: Run) -> str:
-    """Return who pays, in a form that outlives a new token: the block, or the environment."""
+    """Identify who pays, if possible by what outlives a token: the block, or the environment."""
     address = run.connection.address
     if run.credentials_block is not None:
         return str(run.credentials_block)
@@ -519,7 +519,7 @@ class _Admission:
         Raises:
             RunEndedError: Prefect has ended the flow run meanwhile.
             ConfigurationError: The limit in Prefect would never admit anything.
-            LedgerError: Prefect's API could not be reached for the limit.
+            LedgerError: The limit could not be read, or no slot be taken, through Prefect's API.
         """
         if self.turn.is_held:
             return

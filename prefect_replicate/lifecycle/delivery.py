@@ -38,10 +38,10 @@ _SIZES = {"page": Sizes(still=40_000, moving=130_000), "gallery": Sizes(still=5_
 _ON_PAGE = 12
 
 _KEPT = 100_000
-"""The longest JSON, in characters, that is recorded for a retry after Replicate deletes it."""
+"""The longest output, in characters of JSON, recorded for a retry after Replicate deletes it."""
 
 _SHORT = 2000
-"""The longest JSON, in characters, that is recorded with a batch item."""
+"""The longest output, in characters of JSON, recorded with its batch item."""
 
 
 async def deliver(

@@ -57,7 +57,7 @@ def _states(line: str) -> list[str]:
 
 
 def _without_steps(lines: list[str]) -> list[str]:
-    """Return the lines, with only the last one of each progress bar before other lines."""
+    """Return the lines; of each progress bar, only its last line before one that is no bar."""
     left: list[str] = []
     bars: dict[str, str] = {}
     for line in lines:

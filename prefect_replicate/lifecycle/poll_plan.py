@@ -46,7 +46,7 @@ class Wanted:
     overdue: float
     """How late its next status is, as a share of the pause before it; negative if it is not due."""
     unseen: float = math.inf
-    """Seconds since a reply last showed it."""
+    """Seconds since a page last showed it."""
     is_listed: bool = False
     """Whether `created_at` is what the list says."""
     alone: bool = False

@@ -41,7 +41,7 @@ _REQUESTS_A_SECOND = 20.0
 lost creates, and other workers."""
 
 _IN_FLIGHT = 20
-"""Requests without a reply at one time; the connection pool has room for more."""
+"""Requests without a reply at one time; the connection pool has room for others besides polls."""
 
 _ROUND_SECONDS = 1.0
 """The shortest time between two rounds of requests when many wait. One page then serves many."""
@@ -64,7 +64,7 @@ _QUIET_SECONDS = 60.0
 
 
 class _Setback(Exception):
-    """Every request of a round has failed: Replicate, or the network to it, is down."""
+    """Every request of a round has failed, or a failed one was told how long to wait."""
 
     def __init__(self, error: APIError | ConfigurationError, pause: float | None) -> None:
         super().__init__(str(error))

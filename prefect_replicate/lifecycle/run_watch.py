@@ -222,8 +222,8 @@ async def refuse_if_ended(run: Run) -> None:
 
     A first attempt checks only what this process has noticed. Later attempts read the states once:
     `serve` revives a run that is canceled while it waits for its retry, and a subflow may be
-    retried after the run around it has ended. So does an attempt whose root runs in another
-    process: the root may have ended before a worker picked the attempt up.
+    retried after the run around it has ended. An attempt whose root runs in another process reads
+    them once, too: the root may have ended before a worker picked the attempt up.
 
     Raises:
         RunEndedError: It has been ended.

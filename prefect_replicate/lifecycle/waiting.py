@@ -208,7 +208,7 @@ class _Wait:
         return max(0.0, min(pause - spent, left if left > 0 else math.inf))
 
     def _until_expected(self) -> float:
-        """Return the seconds until others like it began to succeed. It may end long before that."""
+        """Return the seconds until its earliest expected success. It may fail or succeed before."""
         if self._expected is None:
             return math.inf
         return self._expected.earliest_end - self._times()[0]

@@ -405,7 +405,7 @@ async def test_a_create_is_not_sent_again_while_it_cannot_be_looked_for(
     account.faults.add("lost_reply", **CREATE)
     account.faults.add("error_page", method="GET", path="/v1/predictions$", times=None)
 
-    with pytest.raises(UncertainCreateError, match=r"was lost .* can't be searched for: .*502"):
+    with pytest.raises(UncertainCreateError, match=r"was lost .* can't be identified: .*502"):
         await acreate_prediction.fn("emulator/timer", {"seconds": 9})
     assert account.requests["create"] == 1
 
