@@ -276,6 +276,7 @@ class VideoBatch(BatchSettings, VideoSettings, _Source):
     """The parameters of `generate_videos`, which documents them."""
 
     FLOW: ClassVar[str] = "generate_videos"
+    ARTIFACT: ClassVar[str] = "generated-videos"
     deployment: str | None = None
 
     async def items(self) -> list[Item]:
@@ -309,6 +310,7 @@ class ModelBatch(BatchSettings, _ModelSource):
     """The parameters of `run_models`, which documents them."""
 
     FLOW: ClassVar[str] = "run_models"
+    ARTIFACT: ClassVar[str] = "model-outputs"
     deployment: str | None = None
 
     async def items(self) -> list[Item]:

@@ -129,7 +129,7 @@ async def prepare(asked: Asked, scope: RunScope, logger: Any, caller: Caller) ->
         key = key_of_part(ancestry.root, call, whole.items)
         parts = [replace(whole, key=key, log=log_of(scope.levels[-1].run_id, ""))]
     is_elsewhere = asked.is_handed_out or task_runner_elsewhere() is not None
-    view = BatchView(parts, ledger, scope, logger, is_elsewhere=is_elsewhere)
+    view = BatchView(parts, ledger, scope, logger, key=asked.ARTIFACT, is_elsewhere=is_elsewhere)
     await view.begin()
     view.keep_done(str(ancestry.attempt))
     left = _left(parts, view, asked)

@@ -120,8 +120,6 @@ def _outcome(item: Item, changes: Mapping[str, Any]) -> ItemOutcome:
         return begun
 
 
-TABLE_KEY = "generated-videos"
-GALLERY_KEY = "generated-videos-gallery"
 _ACTION = "show the progress of a batch"
 LOOK_SECONDS = 2.0
 """Shortest time between two updates of a batch's progress."""
@@ -140,6 +138,7 @@ class BatchView:
         ledger: The ledger in which these are recorded.
         scope: The run that shows it.
         logger: The logger of that run.
+        key: The key of the table, and the start of the gallery's.
         is_elsewhere: Whether other processes work on it.
     """
 
@@ -150,6 +149,7 @@ class BatchView:
         scope: RunScope,
         logger: Any,
         *,
+        key: str,
         is_elsewhere: bool,
     ) -> None:
         self._parts = parts
@@ -157,6 +157,7 @@ class BatchView:
         self._ledger = ledger
         self._scope = scope
         self._logger = logger
+        self._key = key
         self._is_elsewhere = is_elsewhere
         self.workers = {part.key: part.by for part in parts}
         """By key of a part: what works on it now, as a flow run or a `Part.by`."""
@@ -304,7 +305,7 @@ class BatchView:
         if outcomes == self._shown:
             return
         words = counts_of(outcomes)
-        await self._write("table", TABLE_KEY, data=json.dumps(rows(outcomes)), description=words)
+        await self._write("table", self._key, data=json.dumps(rows(outcomes)), description=words)
         await self._write("progress", None, data=percent_over(outcomes), description=words)
         self._shown = outcomes
 
@@ -317,7 +318,7 @@ class BatchView:
         )
         if page:
             words = counts_of(outcomes)
-            await self._write("markdown", GALLERY_KEY, data=page, description=words)
+            await self._write("markdown", f"{self._key}-gallery", data=page, description=words)
 
     async def _write(self, type: str, key: str | None, **content: Any) -> None:
         if type in self._artifacts:

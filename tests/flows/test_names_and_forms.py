@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -264,10 +265,27 @@ def test_the_cards_of_a_run_that_was_cut_off_say_so_first(
     state = cut(asked, TIMER, {"seconds": 600}, **options, return_state=True)
 
     [progress] = artifacts(state, "progress")
-    words = (
-        r"failed: 1 item: 1 (running|waiting)" if definition is generate_videos else r"canceled, \d"
-    )
+    words = "failed: 1 item: 1 canceled" if definition is generate_videos else r"canceled, \d"
     assert re.match(words, progress.description)
+
+
+def test_the_table_of_a_batch_that_was_cut_off_says_what_was_canceled(
+    replicate_emulator: Emulator,
+    options: dict[str, Any],
+    artifacts: Callable[..., list[Any]],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    cut = generate_videos.with_options(timeout_seconds=4)
+
+    items = ["a fox", "an owl", "a seal"]
+    state: Any = cut(items, TIMER, {"seconds": 600}, **options, concurrency=2, return_state=True)
+
+    [table] = artifacts(state, "table")
+    rows = json.loads(table.data)
+    assert [row["state"] for row in rows] == ["canceled", "canceled", "not started"]
+    assert re.fullmatch(r"canceled after \d\.\d s of model time", rows[0]["result"])
+    assert table.description == "failed: 3 items: 2 canceled, 1 not started"
+    assert "2 predictions were canceled in this run, after" in caplog.text
 
 
 def test_a_batch_goes_to_the_deployment_that_its_run_is_of(

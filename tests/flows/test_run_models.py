@@ -55,6 +55,15 @@ async def test_a_text_is_a_prompt_and_what_a_model_writes_is_put_together(
     assert [one.prompt for one in made.outcomes] == ["What do foxes eat?", "And owls?"]
 
 
+def test_the_table_is_named_after_what_is_made(
+    replicate_emulator: Emulator, options: dict[str, Any], artifacts: Callable[..., list[Any]]
+) -> None:
+    state: Any = run_models(["a fox"], PICTURE, **options, return_state=True)
+
+    assert [one.key for one in artifacts(state, "table")] == ["model-outputs"]
+    assert [one.key for one in artifacts(state, "markdown")] == ["model-outputs-gallery"]
+
+
 def test_a_long_text_is_in_its_file_alone(
     replicate_emulator: Emulator, options: dict[str, Any]
 ) -> None:

@@ -9,6 +9,7 @@ from prefect_replicate import GeneratedVideo, ModelOutput, OutputFile, Predictio
 from prefect_replicate.presentation import (
     MOST_BYTES,
     Ages,
+    ended_table,
     output_page,
     progress_of,
     progress_text,
@@ -200,3 +201,52 @@ def test_a_prompt_cannot_break_the_page(small: Path, prompt: str, title: str) ->
 
 def test_an_inline_image_in_the_input_does_not_fill_the_page(small: Path) -> None:
     assert len(page(output(small), input={"image": "data:image/png;base64," + "A" * 10**6})) < 5000
+
+
+def row(state: str, prediction: str = "") -> dict[str, Any]:
+    return {"state": state, "prediction": prediction, "result": ""}
+
+
+@pytest.mark.parametrize(
+    ("rows", "counts", "shown", "told"),
+    [
+        (
+            [row("succeeded", "a"), row("running", "b"), row("waiting")],
+            "3 items: 1 succeeded, 1 running, 1 waiting",
+            ["succeeded", "canceled", "not started"],
+            "3 items: 1 succeeded, 1 canceled, 1 not started",
+        ),
+        # A row that is behind: one that waits there had a prediction, and nobody knows which.
+        (
+            [row("waiting"), row("waiting")],
+            "2 items: 2 waiting",
+            ["not finished", "not finished"],
+            "2 items: 2 not finished",
+        ),
+        # Kept for a retry: it does run.
+        (
+            [row("running", "kept"), row("running", "b")],
+            "2 items: 2 running",
+            ["running", "canceled"],
+            "2 items: 1 running, 1 canceled",
+        ),
+        # Of thousands, those that have succeeded are not in the table.
+        (
+            [row("running", "b")],
+            "5000 items: 4999 succeeded, 1 running",
+            ["canceled"],
+            "5000 items: 4999 succeeded, 1 canceled",
+        ),
+    ],
+)
+def test_a_table_says_what_has_become_of_its_items(
+    rows: list[dict[str, Any]], counts: str, shown: list[str], told: str
+) -> None:
+    changed, words = ended_table(rows, counts, {"b": 2.94})
+
+    assert [one["state"] for one in changed] == shown
+    assert words == told
+    assert [one["result"] for one in changed if one["state"] == "canceled"] in (
+        [],
+        ["canceled after 2.9 s of model time"],
+    )
