@@ -27,6 +27,7 @@ from prefect_replicate.generation import (
 from prefect_replicate.ledger.facts import digest
 from prefect_replicate.lifecycle.creation import keeps
 from prefect_replicate.settings import settings
+from prefect_replicate.text import in_line
 from prefect_replicate.values import (
     GeneratedVideos,
     ItemOutcome,
@@ -74,6 +75,12 @@ class Item:
     options: VideoOptions | ModelOptions
     equal: int
     """Which of the equal items it is, from 1."""
+
+    @property
+    def label(self) -> str:
+        """Its name in log lines: its number and the request's `id`, as in the table."""
+        id = self.request.id
+        return str(self.number) if id is None else f"{self.number} ({in_line(id, 80)})"
 
     @cached_property
     def outcome(self) -> ItemOutcome:

@@ -72,13 +72,13 @@ def _is_obstacle(error: Exception) -> bool:
 class _ItemLog:
     """Names the item in each line, and leaves out everything below a warning."""
 
-    def __init__(self, logger: Any, number: int) -> None:
+    def __init__(self, logger: Any, item: Item) -> None:
         self._logger = logger
-        self._number = number
+        self._item = item
 
     def log(self, level: int, message: str, *values: Any) -> None:
         if level >= logging.WARNING:
-            self._logger.log(level, f"Item %d: {message}", self._number, *values)
+            self._logger.log(level, f"Item %s: {message}", self._item.label, *values)
 
 
 async def work_on(run: Run, part: Part) -> list[ItemOutcome]:
@@ -193,10 +193,10 @@ class _Work:
             files=files, output=output,
             seconds=seconds, predict_time=prediction.predict_time, metrics=prediction.metrics,
         )  # fmt: skip
-        self._run.say("Item %d: %s, after %.0f s", item.number, files[0].location, seconds)
+        self._run.say("Item %s: %s, after %.0f s", item.label, files[0].location, seconds)
 
     def _run_of(self, item: Item) -> Run:
-        return replace(self._run, logger=_ItemLog(self._run.logger, item.number))
+        return replace(self._run, logger=_ItemLog(self._run.logger, item))
 
     def _request(self, item: Item, input: dict[str, Any], failed: Prediction | None) -> Request:
         options = self._part.options
@@ -226,8 +226,7 @@ class _Work:
             {} if ended is None else {"predict_time": ended.predict_time, "metrics": ended.metrics}
         )
         self._note(item, state="failed", error=why, **known)
-        message = "Item %d has failed: %s"
-        self._run.say(message, item.number, why, level=logging.ERROR)
+        self._run.say("Item %s has failed: %s", item.label, why, level=logging.ERROR)
 
     def _is_begun(self, item: Item) -> bool:
         return self._outcomes[item.number].prediction_id is not None

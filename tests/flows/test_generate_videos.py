@@ -139,6 +139,23 @@ async def test_of_many_groups_of_equal_items_five_are_named(
     assert "So are items in 3 more groups" in caplog.text
 
 
+async def test_the_log_names_an_item_as_the_table_does(
+    replicate_emulator: Emulator,
+    options: dict[str, Any],
+    caplog: pytest.LogCaptureFixture,
+    artifacts: Callable[..., list[Artifact]],
+) -> None:
+    requests = [{"prompt": "a fox", "id": "50% %s"}, failing() | {"id": "wolf"}, "an owl"]
+
+    state = await agenerate_videos(requests, **options, return_state=True)
+
+    lines = [line for line in caplog.messages if line.startswith("Item ")]
+    labels = {re.split(": | has failed: ", line)[0] for line in lines}
+    [table] = artifacts(state, "table")
+    assert labels == {f"Item {row['item']}" for row in json.loads(str(table.data))}
+    assert labels == {"Item 1 (50% %s)", "Item 2 (wolf)", "Item 3"}
+
+
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"requests": []}, "The batch is empty: `requests` is empty"),
     ({"requests": ["a fox"] * 10_001}, "The batch has 10,001 items, but a run takes at most"),
