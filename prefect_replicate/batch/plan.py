@@ -124,6 +124,12 @@ class Part:
     """What works on it: `<flow run>/<execution>`."""
     name: str = ""
     """The `part` parameter of the flow run that works on it."""
+    before: int = 0
+    """How many items of the batch come before those of its log, which are numbered from 1."""
+
+    def number_of(self, item: Item) -> int:
+        """Return an item's number in the log."""
+        return item.number - self.before
 
     def place_of(self, item: Item) -> str:
         """Return what tells an item from equal ones, wherever and however often it is tried."""
@@ -131,15 +137,18 @@ class Part:
 
     def __str__(self) -> str:
         """Say which items they are."""
-        return f"items {self.items[0].number} to {self.items[-1].number}"
+        first, last = self.items[0].number, self.items[-1].number
+        return f"item {first}" if first == last else f"items {first} to {last}"
 
 
 def items_of(
-    requests: Sequence[R], options_of: Callable[[R], VideoOptions | ModelOptions]
+    requests: Sequence[R],
+    options_of: Callable[[R], VideoOptions | ModelOptions],
+    before: int = 0,
 ) -> list[Item]:
-    """Number the items, and add the options of each."""
+    """Number the items, after those `before` them in the batch, and add the options of each."""
     items, equal = list[Item](), Counter[str]()
-    for number, request in enumerate(requests, 1):
+    for number, request in enumerate(requests, before + 1):
         options = options_of(request)
         like = fingerprint([options])
         equal[like] += 1
@@ -237,6 +246,12 @@ class BatchSettings(GenerationSettings):
     def is_handed_out(self) -> bool:
         return self.fan_out == "deployment"
 
+    @property
+    def before(self) -> int:
+        """How many items of the whole batch come before those of this run, which does a part."""
+        number = self.part.rpartition(".")[2]  # see `handed_out`
+        return (int(number) - 1) * self.chunk_size if number.isdecimal() else 0
+
     def check(self) -> None:
         """Refuse invalid parameters.
 
@@ -263,7 +278,7 @@ class BatchSettings(GenerationSettings):
             check_input=self.check_input,
         )
         allowed = failures_allowed(self.on_item_failure, self.max_failures)
-        return Part("", tuple(items), options, self.concurrency, allowed)
+        return Part("", tuple(items), options, self.concurrency, allowed, before=self.before)
 
 
 @dataclass(frozen=True)
@@ -294,7 +309,7 @@ class VideoBatch(BatchSettings, VideoSettings, _Source):
         requests = requests_or_lines(self.requests, self.prompts)
         found = await video_requests(requests, self.prompt, self.variations, self.path)
         options = partial(VideoOptions.of, model=self.model, input=self.input, **self.common)
-        return items_of(found, options)
+        return items_of(found, options, self.before)
 
     def result(self, outcomes: list[ItemOutcome], wall_seconds: float) -> GeneratedVideos:
         return GeneratedVideos(outcomes=outcomes, wall_seconds=wall_seconds)
@@ -326,7 +341,7 @@ class ModelBatch(BatchSettings, _ModelSource):
         """
         requests = requests_or_lines(self.requests, self.prompts)
         found = await model_requests(requests, self.variations, self.path)
-        return items_of(found, self._options_of)
+        return items_of(found, self._options_of, self.before)
 
     def _options_of(self, request: ModelRequest) -> ModelOptions:
         model = request.model or self.model

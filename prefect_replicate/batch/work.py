@@ -185,7 +185,7 @@ class _Work:
                 prediction = await wait(run, prediction, options.timeout, options.policy, None)
         assert prediction is not None
         async with self._shared.deliveries:
-            shown = "gallery" if item.number <= IN_GALLERY else None
+            shown = "gallery" if self._part.number_of(item) <= IN_GALLERY else None
             files, output = await store_whole(run, prediction, options.destination, shown)
         seconds = _seconds_of(prediction, time.monotonic() - began)
         self._note(
@@ -233,7 +233,7 @@ class _Work:
 
     def _note(self, item: Item, **changes: Any) -> None:
         self._outcomes[item.number] = self._outcomes[item.number].model_copy(update=changes)
-        self.log.tell(self._part.key, self._part.by, item.number, changes)
+        self.log.tell(self._part.key, self._part.by, self._part.number_of(item), changes)
 
     async def give_signs(self) -> None:
         """Show the run that assigned the part that work on it continues."""
