@@ -13,7 +13,12 @@ from uuid import UUID
 
 from prefect.blocks.core import Block
 
-from prefect_replicate.batch.requests import model_requests, requests_or_lines, video_requests
+from prefect_replicate.batch.requests import (
+    model_requests,
+    prompt_in,
+    requests_or_lines,
+    video_requests,
+)
 from prefect_replicate.blocks import ReplicateCredentials
 from prefect_replicate.blocks.portable import PortableCredentials
 from prefect_replicate.exceptions import ConfigurationError, InvalidInputError
@@ -306,8 +311,10 @@ class VideoBatch(BatchSettings, VideoSettings, _Source):
         Raises:
             InvalidInputError: They are invalid.
         """
-        requests = requests_or_lines(self.requests, self.prompts)
-        found = await video_requests(requests, self.prompt, self.variations, self.path)
+        requests, prompt = requests_or_lines(self.requests, self.prompts), self.prompt
+        if self.variations is not None and self.prompts is not None and prompt is None:
+            requests, prompt = None, prompt_in(self.prompts)
+        found = await video_requests(requests, prompt, self.variations, self.path)
         options = partial(VideoOptions.of, model=self.model, input=self.input, **self.common)
         return items_of(found, options, self.before)
 

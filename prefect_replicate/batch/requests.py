@@ -42,8 +42,23 @@ def requests_or_lines(
         return None if requests is None else [*requests]
     if requests is not None:
         refuse("Give `requests` or `prompts`, not both.")
-    lines = [line.strip() for prompt in prompts for line in prompt.splitlines() if line.strip()]
-    return [*lines]
+    return [*_lines_of(prompts)]
+
+
+def prompt_in(prompts: Sequence[str]) -> str:
+    """Return the only line of the prompts, for `variations`: forms don't show `prompt`.
+
+    Raises:
+        InvalidInputError: There is none, or more than one.
+    """
+    lines = _lines_of(prompts)
+    if len(lines) != 1:
+        refuse(f"`variations` vary one prompt, but `prompts` has {len(lines)}; give a single line.")
+    return lines[0]
+
+
+def _lines_of(prompts: Sequence[str]) -> list[str]:
+    return [line.strip() for prompt in prompts for line in prompt.splitlines() if line.strip()]
 
 
 async def video_requests(
@@ -55,12 +70,13 @@ async def video_requests(
     """`requests_from` for `generate_videos`, where `prompt` is what all variations show."""
     varied = prompt is not None or variations is not None
     if (requests is not None) + varied + (path is not None) != 1:
-        refuse("Give exactly one of `requests`, `prompt` with `variations`, and `path`.")
-    if varied and (prompt is None or variations is None):
-        given, missing = (
-            ("prompt", "variations") if variations is None else ("variations", "prompt")
+        refuse(
+            "Give exactly one of `requests`, `prompts`, `path`, and one prompt with `variations`."
         )
-        refuse(f"`{given}` also needs `{missing}`.")
+    if variations is None and prompt is not None:
+        refuse("`prompt` also needs `variations`.")
+    if varied and prompt is None:
+        refuse("`variations` also need one prompt: a single line in `prompts`, or `prompt`.")
     base = {"prompt": prompt}
     return await requests_from(VideoRequest, requests, variations, path, base, VIDEO_COLUMNS)
 
@@ -72,7 +88,7 @@ async def model_requests(
 ) -> list[ModelRequest]:
     """`requests_from` for `run_models`, where what isn't a field of a request is an input."""
     if sum(one is not None for one in (requests, variations, path)) != 1:
-        refuse("Give exactly one of `requests`, `variations` and `path`.")
+        refuse("Give exactly one of `requests`, `prompts`, `variations` and `path`.")
     return await requests_from(ModelRequest, requests, variations, path)
 
 

@@ -162,6 +162,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({}, "Give exactly one of `requests`"),
     ({"requests": ["a fox"], "path": "rows.csv"}, "Give exactly one of `requests`"),
     ({"prompt": "a fox"}, "`prompt` also needs `variations`"),
+    ({"prompts": ["a", "b\nc"], "variations": [{}]}, "vary one prompt, but `prompts` has 3; give"),
     ({"requests": ["a fox", ""]}, "1 of 2 items can't be used: item 2: prompt: it is empty"),
     ({"requests": ["a fox"], "concurrency": 0}, "concurrency must be at least 1, not 0"),
     ({"requests": ["a fox"], "max_failures": -1}, "max_failures must be 0 or more, not -1"),
@@ -234,6 +235,17 @@ async def test_variations_of_a_prompt_get_the_defaults_that_they_leave_out(
         ],
         key=str,
     )
+
+
+async def test_a_form_varies_the_only_line_of_its_prompts(
+    replicate_emulator: Emulator, options: dict[str, Any]
+) -> None:
+    made = {"prompts": [" a fox\n"], "variations": [{"seed": 1}, {"seed": 2}]}
+
+    state = await agenerate_videos(**made, **options, return_state=True)
+
+    assert [one.prompt for one in (await state.aresult()).succeeded] == ["a fox", "a fox"]
+    assert {one.input["seed"] for one in replicate_emulator.predictions} == {1, 2}
 
 
 async def test_no_more_items_are_under_way_at_once_than_asked(

@@ -114,7 +114,10 @@ def test_an_item_that_takes_nothing_is_made(
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
-        ({"requests": ["a"], "variations": [{}]}, "exactly one of `requests`, `variations` and"),
+        (
+            {"requests": ["a"], "variations": [{}]},
+            "exactly one of `requests`, `prompts`, `variations`",
+        ),
         ({"requests": ["a"], "model": None}, "`model` is not given, and not all items name one"),
         ({"requests": []}, "The batch is empty"),
         ({"requests": [{"model": "fox"}]}, "'fox' is not a model reference"),
