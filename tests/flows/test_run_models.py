@@ -94,6 +94,18 @@ def test_the_columns_of_a_file_are_the_models_own_inputs(
     assert [one.id for one in made.outcomes] == ["one", "two"]
 
 
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_a_file_with_other_separators_than_commas_is_refused_by_that_name(
+    replicate_emulator: Emulator, options: dict[str, Any], tmp_path: Path, separator: str
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"prompt{separator}seed\na fox{separator}7\n")
+
+    with pytest.raises(InvalidInputError, match=r"a\.csv must be separated by commas, not by"):
+        run_models(model=LANGUAGE, path=path, **options)
+    assert len(replicate_emulator.requests) == 0
+
+
 def test_variations_differ_from_the_input_of_all(
     replicate_emulator: Emulator, options: dict[str, Any]
 ) -> None:
