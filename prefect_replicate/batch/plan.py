@@ -14,6 +14,7 @@ from uuid import UUID
 from prefect.blocks.core import Block
 
 from prefect_replicate.batch.requests import (
+    check_columns,
     model_requests,
     prompt_in,
     requests_or_lines,
@@ -159,6 +160,11 @@ def items_of(
         equal[like] += 1
         items.append(Item(number, request, options, equal[like]))
     return items
+
+
+def _inputs_of(items: Sequence[Item]) -> list[tuple[str, dict[str, Any]]]:
+    """Return the model of each item, and the inputs that are its request's own."""
+    return [(item.options.model, item.request.input) for item in items]
 
 
 def fingerprint(options: Sequence[VideoOptions | ModelOptions]) -> str:
@@ -316,7 +322,10 @@ class VideoBatch(BatchSettings, VideoSettings, _Source):
             requests, prompt = None, prompt_in(self.prompts)
         found = await video_requests(requests, prompt, self.variations, self.path)
         options = partial(VideoOptions.of, model=self.model, input=self.input, **self.common)
-        return items_of(found, options, self.before)
+        items = items_of(found, options, self.before)
+        if self.path is not None and self.check_input:
+            await check_columns(self.path, _inputs_of(items), self.credentials)
+        return items
 
     def result(self, outcomes: list[ItemOutcome], wall_seconds: float) -> GeneratedVideos:
         return GeneratedVideos(outcomes=outcomes, wall_seconds=wall_seconds)
@@ -348,7 +357,11 @@ class ModelBatch(BatchSettings, _ModelSource):
         """
         requests = requests_or_lines(self.requests, self.prompts)
         found = await model_requests(requests, self.variations, self.path)
-        return items_of(found, self._options_of, self.before)
+        items = items_of(found, self._options_of, self.before)
+        if self.path is not None and self.check_input:
+            own = ("model", "id")
+            await check_columns(self.path, _inputs_of(items), self.credentials, own)
+        return items
 
     def _options_of(self, request: ModelRequest) -> ModelOptions:
         model = request.model or self.model

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 import json
 import math
 import reprlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from prefect_replicate.api.connection import connection_to
+from prefect_replicate.api.models import resolve_model
 from prefect_replicate.batch.rows import OWN_INPUT, Row, read_rows, refuse
+from prefect_replicate.blocks import ReplicateCredentials
+from prefect_replicate.exceptions import ReplicateError
 from prefect_replicate.values import ModelRequest, VideoRequest
+from prefect_replicate.values.model_schema import ModelSchema
 
 MAX_ITEMS = 10_000
 _MOST_TOLD = 3
@@ -123,6 +130,53 @@ async def requests_from(
     else:
         rows = _varied(base or {}, variations or ())
     return _all_or_none(kind, rows)
+
+
+async def check_columns(
+    path: str | Path,
+    inputs: Iterable[tuple[str, Mapping[str, Any]]],
+    credentials: ReplicateCredentials | None,
+    own: Sequence[str] = (),
+) -> None:
+    """Refuse a file in which a row has a column that its model has no input for.
+
+    A model that can't be looked up here is left to the check of each item, where the work is done.
+
+    Args:
+        path: The file, for the message.
+        inputs: The model of each row, and the inputs that are columns of it.
+        credentials: The account.
+        own: Columns that are not inputs; if none, inputs have the prefix `input.`.
+
+    Raises:
+        InvalidInputError: There is such a column; the message names the first model's.
+    """
+    columns: defaultdict[str, dict[str, None]] = defaultdict(dict)
+    for model, input in inputs:
+        columns[model] |= dict.fromkeys(input)
+    schemas = await asyncio.gather(*(_schema_of(model, credentials) for model in columns))
+    for schema, (model, names) in zip(schemas, columns.items(), strict=True):
+        unknown = [] if schema.is_open else [one for one in names if one not in schema.inputs]
+        if schema.is_known and unknown:
+            prefix = "" if own else OWN_INPUT
+            accepted = [*(prefix + one for one in schema.names), *own]
+            told = ", ".join(_with_hint(prefix + one, accepted) for one in unknown[:5])
+            refuse(
+                f"{path} has unknown columns: {told}; accepted for {model} are"
+                f" {', '.join(accepted)}."
+            )
+
+
+def _with_hint(column: str, accepted: Sequence[str]) -> str:
+    close = difflib.get_close_matches(column, accepted, n=1)
+    return repr(column) + (f" (did you mean {close[0]!r}?)" if close else "")
+
+
+async def _schema_of(model: str, credentials: ReplicateCredentials | None) -> ModelSchema:
+    with suppress(ReplicateError):
+        address = (credentials or ReplicateCredentials()).address()
+        return (await resolve_model(connection_to(address), model)).schema
+    return ModelSchema()
 
 
 def duplicates(requests: Sequence[VideoRequest | ModelRequest]) -> list[list[int]]:

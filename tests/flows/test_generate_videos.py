@@ -216,6 +216,19 @@ async def test_rows_of_a_file_become_videos(
     assert sent == {"a fox": 7, "an owl": None}
 
 
+async def test_a_column_for_an_input_that_the_model_does_not_have_fails_the_batch_once(
+    replicate_emulator: Emulator, options: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "a.csv").write_text("prompt,input.secnods\na fox,1\nan owl,2\n")
+
+    with pytest.raises(
+        InvalidInputError,
+        match=r"unknown columns: 'input\.secnods' \(did you mean 'input\.seconds'\?\); accepted",
+    ):
+        await agenerate_videos(path=tmp_path / "a.csv", **options)
+    assert replicate_emulator.predictions.create_requests == 0
+
+
 async def test_variations_of_a_prompt_get_the_defaults_that_they_leave_out(
     replicate_emulator: Emulator, options: dict[str, Any]
 ) -> None:
