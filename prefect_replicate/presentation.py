@@ -93,7 +93,7 @@ def flow_run_name() -> str:
     if not _is_made_up(context.flow_run.name):
         return context.flow_run.name
     asked: dict[str, Any] = context.parameters or {}
-    items: Any = asked.get("requests") or asked.get("prompts") or asked.get("variations")
+    items: Any = asked.get("requests") or asked.get("variations") or asked.get("prompts")
     input: Any = asked.get("input")
     own = cast("dict[str, Any]", input) if isinstance(input, dict) else {}
     about = asked.get("prompt") or own.get("prompt")

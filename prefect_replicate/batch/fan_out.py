@@ -12,9 +12,10 @@ from typing import Any
 from uuid import UUID
 
 import httpx
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterName
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterTags
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.responses import DeploymentResponse
+from prefect.context import FlowRunContext
 from prefect.deployments import arun_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelling, Crashed
@@ -95,6 +96,8 @@ class _PartRun:
     """A part, and the flow run that works on it."""
 
     part: Part
+    name: str
+    """Of its runs, for people."""
     parameters: dict[str, Any]
     runs: list[UUID] = field(default_factory=list[UUID])
     """All its runs so far; the last one works on it now."""
@@ -107,11 +110,6 @@ class _PartRun:
     sign_at: float = 0.0
     """When its run last showed something new, by our own clock."""
     is_over: bool = False
-
-    @property
-    def name(self) -> str:
-        """The name of its runs, which a retry uses to find them."""
-        return f"{self.part} of {self.part.key}"
 
     @property
     def run_id(self) -> UUID:
@@ -132,10 +130,16 @@ class _PartRun:
 
 def handing_out(batch: Batch) -> Callable[[Caller], Coroutine[Any, Any, None]]:
     """Bind the work to the current Prefect run."""
-    scope = RunScope.current()
+    scope, context = RunScope.current(), FlowRunContext.get()
+    assert context is not None  # this is a flow
+    assert context.flow_run is not None
+    whole = context.flow_run.name
 
     async def work(caller: Caller) -> None:
-        part_runs = [_PartRun(part, parameters_for(batch.asked, part)) for part in batch.parts]
+        part_runs = [
+            _PartRun(part, f"{part} of {whole}", parameters_for(batch.asked, part))
+            for part in batch.parts
+        ]
         ancestry = await ancestry_of(scope)
         assert ancestry is not None  # this is a flow
         around = [one.id for one in ancestry.flow_runs]
@@ -170,7 +174,7 @@ class _HandingOut:
         deployment = await self._deployment()
         earlier = await self._earlier_runs()
         for part_run in self._part_runs:
-            await self._begin(part_run, earlier[part_run.name], deployment)
+            await self._begin(part_run, earlier[part_run.part.key], deployment)
         while self._open:
             await asyncio.sleep(LOOK_SECONDS)
             await self._batch.view.look(self._caller)
@@ -201,13 +205,14 @@ class _HandingOut:
         return deployment
 
     async def _earlier_runs(self) -> defaultdict[str, list[FlowRun]]:
-        """Return the runs that earlier attempts of the batch started, by name."""
-        names = [one.name for one in self._part_runs]
+        """Return the runs that earlier attempts of the batch started, by key of their part."""
+        keys = [one.part.key for one in self._part_runs]
         found: defaultdict[str, list[FlowRun]] = defaultdict(list)
-        for start in range(0, len(names), _RUNS_A_REQUEST):
-            chosen = FlowRunFilterName(any_=names[start : start + _RUNS_A_REQUEST])
-            for run in await flow_runs(FlowRunFilter(name=chosen)):
-                found[run.name].append(run)
+        for start in range(0, len(keys), _RUNS_A_REQUEST):
+            chosen = keys[start : start + _RUNS_A_REQUEST]
+            for run in await flow_runs(FlowRunFilter(tags=FlowRunFilterTags(any_=chosen))):
+                for key in {*chosen} & {*run.tags}:
+                    found[key].append(run)
         return found
 
     async def _begin(
@@ -221,7 +226,7 @@ class _HandingOut:
             await self._start(part_run, deployment)
 
     async def _start(self, part_run: _PartRun, deployment: DeploymentResponse) -> None:
-        """Start a run for a part; its key lets a retry of the request find the same run."""
+        """Start a run for a part; the part's key lets a retry find the same run."""
         try:
             with as_ledger_error(f"start a run of {deployment.name}"):
                 run = await arun_deployment(
@@ -231,7 +236,7 @@ class _HandingOut:
                     timeout=0,
                     idempotency_key=f"{part_run.part.key}-{len(part_run.runs) + 1}",
                     flow_run_name=part_run.name,
-                    tags=[PART_TAG],
+                    tags=[PART_TAG, part_run.part.key],
                 )
         except LedgerError as exc:
             if isinstance(exc.__cause__, httpx.HTTPStatusError):

@@ -13,7 +13,13 @@ from uuid import UUID
 
 from prefect.blocks.core import Block
 
-from prefect_replicate.batch.requests import model_requests, requests_or_lines, video_requests
+from prefect_replicate.batch.requests import (
+    check_columns,
+    model_requests,
+    prompt_in,
+    requests_or_lines,
+    video_requests,
+)
 from prefect_replicate.blocks import ReplicateCredentials
 from prefect_replicate.blocks.portable import PortableCredentials
 from prefect_replicate.exceptions import ConfigurationError, InvalidInputError
@@ -27,6 +33,7 @@ from prefect_replicate.generation import (
 from prefect_replicate.ledger.facts import digest
 from prefect_replicate.lifecycle.creation import keeps
 from prefect_replicate.settings import settings
+from prefect_replicate.text import in_line
 from prefect_replicate.values import (
     GeneratedVideos,
     ItemOutcome,
@@ -75,6 +82,12 @@ class Item:
     equal: int
     """Which of the equal items it is, from 1."""
 
+    @property
+    def label(self) -> str:
+        """Its name in log lines: its number and the request's `id`, as in the table."""
+        id = self.request.id
+        return str(self.number) if id is None else f"{self.number} ({in_line(id, 80)})"
+
     @cached_property
     def outcome(self) -> ItemOutcome:
         """Its outcome before anything has been done."""
@@ -117,6 +130,12 @@ class Part:
     """What works on it: `<flow run>/<execution>`."""
     name: str = ""
     """The `part` parameter of the flow run that works on it."""
+    before: int = 0
+    """How many items of the batch come before those of its log, which are numbered from 1."""
+
+    def number_of(self, item: Item) -> int:
+        """Return an item's number in the log."""
+        return item.number - self.before
 
     def place_of(self, item: Item) -> str:
         """Return what tells an item from equal ones, wherever and however often it is tried."""
@@ -124,20 +143,28 @@ class Part:
 
     def __str__(self) -> str:
         """Say which items they are."""
-        return f"items {self.items[0].number} to {self.items[-1].number}"
+        first, last = self.items[0].number, self.items[-1].number
+        return f"item {first}" if first == last else f"items {first} to {last}"
 
 
 def items_of(
-    requests: Sequence[R], options_of: Callable[[R], VideoOptions | ModelOptions]
+    requests: Sequence[R],
+    options_of: Callable[[R], VideoOptions | ModelOptions],
+    before: int = 0,
 ) -> list[Item]:
-    """Number the items, and add the options of each."""
+    """Number the items, after those `before` them in the batch, and add the options of each."""
     items, equal = list[Item](), Counter[str]()
-    for number, request in enumerate(requests, 1):
+    for number, request in enumerate(requests, before + 1):
         options = options_of(request)
         like = fingerprint([options])
         equal[like] += 1
         items.append(Item(number, request, options, equal[like]))
     return items
+
+
+def _inputs_of(items: Sequence[Item]) -> list[tuple[str, dict[str, Any]]]:
+    """Return the model of each item, and the inputs that are its request's own."""
+    return [(item.options.model, item.request.input) for item in items]
 
 
 def fingerprint(options: Sequence[VideoOptions | ModelOptions]) -> str:
@@ -230,6 +257,12 @@ class BatchSettings(GenerationSettings):
     def is_handed_out(self) -> bool:
         return self.fan_out == "deployment"
 
+    @property
+    def before(self) -> int:
+        """How many items of the whole batch come before those of this run, which does a part."""
+        number = self.part.rpartition(".")[2]  # see `handed_out`
+        return (int(number) - 1) * self.chunk_size if number.isdecimal() else 0
+
     def check(self) -> None:
         """Refuse invalid parameters.
 
@@ -256,7 +289,7 @@ class BatchSettings(GenerationSettings):
             check_input=self.check_input,
         )
         allowed = failures_allowed(self.on_item_failure, self.max_failures)
-        return Part("", tuple(items), options, self.concurrency, allowed)
+        return Part("", tuple(items), options, self.concurrency, allowed, before=self.before)
 
 
 @dataclass(frozen=True)
@@ -285,10 +318,15 @@ class VideoBatch(BatchSettings, VideoSettings, _Source):
         Raises:
             InvalidInputError: They are invalid.
         """
-        requests = requests_or_lines(self.requests, self.prompts)
-        found = await video_requests(requests, self.prompt, self.variations, self.path)
+        requests, prompt = requests_or_lines(self.requests, self.prompts), self.prompt
+        if self.variations is not None and self.prompts is not None and prompt is None:
+            requests, prompt = None, prompt_in(self.prompts)
+        found = await video_requests(requests, prompt, self.variations, self.path)
         options = partial(VideoOptions.of, model=self.model, input=self.input, **self.common)
-        return items_of(found, options)
+        items = items_of(found, options, self.before)
+        if self.path is not None and self.check_input:
+            await check_columns(self.path, _inputs_of(items), self.credentials)
+        return items
 
     def result(self, outcomes: list[ItemOutcome], wall_seconds: float) -> GeneratedVideos:
         return GeneratedVideos(outcomes=outcomes, wall_seconds=wall_seconds)
@@ -321,7 +359,11 @@ class ModelBatch(BatchSettings, _ModelSource):
         """
         requests = requests_or_lines(self.requests, self.prompts)
         found = await model_requests(requests, self.variations, self.path)
-        return items_of(found, self._options_of)
+        items = items_of(found, self._options_of, self.before)
+        if self.path is not None and self.check_input:
+            own = ("model", "id")
+            await check_columns(self.path, _inputs_of(items), self.credentials, own)
+        return items
 
     def _options_of(self, request: ModelRequest) -> ModelOptions:
         model = request.model or self.model

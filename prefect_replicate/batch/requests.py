@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 import json
 import math
 import reprlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from prefect_replicate.api.connection import connection_to
+from prefect_replicate.api.models import resolve_model
 from prefect_replicate.batch.rows import OWN_INPUT, Row, read_rows, refuse
+from prefect_replicate.blocks import ReplicateCredentials
+from prefect_replicate.exceptions import ReplicateError
 from prefect_replicate.values import ModelRequest, VideoRequest
+from prefect_replicate.values.model_schema import ModelSchema
 
 MAX_ITEMS = 10_000
 _MOST_TOLD = 3
@@ -42,8 +49,23 @@ def requests_or_lines(
         return None if requests is None else [*requests]
     if requests is not None:
         refuse("Give `requests` or `prompts`, not both.")
-    lines = [line.strip() for prompt in prompts for line in prompt.splitlines() if line.strip()]
-    return [*lines]
+    return [*_lines_of(prompts)]
+
+
+def prompt_in(prompts: Sequence[str]) -> str:
+    """Return the only line of the prompts, for `variations`: forms don't show `prompt`.
+
+    Raises:
+        InvalidInputError: There is none, or more than one.
+    """
+    lines = _lines_of(prompts)
+    if len(lines) != 1:
+        refuse(f"`variations` vary one prompt, but `prompts` has {len(lines)}; give a single line.")
+    return lines[0]
+
+
+def _lines_of(prompts: Sequence[str]) -> list[str]:
+    return [line.strip() for prompt in prompts for line in prompt.splitlines() if line.strip()]
 
 
 async def video_requests(
@@ -55,12 +77,13 @@ async def video_requests(
     """`requests_from` for `generate_videos`, where `prompt` is what all variations show."""
     varied = prompt is not None or variations is not None
     if (requests is not None) + varied + (path is not None) != 1:
-        refuse("Give exactly one of `requests`, `prompt` with `variations`, and `path`.")
-    if varied and (prompt is None or variations is None):
-        given, missing = (
-            ("prompt", "variations") if variations is None else ("variations", "prompt")
+        refuse(
+            "Give exactly one of `requests`, `prompts`, `path`, and one prompt with `variations`."
         )
-        refuse(f"`{given}` also needs `{missing}`.")
+    if variations is None and prompt is not None:
+        refuse("`prompt` also needs `variations`.")
+    if varied and prompt is None:
+        refuse("`variations` also need one prompt: a single line in `prompts`, or `prompt`.")
     base = {"prompt": prompt}
     return await requests_from(VideoRequest, requests, variations, path, base, VIDEO_COLUMNS)
 
@@ -72,7 +95,7 @@ async def model_requests(
 ) -> list[ModelRequest]:
     """`requests_from` for `run_models`, where what isn't a field of a request is an input."""
     if sum(one is not None for one in (requests, variations, path)) != 1:
-        refuse("Give exactly one of `requests`, `variations` and `path`.")
+        refuse("Give exactly one of `requests`, `prompts`, `variations` and `path`.")
     return await requests_from(ModelRequest, requests, variations, path)
 
 
@@ -107,6 +130,53 @@ async def requests_from(
     else:
         rows = _varied(base or {}, variations or ())
     return _all_or_none(kind, rows)
+
+
+async def check_columns(
+    path: str | Path,
+    inputs: Iterable[tuple[str, Mapping[str, Any]]],
+    credentials: ReplicateCredentials | None,
+    own: Sequence[str] = (),
+) -> None:
+    """Refuse a file in which a row has a column that its model has no input for.
+
+    A model that can't be looked up here is left to the check of each item, where the work is done.
+
+    Args:
+        path: The file, for the message.
+        inputs: The model of each row, and the inputs that are columns of it.
+        credentials: The account.
+        own: Columns that are not inputs; if none, inputs have the prefix `input.`.
+
+    Raises:
+        InvalidInputError: There is such a column; the message names the first model's.
+    """
+    columns: defaultdict[str, dict[str, None]] = defaultdict(dict)
+    for model, input in inputs:
+        columns[model] |= dict.fromkeys(input)
+    schemas = await asyncio.gather(*(_schema_of(model, credentials) for model in columns))
+    for schema, (model, names) in zip(schemas, columns.items(), strict=True):
+        unknown = [] if schema.is_open else [one for one in names if one not in schema.inputs]
+        if schema.is_known and unknown:
+            prefix = "" if own else OWN_INPUT
+            accepted = [*(prefix + one for one in schema.names), *own]
+            told = ", ".join(_with_hint(prefix + one, accepted) for one in unknown[:5])
+            refuse(
+                f"{path} has unknown columns: {told}; accepted for {model} are"
+                f" {', '.join(accepted)}."
+            )
+
+
+def _with_hint(column: str, accepted: Sequence[str]) -> str:
+    close = difflib.get_close_matches(column, accepted, n=1)
+    return repr(column) + (f" (did you mean {close[0]!r}?)" if close else "")
+
+
+async def _schema_of(model: str, credentials: ReplicateCredentials | None) -> ModelSchema:
+    with suppress(ReplicateError):
+        address = (credentials or ReplicateCredentials()).address()
+        return (await resolve_model(connection_to(address), model)).schema
+    return ModelSchema()
 
 
 def duplicates(requests: Sequence[VideoRequest | ModelRequest]) -> list[list[int]]:

@@ -28,6 +28,9 @@ OWN_INPUT = "input."
 _PANDAS_INDEX = "__index_level_"
 _PARQUET_ROWS_AT_ONCE = 1000
 
+_OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs"}
+"""No column has these in its name."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -74,6 +77,7 @@ def _csv_rows(file: BinaryIO, name: str, known: tuple[str, ...]) -> Iterator[Row
             columns = [cell.strip() for cell in cells]
             while columns and not columns[-1]:  # as Excel ends rows
                 del columns[-1]
+            _check_separators(columns, name)
             _check_columns(columns, name, known)
             continue
         number += 1
@@ -172,13 +176,18 @@ def _without_nulls(cells: Mapping[str, Any]) -> dict[str, Any]:
     return left
 
 
+def _check_separators(columns: Sequence[str], name: str) -> None:
+    found = [words for mark, words in _OTHER_SEPARATORS.items() if mark in "".join(columns)]
+    if found:
+        refuse(f"The columns of {name} must be separated by commas, not by {found[0]}.")
+
+
 def _check_columns(columns: Sequence[str], name: str, known: tuple[str, ...]) -> None:
     own = [c for c in columns if c.removeprefix(OWN_INPUT) not in ("", c)]
     unknown = [repr(c) for c in columns if known and c not in known and c not in own]
     accepted = f"accepted are {', '.join(known)}, and 'input.NAME' for the model's own inputs"
     if unknown:
-        hint = " Cells are separated by commas." if ";" in unknown[0] else ""
-        refuse(f"{name} has unknown columns: {', '.join(unknown[:5])}; {accepted}.{hint}")
+        refuse(f"{name} has unknown columns: {', '.join(unknown[:5])}; {accepted}.")
     twice = sorted({repr(c) for c in columns if columns.count(c) > 1})
     if twice:
         refuse(f"{name} has duplicate columns: {', '.join(twice)}.")

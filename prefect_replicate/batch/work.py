@@ -72,13 +72,13 @@ def _is_obstacle(error: Exception) -> bool:
 class _ItemLog:
     """Names the item in each line, and leaves out everything below a warning."""
 
-    def __init__(self, logger: Any, number: int) -> None:
+    def __init__(self, logger: Any, item: Item) -> None:
         self._logger = logger
-        self._number = number
+        self._item = item
 
     def log(self, level: int, message: str, *values: Any) -> None:
         if level >= logging.WARNING:
-            self._logger.log(level, f"Item %d: {message}", self._number, *values)
+            self._logger.log(level, f"Item %s: {message}", self._item.label, *values)
 
 
 async def work_on(run: Run, part: Part) -> list[ItemOutcome]:
@@ -185,7 +185,7 @@ class _Work:
                 prediction = await wait(run, prediction, options.timeout, options.policy, None)
         assert prediction is not None
         async with self._shared.deliveries:
-            shown = "gallery" if item.number <= IN_GALLERY else None
+            shown = "gallery" if self._part.number_of(item) <= IN_GALLERY else None
             files, output = await store_whole(run, prediction, options.destination, shown)
         seconds = _seconds_of(prediction, time.monotonic() - began)
         self._note(
@@ -193,10 +193,10 @@ class _Work:
             files=files, output=output,
             seconds=seconds, predict_time=prediction.predict_time, metrics=prediction.metrics,
         )  # fmt: skip
-        self._run.say("Item %d: %s, after %.0f s", item.number, files[0].location, seconds)
+        self._run.say("Item %s: %s, after %.0f s", item.label, files[0].location, seconds)
 
     def _run_of(self, item: Item) -> Run:
-        return replace(self._run, logger=_ItemLog(self._run.logger, item.number))
+        return replace(self._run, logger=_ItemLog(self._run.logger, item))
 
     def _request(self, item: Item, input: dict[str, Any], failed: Prediction | None) -> Request:
         options = self._part.options
@@ -226,15 +226,14 @@ class _Work:
             {} if ended is None else {"predict_time": ended.predict_time, "metrics": ended.metrics}
         )
         self._note(item, state="failed", error=why, **known)
-        message = "Item %d has failed: %s"
-        self._run.say(message, item.number, why, level=logging.ERROR)
+        self._run.say("Item %s has failed: %s", item.label, why, level=logging.ERROR)
 
     def _is_begun(self, item: Item) -> bool:
         return self._outcomes[item.number].prediction_id is not None
 
     def _note(self, item: Item, **changes: Any) -> None:
         self._outcomes[item.number] = self._outcomes[item.number].model_copy(update=changes)
-        self.log.tell(self._part.key, self._part.by, item.number, changes)
+        self.log.tell(self._part.key, self._part.by, self._part.number_of(item), changes)
 
     async def give_signs(self) -> None:
         """Show the run that assigned the part that work on it continues."""

@@ -28,22 +28,26 @@ def generate_videos(*args: Any, **parameters: Any) -> GeneratedVideos:
 
     Args:
         requests: One for each video; a text is its prompt.
-        model: For requests without one: `owner/name`, `owner/name:version`, a 64-hex version, or
+        model: Default model: `owner/name`, `owner/name:version`, a 64-hex version, or
             `deployment:owner/name`.
-        input: More input, by the model's own names, for all; a request's own input overrides it.
+        input: More input, by the model's own names, for all videos; a video's own input overrides
+            it.
         credentials: The account; `None` reads `REPLICATE_API_TOKEN` where the work is done.
-        prompts: Instead of `requests`: texts, in which each line is the prompt of one video.
-        prompt: With `variations`, instead of `requests`: what all videos show.
-        variations: With `prompt`: the fields in which each video differs.
-        path: Instead of `requests`: a CSV, JSONL or Parquet file with a row for each video, local
-            or in a saved block, as `block:type-slug/name/path`. Columns are named like the fields
-            of a request, or `input.NAME` for the model's own inputs.
-        image: First frame for requests without one: a URL or a local file.
-        duration: Length in seconds, for requests without one.
-        aspect_ratio: Such as `16:9`, for requests without one.
-        resolution: Such as `720p`, for requests without one.
-        seed: Default for requests without one.
-        negative_prompt: Default for requests without one.
+        prompts: Texts in which each line is the prompt of one video. In Python, `requests` can be
+            used instead.
+        prompt: With `variations`: what all videos show.
+        variations: A video for each, all of the single line in `prompts`, with the fields in which
+            it differs, such as `{"seed": 7}`. In Python, `prompt` can be used for that line.
+        path: A CSV, JSONL or Parquet file with a row for each video, in place of `prompts`: local,
+            or in a saved block, as `block:type-slug/name/path`. Its columns are `prompt`, `model`,
+            `image`, `duration`, `aspect_ratio`, `resolution`, `seed`, `negative_prompt`, `id`, and
+            `input.NAME` for the model's own inputs.
+        image: Default first frame: a URL or a local file.
+        duration: Default length in seconds.
+        aspect_ratio: Default aspect ratio, such as `16:9`.
+        resolution: Default resolution, such as `720p`.
+        seed: Default seed.
+        negative_prompt: By default, what to keep out of the videos.
         destination: Where to store files: a directory, a URL such as `s3://bucket/folder`, a
             storage block, or `block:type-slug/name` for a saved one. By default, the setting
             `destination`: `~/replicate`.

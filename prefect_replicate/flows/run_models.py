@@ -25,13 +25,15 @@ def run_models(*args: Any, **parameters: Any) -> ModelOutputs:
     Args:
         requests: One for each item: a `ModelRequest`, a dict of its fields (any other key is an
             input), or a text, which is the prompt.
-        model: For requests without one: `owner/name`, `owner/name:version`, a 64-hex version, or
+        model: Default model: `owner/name`, `owner/name:version`, a 64-hex version, or
             `deployment:owner/name`.
-        input: For all items; a request's own input overrides it, name by name.
+        input: Input for all items; an item's own input overrides it, name by name.
         credentials: The account; `None` reads `REPLICATE_API_TOKEN` where the work is done.
-        prompts: Instead of `requests`: texts, in which each line is the prompt of one item.
-        variations: Instead of `requests`: the inputs in which each item differs from `input`.
-        path: Instead of `requests`: a CSV, JSONL or Parquet file with a row for each item, local or
+        prompts: Texts in which each line is the prompt of one item. In Python, `requests` can be
+            used instead.
+        variations: In place of `prompts`: for each item, the inputs in which it differs from
+            `input`.
+        path: In place of `prompts`: a CSV, JSONL or Parquet file with a row for each item, local or
             in a saved block, as `block:type-slug/name/path`. Columns are the model's own inputs, or
             `model`, `id` and `input.NAME`.
         destination: Where to store files: a directory, a URL such as `s3://bucket/folder`, a

@@ -48,6 +48,14 @@ _UNKNOWN_SECONDS = 5.0
 _LAST_LOOK_SECONDS = 5.0
 """How long a limit that has passed waits for the status request that is due with it."""
 
+_VERBS = {
+    "succeeded": "succeeded",
+    "failed": "failed",
+    "canceled": "was canceled",
+    "aborted": "was aborted",
+}
+"""For log lines; any other status follows "is"."""
+
 _FAILED = "on_update failed; the wait continues"
 
 _TELL_AGAIN_SECONDS = 5.0
@@ -89,7 +97,8 @@ class _Wait:
         if prediction.status != "starting" and (self._started is None or not self._knew_time):
             self._started = now - clock.seconds_since(prediction.started_at)
         self._seen_at, self.last, self._knew_time = now, prediction, clock.is_known
-        news = f"Prediction {prediction.id} is {prediction.status}"
+        verb = _VERBS.get(prediction.status, f"is {prediction.status}")
+        news = f"Prediction {prediction.id} {verb}"
         if changed and not prediction.is_terminal:
             self.run.say("%s", news)
         if changed and prediction.status == "processing":

@@ -76,7 +76,7 @@ def test_beside_the_output_it_tells_each_step_once_with_a_link_to_the_run(
 
     assert code == 0, err
     assert f"Prefect run: {prefect_server.ui_url}/runs/flow-run/" in err
-    assert err.count(f"Prediction {newest(replicate).id} is succeeded\n") == 1
+    assert err.count(f"Prediction {newest(replicate).id} succeeded\n") == 1
     assert err.count("100%") == 1
 
 

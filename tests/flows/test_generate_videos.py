@@ -139,12 +139,30 @@ async def test_of_many_groups_of_equal_items_five_are_named(
     assert "So are items in 3 more groups" in caplog.text
 
 
+async def test_the_log_names_an_item_as_the_table_does(
+    replicate_emulator: Emulator,
+    options: dict[str, Any],
+    caplog: pytest.LogCaptureFixture,
+    artifacts: Callable[..., list[Artifact]],
+) -> None:
+    requests = [{"prompt": "a fox", "id": "50% %s"}, failing() | {"id": "wolf"}, "an owl"]
+
+    state = await agenerate_videos(requests, **options, return_state=True)
+
+    lines = [line for line in caplog.messages if line.startswith("Item ")]
+    labels = {re.split(": | has failed: ", line)[0] for line in lines}
+    [table] = artifacts(state, "table")
+    assert labels == {f"Item {row['item']}" for row in json.loads(str(table.data))}
+    assert labels == {"Item 1 (50% %s)", "Item 2 (wolf)", "Item 3"}
+
+
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"requests": []}, "The batch is empty: `requests` is empty"),
     ({"requests": ["a fox"] * 10_001}, "The batch has 10,001 items, but a run takes at most"),
     ({}, "Give exactly one of `requests`"),
     ({"requests": ["a fox"], "path": "rows.csv"}, "Give exactly one of `requests`"),
     ({"prompt": "a fox"}, "`prompt` also needs `variations`"),
+    ({"prompts": ["a", "b\nc"], "variations": [{}]}, "vary one prompt, but `prompts` has 3; give"),
     ({"requests": ["a fox", ""]}, "1 of 2 items can't be used: item 2: prompt: it is empty"),
     ({"requests": ["a fox"], "concurrency": 0}, "concurrency must be at least 1, not 0"),
     ({"requests": ["a fox"], "max_failures": -1}, "max_failures must be 0 or more, not -1"),
@@ -198,6 +216,19 @@ async def test_rows_of_a_file_become_videos(
     assert sent == {"a fox": 7, "an owl": None}
 
 
+async def test_a_column_for_an_input_that_the_model_does_not_have_fails_the_batch_once(
+    replicate_emulator: Emulator, options: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "a.csv").write_text("prompt,input.secnods\na fox,1\nan owl,2\n")
+
+    with pytest.raises(
+        InvalidInputError,
+        match=r"unknown columns: 'input\.secnods' \(did you mean 'input\.seconds'\?\); accepted",
+    ):
+        await agenerate_videos(path=tmp_path / "a.csv", **options)
+    assert replicate_emulator.predictions.create_requests == 0
+
+
 async def test_variations_of_a_prompt_get_the_defaults_that_they_leave_out(
     replicate_emulator: Emulator, options: dict[str, Any]
 ) -> None:
@@ -217,6 +248,17 @@ async def test_variations_of_a_prompt_get_the_defaults_that_they_leave_out(
         ],
         key=str,
     )
+
+
+async def test_a_form_varies_the_only_line_of_its_prompts(
+    replicate_emulator: Emulator, options: dict[str, Any]
+) -> None:
+    made = {"prompts": [" a fox\n"], "variations": [{"seed": 1}, {"seed": 2}]}
+
+    state = await agenerate_videos(**made, **options, return_state=True)
+
+    assert [one.prompt for one in (await state.aresult()).succeeded] == ["a fox", "a fox"]
+    assert {one.input["seed"] for one in replicate_emulator.predictions} == {1, 2}
 
 
 async def test_no_more_items_are_under_way_at_once_than_asked(

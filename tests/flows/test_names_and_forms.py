@@ -61,6 +61,7 @@ def name_of(prefect_api: None) -> Callable[[Any], str]:
         (run_model, {"model": TIMER}, "timer"),
         (run_models, {"requests": ["a", "b"], "model": TIMER}, "timer: 2 items"),
         (run_models, {"prompts": ["a"], "model": TIMER}, "timer: 1 item"),
+        (generate_videos, {"prompts": ["a"], "variations": [{}] * 2, "model": TIMER}, "timer: 2 i"),
     ],
 )  # fmt: skip
 def test_a_run_is_named_after_its_model_and_what_is_asked_for(
@@ -137,6 +138,16 @@ def test_a_form_has_what_is_rare_under_one_heading_and_nothing_internal(definiti
     assert shown["destination"]["anyOf"] == [{"type": "string"}, {"type": "null"}]
     assert shown["timeout"]["anyOf"][0] == {"type": "number", "exclusiveMinimum": 0}
     assert shown["retries"]["minimum"] == 0
+
+
+@pytest.mark.parametrize("definition", [generate_videos, run_models], ids=lambda one: one.name)
+def test_a_forms_texts_refer_to_hidden_parameters_only_as_what_python_has(definition: Any) -> None:
+    shown = parameter_schema(definition).model_dump()["properties"]
+    texts = [one["description"] for one in shown.values()]
+
+    sentences = [sentence for text in texts for sentence in re.split(r"(?<=\.) ", text)]
+    of_hidden = [one for one in sentences if re.search(r"`(requests|prompt)`|\brequests?\b", one)]
+    assert all(one.startswith(("In Python, ", "Its columns are ")) for one in of_hidden)
 
 
 def test_what_is_under_advanced_counts_unless_it_is_given_by_its_own_name() -> None:

@@ -103,6 +103,55 @@ def test_the_columns_of_a_file_are_the_models_own_inputs(
     assert [one.id for one in made.outcomes] == ["one", "two"]
 
 
+UNKNOWN_COLUMNS = [
+    ("a.csv", "secnods,colour,id\n0,red,one\n1,blue,two\n",
+     r"a\.csv has unknown columns: 'secnods' \(did you mean 'seconds'\?\), 'colour'; accepted for"
+     rf" {TIMER} are [^\n]*seconds, [^\n]*, model, id\. Nothing was paid\.$"),
+    ("a.csv", "input.colour,output\nred,a\n", "unknown columns: 'colour'; accepted for"),
+    ("a.jsonl", '{"seconds": 0}\n{"colour": "red"}\n', "a.jsonl has unknown columns: 'colour'"),
+    ("a.csv", f"model,prompt,seconds\n{LANGUAGE},a fox,\n{PICTURE},a fox,1\n",
+     f"unknown columns: 'seconds'; accepted for {PICTURE} are prompt, "),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "content", "said"), UNKNOWN_COLUMNS)
+def test_a_column_that_the_model_has_no_input_for_fails_the_batch_once_unpaid(
+    replicate_emulator: Emulator,
+    options: dict[str, Any],
+    tmp_path: Path,
+    name: str,
+    content: str,
+    said: str,
+) -> None:
+    (tmp_path / name).write_text(content)
+
+    with pytest.raises(InvalidInputError, match=said):
+        run_models(model=TIMER, path=tmp_path / name, **options)
+    assert replicate_emulator.predictions.create_requests == 0
+
+
+def test_a_column_is_not_checked_if_inputs_are_not_to_be(
+    replicate_emulator: Emulator, options: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "a.csv").write_text("seconds,colour\n0,red\n")
+
+    run_models(model=TIMER, path=tmp_path / "a.csv", check_input=False, **options)
+
+    assert [one.input["colour"] for one in replicate_emulator.predictions] == ["red"]
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_a_file_with_other_separators_than_commas_is_refused_by_that_name(
+    replicate_emulator: Emulator, options: dict[str, Any], tmp_path: Path, separator: str
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"prompt{separator}seed\na fox{separator}7\n")
+
+    with pytest.raises(InvalidInputError, match=r"a\.csv must be separated by commas, not by"):
+        run_models(model=LANGUAGE, path=path, **options)
+    assert len(replicate_emulator.requests) == 0
+
+
 def test_variations_differ_from_the_input_of_all(
     replicate_emulator: Emulator, options: dict[str, Any]
 ) -> None:
@@ -123,7 +172,10 @@ def test_an_item_that_takes_nothing_is_made(
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
-        ({"requests": ["a"], "variations": [{}]}, "exactly one of `requests`, `variations` and"),
+        (
+            {"requests": ["a"], "variations": [{}]},
+            "exactly one of `requests`, `prompts`, `variations`",
+        ),
         ({"requests": ["a"], "model": None}, "`model` is not given, and not all items name one"),
         ({"requests": []}, "The batch is empty"),
         ({"requests": [{"model": "fox"}]}, "'fox' is not a model reference"),

@@ -25,6 +25,7 @@ from prefect_replicate.exceptions import (
     APIUnreachableError,
     ConfigurationError,
     PredictionCanceledError,
+    PredictionError,
     PredictionFailedError,
     PredictionTimeoutError,
 )
@@ -404,11 +405,33 @@ async def test_a_state_is_logged_when_it_changes(
     caplog.set_level("INFO", "prefect_replicate")
     asked = {"queue_seconds": 30, "seconds": 30}
     created = await acreate_prediction.fn("emulator/timer", asked)
+    caplog.clear()
 
     await await_for_prediction.fn(created)
 
-    states = [line.rpartition(" ")[2] for line in caplog.messages if " is " in line]
-    assert states == ["starting", "processing", "succeeded"]
+    known = f"Prediction {created.id}"
+    states = [line for line in caplog.messages if line.startswith(known)]
+    assert states == [f"{known} is starting", f"{known} is processing", f"{known} succeeded"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"outcome": "failed"}, "failed"),
+        ({"seconds": NEVER}, "was canceled"),
+        ({"queue_seconds": NEVER}, "was aborted"),
+    ],
+)
+async def test_an_end_without_success_is_logged_as_a_sentence(
+    account: LocalAccount, caplog: pytest.LogCaptureFixture, asked: dict[str, Any], said: str
+) -> None:
+    caplog.set_level("INFO", "prefect_replicate")
+    created = await acreate_prediction.fn("emulator/timer", asked, cancel_after=5)
+
+    with pytest.raises(PredictionError, match=created.id):
+        await await_for_prediction.fn(created)
+
+    assert f"Prediction {created.id} {said}" in caplog.messages
 
 
 async def test_looks_get_rarer_and_frequent_again_when_the_state_changes(

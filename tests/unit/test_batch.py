@@ -95,7 +95,7 @@ def test_a_batch_is_cut_into_parts_of_a_size() -> None:
     parts = in_parts(part_of(items(*map(_request, "abcde"))), 2)
 
     assert [[item.number for item in part.items] for part in parts] == [[1, 2], [3, 4], [5]]
-    assert [str(part) for part in parts] == ["items 1 to 2", "items 3 to 4", "items 5 to 5"]
+    assert [str(part) for part in parts] == ["items 1 to 2", "items 3 to 4", "item 5"]
     assert in_parts(part_of([]), 2) == []
 
 

@@ -95,11 +95,11 @@ async def test_a_variation_that_is_no_dict_is_refused() -> None:
 @pytest.mark.parametrize(
     ("given", "reason"),
     [
-        ({}, "Give exactly one of `requests`, `prompt` with `variations`, and `path`"),
+        ({}, "exactly one of `requests`, `prompts`, `path`, and one prompt with `variations`"),
         ({"requests": ["x"], "path": "a.csv"}, "Give exactly one of"),
         ({"requests": ["x"], "prompt": "x"}, "Give exactly one of"),
         ({"prompt": "x"}, "`prompt` also needs `variations`"),
-        ({"variations": [{}]}, "`variations` also needs `prompt`"),
+        ({"variations": [{}]}, "`variations` also need one prompt: a single line in `prompts`, or"),
         ({"requests": []}, "The batch is empty: `requests` is empty. Nothing was paid."),
         ({"prompt": "x", "variations": []}, "The batch is empty: `variations` is empty"),
         ({"requests": ["x"] * 100_000}, "The batch has 100,000 items, but a run takes at most 10"),
