@@ -47,6 +47,7 @@ def test_wrong_usage_is_told_in_one_line_and_exits_2(
     [
         ("generate film --prompt p", "'film' is not a model reference"),
         ("generate a/b --prompt p", "There is no Replicate API token"),
+        ("generate a/b --prompt p", "/account/api-tokens. Nothing was sent.\n"),
         ("emulator --port 99999", "a port is a number from 0 to 65535"),
         ("emulator --schema a/b=none.json", "cannot read the schema none.json: No such file"),
     ],
@@ -101,7 +102,9 @@ def test_an_unreachable_prefect_server_is_told_in_one_line(
         code, out, err = command(line)
 
     assert (code, out, err.count("\n")) == (1, "", 1)
-    assert "Prefect's API at http://127.0.0.1:1/api can't be reached" in err
+    assert "Prefect's API can't be reached" in err
+    assert "running, and that PREFECT_API_URL is its address (http://127.0.0.1:1/api). Noth" in err
+    assert err.endswith(" Nothing was started or canceled.\n")
 
 
 @pytest.mark.parametrize("line", ["generate a/b --prompt p", "orphans", "limits"])
