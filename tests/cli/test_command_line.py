@@ -20,6 +20,9 @@ Command = Callable[[str], tuple[object, str, str]]
     [
         ("film", 'Unknown command "film"'),
         ("run a/b -i x=1 -i x=2", "-i x is given twice; a list is written as x='[…]'"),
+        ("run a/b --prompt x", "--prompt. An input of the model is given as -i prompt=VALUE.\n"),
+        ("run a/b --aspect-ratio=16:9", "is given as -i aspect_ratio=VALUE."),
+        ("deploy a/b --fps 24", "is given as -i fps=VALUE."),
         ("generate --prompt p", "MODEL requires an argument"),
         ("generate a/b --prompt p --duration long", "Invalid value for --duration"),
         ("generate a/b --prompt p -i seconds", "-i takes key=value, not 'seconds'"),
