@@ -341,12 +341,23 @@ def _exit_code() -> int:
             sys.argv[1:], exit_on_error=False, print_error=False, result_action="return_value"
         )
         return result or 0
+    except cyclopts.UnknownOptionError as exc:
+        return _complain(_with_hint(exc), _USAGE)
     except (cyclopts.CycloptsError, UsageError) as exc:
         return _complain(exc, _USAGE)
     except KeyboardInterrupt:
         return _INTERRUPTED
     except ReplicateError as exc:
         return _complain(exc, _FAILED)
+
+
+def _with_hint(error: cyclopts.UnknownOptionError) -> Exception:
+    """Say how a model's own input is given, if it was given as an option."""
+    option = error.token.keyword or error.token.value
+    if not error.command_chain or error.command_chain[0] not in ("run", "deploy"):
+        return error
+    name = option.lstrip("-").partition("=")[0].replace("-", "_")
+    return UsageError(f"{error} An input of the model is given as -i {name}=VALUE.")
 
 
 def _complain(error: Exception, exit_code: int) -> int:

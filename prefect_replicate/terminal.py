@@ -45,6 +45,7 @@ from prefect_replicate.ledger.limits import (
     remove_limit,
     set_limit,
 )
+from prefect_replicate.ledger.prefect_api import next_step
 from prefect_replicate.lifecycle.model_logs import percent_done
 from prefect_replicate.text import in_line
 from prefect_replicate.values import ModelOutput, ModelReference, Orphan
@@ -330,7 +331,8 @@ def _check_prefect() -> None:
         ) from exc
     if problem is not None:
         raise ConfigurationError(
-            f"Prefect's API at {PREFECT_API_URL.value()} can't be reached: {problem}"
+            f"Prefect's API can't be reached: {problem}; {next_step()}. Nothing was started or"
+            " canceled."
         ) from problem
 
 

@@ -323,8 +323,16 @@ class Connection:
         )
 
     def _unreachable(self, exc: Exception) -> APIUnreachableError:
-        host = urlsplit(self.address.base_url).netloc
-        return APIUnreachableError(f"Replicate's API at {host} can't be reached: {_described(exc)}")
+        base_url = self.address.base_url
+        what = f"Replicate's API at {urlsplit(base_url).netloc} can't be reached: {_described(exc)}"
+        if not isinstance(exc, _NEVER_SENT):
+            return APIUnreachableError(what)
+        if base_url == DEFAULT_BASE_URL:
+            return APIUnreachableError(f"{what}; check this machine's network")
+        return APIUnreachableError(
+            f"{what}; check that its server is running, and that REPLICATE_BASE_URL or the"
+            " credentials block's `base_url` is its address"
+        )
 
 
 async def _received(reply: httpx.Response, scope: anyio.CancelScope) -> bytes:

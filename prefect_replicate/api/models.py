@@ -15,7 +15,12 @@ from pydantic import BaseModel
 from prefect_replicate.api.connection import Connection
 from prefect_replicate.api.replies import parsed
 from prefect_replicate.engine import process_state
-from prefect_replicate.exceptions import APIError, InvalidInputError, ReplicateError
+from prefect_replicate.exceptions import (
+    APIError,
+    APIUnreachableError,
+    InvalidInputError,
+    ReplicateError,
+)
 from prefect_replicate.values import ModelReference, Prediction
 from prefect_replicate.values.model_schema import ModelSchema
 from prefect_replicate.values.output import OutputSchema
@@ -110,6 +115,8 @@ async def _look_up(connection: Connection, reference: ModelReference) -> Resolve
         if reference.version is not None:
             return await _version(connection, reference)
         return await _latest(connection, reference)
+    except APIUnreachableError as exc:
+        raise APIUnreachableError(f"{exc}. Nothing more was paid.", exc.status) from exc
     except APIError as exc:
         if exc.status != 404:
             raise

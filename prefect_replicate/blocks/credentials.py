@@ -127,7 +127,7 @@ class ReplicateCredentials(CredentialsBlock):
             raise ConfigurationError(
                 "There is no Replicate API token: set `api_token` in the ReplicateCredentials"
                 " block, or the environment variable REPLICATE_API_TOKEN. Create a token at"
-                " https://replicate.com/account/api-tokens."
+                " https://replicate.com/account/api-tokens. Nothing was sent."
             )
         if set(token) == {"*"}:
             raise ConfigurationError(
@@ -139,6 +139,7 @@ class ReplicateCredentials(CredentialsBlock):
         if not token.isascii() or not token.isprintable() or " " in token:
             raise ConfigurationError(
                 "The Replicate API token has spaces or other invalid characters; copy it again."
+                " Nothing was sent."
             )
         keep_secret(token)
         try:

@@ -67,6 +67,7 @@ def print_greeting(emulator: Emulator, out: TextIO, added: Sequence[str] = ()) -
         f"A local Replicate is listening on {emulator.base_url}",
         f"  token    {emulator.token}",
         f"  files    {emulator.files_url}",
+        f"  models   such as emulator/timer; all are listed at {emulator.base_url}/_emulator",
         f"  control  {emulator.base_url}/_emulator",
         *(f"  model    {version}" for version in added),
         "",

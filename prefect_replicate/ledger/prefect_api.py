@@ -110,4 +110,13 @@ def _reason(exc: Exception) -> str:
     if isinstance(exc, httpx.HTTPStatusError):
         reply = exc.response
         return f"{reply.status_code} {reply.reason_phrase} for {exc.request.url}"
-    return f"{type(exc).__name__}: {exc}".splitlines()[0]
+    reason = f"{type(exc).__name__}: {exc}".splitlines()[0]
+    if isinstance(exc, httpx.ConnectError | httpx.ConnectTimeout) and PREFECT_API_URL.value():
+        return f"{reason}; {next_step()}"
+    return reason
+
+
+def next_step() -> str:
+    """Return what to check if Prefect's server can't be reached."""
+    address = PREFECT_API_URL.value()
+    return f"check that the server is running, and that PREFECT_API_URL is its address ({address})"

@@ -25,6 +25,7 @@ from prefect_replicate.api.models import ResolvedModel, resolve_model
 from prefect_replicate.api.predictions import get_prediction, post_prediction
 from prefect_replicate.engine import Recent, process_state
 from prefect_replicate.exceptions import (
+    APIUnreachableError,
     InvalidInputError,
     LedgerError,
     ReplicateError,
@@ -448,7 +449,10 @@ class _Creation:
                         admission.turn,
                     )
         except Refused as refusal:
-            raise refusal.error from refusal.__cause__
+            error = refusal.error
+            if isinstance(error, APIUnreachableError) and not self._is_in_doubt:
+                error = APIUnreachableError(f"{error}. Nothing more was paid.", error.status)
+            raise error from refusal.__cause__
         raise AssertionError("it is sent, or an error says why not")
 
     async def _sleep(self, seconds: float) -> None:

@@ -78,7 +78,7 @@ def test_the_block_wins_over_the_environment(replicate_emulator: Emulator) -> No
 
 @pytest.mark.parametrize("token", ["r8_a b", "r8_ä", "r8_a\x00b", "r8_a\nb", "“r8_abc”"])
 def test_a_token_that_was_copied_wrong_is_said_without_it(token: str) -> None:
-    with pytest.raises(ConfigurationError, match="copy it again") as refused:
+    with pytest.raises(ConfigurationError, match=r"copy it again\. Nothing was sent\.$") as refused:
         ReplicateCredentials(api_token=token).get_client()
     assert token not in str(refused.value)
 

@@ -20,6 +20,9 @@ Command = Callable[[str], tuple[object, str, str]]
     [
         ("film", 'Unknown command "film"'),
         ("run a/b -i x=1 -i x=2", "-i x is given twice; a list is written as x='[…]'"),
+        ("run a/b --prompt x", "--prompt. An input of the model is given as -i prompt=VALUE.\n"),
+        ("run a/b --aspect-ratio=16:9", "is given as -i aspect_ratio=VALUE."),
+        ("deploy a/b --fps 24", "is given as -i fps=VALUE."),
         ("generate --prompt p", "MODEL requires an argument"),
         ("generate a/b --prompt p --duration long", "Invalid value for --duration"),
         ("generate a/b --prompt p -i seconds", "-i takes key=value, not 'seconds'"),
@@ -47,6 +50,7 @@ def test_wrong_usage_is_told_in_one_line_and_exits_2(
     [
         ("generate film --prompt p", "'film' is not a model reference"),
         ("generate a/b --prompt p", "There is no Replicate API token"),
+        ("generate a/b --prompt p", "/account/api-tokens. Nothing was sent.\n"),
         ("emulator --port 99999", "a port is a number from 0 to 65535"),
         ("emulator --schema a/b=none.json", "cannot read the schema none.json: No such file"),
     ],
@@ -101,7 +105,9 @@ def test_an_unreachable_prefect_server_is_told_in_one_line(
         code, out, err = command(line)
 
     assert (code, out, err.count("\n")) == (1, "", 1)
-    assert "Prefect's API at http://127.0.0.1:1/api can't be reached" in err
+    assert "Prefect's API can't be reached" in err
+    assert "running, and that PREFECT_API_URL is its address (http://127.0.0.1:1/api). Noth" in err
+    assert err.endswith(" Nothing was started or canceled.\n")
 
 
 @pytest.mark.parametrize("line", ["generate a/b --prompt p", "orphans", "limits"])

@@ -1,5 +1,6 @@
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -99,7 +100,7 @@ def test_a_switch_that_does_not_exist_is_refused(replicate_emulator: Emulator) -
 
 
 def test_the_greeting_can_be_pasted_into_a_shell(replicate_emulator: Emulator) -> None:
-    out = io.StringIO()
+    out = io.io.StringIO()
     print_greeting(replicate_emulator, out)
 
     assert f"export REPLICATE_API_TOKEN={replicate_emulator.token}\n" in out.getvalue()
@@ -127,6 +128,16 @@ def test_a_signal_ends_it_without_a_traceback(number: signal.Signals) -> None:
     _, said = process.communicate(timeout=30)
 
     assert (process.returncode, said) == (0, "")
+
+
+def test_the_command_says_where_its_models_are_listed(replicate_emulator: Emulator) -> None:
+    out = io.StringIO()
+
+    print_greeting(replicate_emulator, out)
+
+    found = re.search(r"^  models   such as (\S+); all are listed at (\S+)$", out.getvalue(), re.M)
+    assert found is not None
+    assert found[1] in httpx.get(found[2]).json()["models"]
 
 
 def test_without_its_extra_it_names_the_extra() -> None:

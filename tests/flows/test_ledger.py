@@ -159,7 +159,11 @@ async def test_nothing_is_paid_where_the_ledger_cannot_be_written(
         with temporary_settings({PREFECT_API_URL: no_prefect_api}):
             await acreate_prediction.fn("emulator/timer", {})
 
-    with pytest.raises(LedgerError, match=r"^Prefect's API could not [^\n]*$"):
+    with pytest.raises(
+        LedgerError,
+        match=r"^Prefect's API could not [^\n]*; check that the server"
+        r" is running, and that PREFECT_API_URL is its address \(http://127\.0\.0\.1:1/api\)$",
+    ):
         await generation()
     assert replicate_emulator.predictions.create_requests == 0
 

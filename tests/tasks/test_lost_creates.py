@@ -85,11 +85,19 @@ def test_a_create_waits_for_an_api_that_is_not_up_yet() -> None:
     late.stop()
 
 
-def test_an_unreachable_api_is_an_error_of_ours(impatient: None) -> None:
+@pytest.mark.parametrize("model", [VERSION, "emulator/timer"], ids=["create", "model"])
+def test_an_unreachable_api_is_an_error_that_says_what_to_check_and_that_nothing_was_paid(
+    impatient: None, model: str
+) -> None:
     nobody = ReplicateCredentials(api_token="r8_x", base_url="http://127.0.0.1:1")
 
-    with pytest.raises(APIUnreachableError, match=r"^Replicate's API at 127.0.0.1:1 can't be re"):
-        create_prediction.fn(VERSION, {}, nobody)
+    with pytest.raises(
+        APIUnreachableError,
+        match=r"^Replicate's API at 127.0.0.1:1 can't be reached: [^\n]*; check that its server is"
+        r" running, and that REPLICATE_BASE_URL or the credentials block's `base_url` is its"
+        r" address\. Nothing more was paid\.$",
+    ):
+        create_prediction.fn(model, {}, nobody)
 
 
 PROCESSED = [
