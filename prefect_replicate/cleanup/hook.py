@@ -91,7 +91,7 @@ async def _cancel_after(caller: Caller, flow_run_id: UUID, state: StateType, log
     ended = {str(one.prediction_id): one.predict_time for one in below if one.status == "canceled"}
     if ended and ledger.batches:  # whose items don't log each cancel
         caller.tell(lambda: logger.info("%s", _in_all(ended)))
-    runs = {flow_run_id} | _runs_below(flow_run_id, below)
+    runs = {flow_run_id} | _subflows(flow_run_id, below)
     with suppress(LedgerError):
         await show_end(runs, ended, "canceled" if state in CANCELED else state.value.lower())
 
@@ -102,10 +102,17 @@ def _in_all(ended: Mapping[str, float | None]) -> str:
     return f"{count} canceled in this run, after {seconds:,.1f} s of model time in total"
 
 
-def _runs_below(flow_run_id: UUID, known: Sequence[Generation]) -> set[UUID]:
-    """Return the flow runs between some calls and a run that they are below."""
-    lines = [[run.id for run in around] for one in known for around in one.awaited_by]
-    return {id for line in lines if flow_run_id in line for id in line[: line.index(flow_run_id)]}
+def _subflows(flow_run_id: UUID, known: Sequence[Generation]) -> set[UUID]:
+    """Return the subflows of a run that make these calls; deployments have their own hook."""
+    found = set[UUID]()
+    for around in (line for one in known for line in one.awaited_by):
+        subflows = list[UUID]()
+        for run in around:
+            if run.id == flow_run_id:
+                found.update(subflows)
+                break
+            subflows = [] if run.lives_by_itself else [*subflows, run.id]
+    return found
 
 
 async def cancel_all(

@@ -23,6 +23,7 @@ from prefect.utilities.callables import parameter_schema
 from prefect_replicate import (
     GeneratedVideo,
     PollPolicy,
+    cancel_predictions,
     generate_video,
     generate_videos,
     run_model,
@@ -313,3 +314,19 @@ def test_a_batch_goes_to_the_deployment_that_its_run_is_of(
         )
 
     assert replicate_emulator.predictions.create_requests == 0
+
+
+def test_a_hook_of_a_flow_completes_the_table_of_its_subflow(
+    replicate_emulator: Emulator, options: dict[str, Any]
+) -> None:
+    quiet = run_models.with_options(on_failure=[], on_crashed=[], on_cancellation=[])
+
+    @flow(timeout_seconds=5, on_failure=[cancel_predictions])
+    def around() -> None:
+        quiet([{"seconds": 600}], TIMER, **options)
+
+    around(return_state=True)
+
+    with get_client(sync_client=True) as client:
+        tables = [one for one in client.read_artifacts() if one.key == "model-outputs"]
+    assert "1 item: 1 canceled" in str(max(tables, key=lambda one: one.created).description)
