@@ -31,7 +31,8 @@ from rich.text import Text
 
 from prefect_replicate.blocks import ReplicateCredentials
 from prefect_replicate.blocks.credentials import call_as
-from prefect_replicate.cleanup.table import done, seconds, summary
+from prefect_replicate.cleanup.sweep import Swept
+from prefect_replicate.cleanup.table import done, left_running, seconds, summary
 from prefect_replicate.demo.prefect_server import prefect_server, running
 from prefect_replicate.engine import call
 from prefect_replicate.exceptions import ConfigurationError, ReplicateError
@@ -236,11 +237,11 @@ def orphans(*, cancel: bool, grace: float, block: str | None) -> list[Orphan]:
         logging.getLogger("EventsWorker").setLevel(logging.ERROR)
         credentials = _load(block) if block else None
         logger = logging.getLogger("prefect_replicate")
-        found = call(sweep(logger, credentials, dry_run=not cancel, grace=grace))
+        swept = call(sweep(logger, credentials, dry_run=not cancel, grace=grace))
     except (PrefectException, httpx.HTTPError) as exc:
         raise ReplicateError(f"Prefect: {exc}") from exc
-    _list(found)
-    return found
+    _list(swept)
+    return swept.orphans
 
 
 def limits(creates_per_minute: int | None, *, remove: bool) -> None:
@@ -281,7 +282,8 @@ def _show_limit(limit: GlobalLimit) -> None:
     _console().print(table)
 
 
-def _list(found: list[Orphan]) -> None:
+def _list(swept: Swept) -> None:
+    found = swept.orphans
     console = _console()
     table = Table(box=None, pad_edge=False)
     table.add_column("PREDICTION", no_wrap=True)
@@ -297,6 +299,8 @@ def _list(found: list[Orphan]) -> None:
     if found:
         console.print(table)
     console.print(summary(found))
+    if swept.running:
+        console.print(left_running(swept.running, swept.silence), soft_wrap=True)
 
 
 def _console() -> Console:

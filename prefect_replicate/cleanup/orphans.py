@@ -99,6 +99,21 @@ def orphaned(
     return found
 
 
+def open_in_running_runs(
+    logs: Iterable[OwnLog], runs: Mapping[UUID, FlowRunSeen], found: Iterable[Orphaned]
+) -> int:
+    """Count the predictions that are left alone because a running flow run waits for them."""
+    orphans = {one.generation.prediction_id for one in found}
+    waited_for = {
+        log.generation.prediction_id
+        for log in logs
+        if log.generation is not None and log.generation.is_open
+        for around in log.generation.awaited_by
+        if any(run.state is StateType.RUNNING for one in around if (run := runs.get(one.id)))
+    }
+    return len(waited_for - orphans - {None})
+
+
 def why_orphaned(
     known: Generation, runs: Mapping[UUID, FlowRunSeen], thresholds: Thresholds
 ) -> str | None:
@@ -185,16 +200,17 @@ def _why_if_all_completed(
 def _ended(run: FlowRunSeen, thresholds: Thresholds) -> str | None:
     ago = thresholds.since(run.since)
     word = _ENDED.get(run.state, "completed")
-    return f"{word} {_for_people(ago)} ago" if ago > thresholds.grace else None
+    return f"{word} {for_people(ago)} ago" if ago > thresholds.grace else None
 
 
 def _silent(run: FlowRunSeen, thresholds: Thresholds) -> str:
     assert run.last_heartbeat is not None
-    ago = _for_people(thresholds.since(run.last_heartbeat))
+    ago = for_people(thresholds.since(run.last_heartbeat))
     return f"sent its last heartbeat {ago} ago"
 
 
-def _for_people(seconds: float) -> str:
+def for_people(seconds: float) -> str:
+    """Return a duration in words, rounded."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
@@ -219,8 +235,10 @@ async def silent_runs(
         interval = timedelta(seconds=thresholds.silence / SILENT_HEARTBEATS)
         since = max(sign for run in silent.values() if (sign := last_sign(run)))
         if not await was_listening(since + interval, thresholds.now - interval):
+            many = "flow run has" if len(silent) == 1 else "flow runs have"
             raise LedgerError(
-                f"{len(silent)} of them send no heartbeat, but Prefect's server has received no"
-                " other event in that time either."
+                f"{len(silent)} {many} sent no heartbeat for {for_people(thresholds.silence)}, but"
+                " Prefect's server received nothing else in that time either, so it may have been"
+                " down."
             )
     return silent

@@ -19,7 +19,13 @@ from prefect_replicate.api.connection import connection_to
 from prefect_replicate.api.predictions import get_prediction, list_predictions
 from prefect_replicate.blocks import ReplicateCredentials
 from prefect_replicate.cleanup.hook import address_for, check_is_of, what_is_skipped
-from prefect_replicate.cleanup.orphans import Orphaned, Thresholds, orphaned, silent_runs
+from prefect_replicate.cleanup.orphans import (
+    Orphaned,
+    Thresholds,
+    open_in_running_runs,
+    orphaned,
+    silent_runs,
+)
 from prefect_replicate.engine import Caller
 from prefect_replicate.exceptions import LedgerError, ReplicateError
 from prefect_replicate.ledger.facts import Intent, ended, made
@@ -42,6 +48,16 @@ _LOOK_BACK = timedelta(hours=25)
 """No prediction lives longer than a day: that is the longest deadline."""
 
 
+class Swept(NamedTuple):
+    """What a sweep has found."""
+
+    orphans: list[Orphan]
+    running: int
+    """How many predictions it left alone because a flow run that waits for them is running."""
+    silence: float
+    """Seconds without a heartbeat after which such a run counts as dead."""
+
+
 class _View(NamedTuple):
     """The ledgers of many flow runs at one moment."""
 
@@ -50,6 +66,8 @@ class _View(NamedTuple):
     runs: dict[UUID, FlowRunSeen]
     closed: list[FlowRun]
     """Those in which nothing is open."""
+    running: int
+    """How many predictions are open in flow runs that are running."""
 
     def has(self, one: Orphaned) -> bool:
         """Whether it is still an orphan, and its facts are unchanged."""
@@ -99,7 +117,7 @@ class Sweep:
     _skipped: set[UUID] = field(default_factory=set[UUID])
     """Facts that it has already reported."""
 
-    async def orphans(self) -> list[Orphan]:
+    async def orphans(self) -> Swept:
         """Find the orphans, and end them unless it is a dry run.
 
         Raises:
@@ -117,7 +135,7 @@ class Sweep:
             )
         if not self.dry_run:
             await self._take_off_the_list(view.closed)
-        return shown
+        return Swept(shown, view.running, self.silence)
 
     async def _take_off_the_list(self, closed: Iterable[FlowRun]) -> None:
         """Exclude finished runs from later sweeps; one that can't be excluded is read again."""
@@ -152,7 +170,7 @@ class Sweep:
             and not any(log.row.unreadable for log in one.logs)
         ]
         closed = [run for run, ledger in ledgers if _is_closed(run, ledger, thresholds)]
-        return _View(orphans, logs, runs, closed)
+        return _View(orphans, logs, runs, closed, open_in_running_runs(logs, runs, orphans))
 
     async def _now(self) -> datetime:
         """Return the latest possible time at Prefect's server: replies state it 1 to 2 s late."""
@@ -174,7 +192,7 @@ class Sweep:
         try:
             return await silent_runs(runs, thresholds)
         except LedgerError as exc:
-            message, reason = "Flow runs that may be dead are left alone: %s", str(exc)
+            message, reason = "This sweep treats no running flow run as dead: %s", str(exc)
             self.caller.tell(lambda: self.logger.warning(message, reason))
             return {}
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from prefect.utilities.urls import url_for
 
+from prefect_replicate.cleanup.orphans import for_people
 from prefect_replicate.values import Orphan
 
 _DONE = {
@@ -36,6 +37,15 @@ def summary(orphans: Sequence[Orphan]) -> str:
     verb = "would be saved" if counts["found"] else "saved"
     saving = f" Up to {saved:,.0f} s {verb}." if saved else ""
     return f"{len(orphans)} orphaned {noun}: {', '.join(parts)}.{saving}"
+
+
+def left_running(count: int, silence: float) -> str:
+    """Return one line: how many predictions running flow runs wait for, and when those are dead."""
+    noun, verb = ("prediction", "is") if count == 1 else ("predictions", "are")
+    return (
+        f"{count} open {noun} of running flow runs {verb} left alone: such a run counts as dead"
+        f" {for_people(silence)} after its last heartbeat."
+    )
 
 
 def rows(orphans: Sequence[Orphan]) -> list[dict[str, Any]]:

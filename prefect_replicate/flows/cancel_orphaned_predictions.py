@@ -11,8 +11,8 @@ from prefect.settings import get_current_settings
 
 from prefect_replicate.blocks import ReplicateCredentials
 from prefect_replicate.cleanup.orphans import SILENT_HEARTBEATS
-from prefect_replicate.cleanup.sweep import Sweep
-from prefect_replicate.cleanup.table import rows, summary
+from prefect_replicate.cleanup.sweep import Sweep, Swept
+from prefect_replicate.cleanup.table import left_running, rows, summary
 from prefect_replicate.engine import Caller, acall, call
 from prefect_replicate.exceptions import ReplicateError
 from prefect_replicate.ledger.prefect_api import create_artifact
@@ -31,7 +31,7 @@ def sweep(
     dry_run: bool,
     grace: float | None = None,
     silence: float | None = None,
-) -> Callable[[Caller], Coroutine[Any, Any, list[Orphan]]]:
+) -> Callable[[Caller], Coroutine[Any, Any, Swept]]:
     """Bind a sweep to the current Prefect run, if any, as work for the engine."""
     scope = RunScope.current()
     if silence is None:
@@ -39,7 +39,7 @@ def sweep(
         silence = float(SILENT_HEARTBEATS * interval)
     seconds = settings().sweep_grace if grace is None else grace
 
-    async def work(caller: Caller) -> list[Orphan]:
+    async def work(caller: Caller) -> Swept:
         return await Sweep(caller, scope, logger, credentials, dry_run, seconds, silence).orphans()
 
     return work
@@ -55,9 +55,11 @@ def _sweep_and_show(
     swept = sweep(logger, credentials, dry_run=dry_run, grace=grace, silence=silence)
 
     async def work(caller: Caller) -> list[Orphan]:
-        orphans = await swept(caller)
+        orphans, running, seconds = await swept(caller)
         await _show(scope, orphans)
         caller.tell(lambda: logger.info("%s", summary(orphans)))
+        if running:
+            caller.tell(lambda: logger.info("%s", left_running(running, seconds)))
         _check(orphans)
         return orphans
 

@@ -8,9 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
+from prefect.states import Running
 
 from prefect_replicate import ReplicateCredentials
+from prefect_replicate.demo.prefect_server import PrefectServer
 from prefect_replicate.emulator import Emulator
+from prefect_replicate.ledger.flow_runs import OPEN_TAG
 
 Command = Callable[[str], tuple[object, str, str]]
 
@@ -51,6 +55,23 @@ def test_a_run_that_has_just_ended_is_given_its_time(command: Command, orphan: s
     code, out, _ = command("orphans --cancel --grace 3600")
 
     assert (code, out) == (0, "No orphaned predictions.\n")
+
+
+def test_it_says_what_is_left_alone_because_a_flow_run_is_running_and_when_that_is_dead(
+    command: Command, prefect_server: PrefectServer, orphan: str
+) -> None:
+    with prefect_server.client() as client:
+        tagged = FlowRunFilter(tags=FlowRunFilterTags(all_=[OPEN_TAG]))
+        [run] = client.read_flow_runs(flow_run_filter=tagged)
+        client.set_flow_run_state(run.id, Running(), force=True)
+
+    code, out, _ = command("orphans --grace 0")
+
+    assert (code, out) == (
+        0,
+        "No orphaned predictions.\n1 open prediction of running flow runs is left alone: such a run"
+        " counts as dead 9 min after its last heartbeat.\n",
+    )
 
 
 def test_one_that_cannot_be_handled_makes_it_exit_with_1(
