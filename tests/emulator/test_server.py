@@ -100,7 +100,7 @@ def test_a_switch_that_does_not_exist_is_refused(replicate_emulator: Emulator) -
 
 
 def test_the_greeting_can_be_pasted_into_a_shell(replicate_emulator: Emulator) -> None:
-    out = io.io.StringIO()
+    out = io.StringIO()
     print_greeting(replicate_emulator, out)
 
     assert f"export REPLICATE_API_TOKEN={replicate_emulator.token}\n" in out.getvalue()
