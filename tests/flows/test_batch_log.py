@@ -338,7 +338,9 @@ def stopping(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Awaitable[list[se
         async def act(caller: Caller, scope: RunScope, root: UUID) -> list[set[str]]:
             whole = asked.whole(await asked.items())
             parts = handed_out(whole, 2, root, 1)
-            shown = BatchView(parts, Ledger(root), scope, logging.getLogger(), is_elsewhere=True)
+            shown = BatchView(
+                parts, Ledger(root), scope, logging.getLogger(), key="x", is_elsewhere=True
+            )
             for number, part in enumerate(parts, 1):
                 shown.workers[part.key] = f"run-{number}"
             worker = Ledger(root).batch(parts[0].log)
