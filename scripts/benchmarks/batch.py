@@ -55,6 +55,8 @@ def _reported(taken: dict[str, list[dict[str, float]]], items: int) -> Measureme
             f"CPU time of the batch over that of the trivial tasks: {share}.",
             f"Time of the batch over the {ideal:.0f} s that rate limit and models take: {wall}.",
             f"Requests to Prefect per item: {asked}.",
+            f"Waits that ended with an error: {taken['waits'][0]['failed']:.0f};"
+            f" of the official client: {taken[_WAITS[1]][0]['failed']:.0f}.",
             f"Memory per wait: {waiting['megabytes'] / items * 1000:.0f} kB.",
         ],
     )

@@ -82,8 +82,8 @@ def _long_ones(count: int) -> list[Any]:
 def _for_a_while(seconds: float, waits: Callable[[], list[Awaitable[Any]]]) -> None:
     async def wait() -> None:
         tasks = [asyncio.ensure_future(one) for one in waits()]
-        await asyncio.wait(tasks, timeout=seconds)
-        _print()
+        done, _ = await asyncio.wait(tasks, timeout=seconds)
+        _print(failed=sum(one.exception() is not None for one in done))
         os._exit(0)  # how an interrupted wait cleans up after itself is not of interest here
 
     asyncio.run(wait())
@@ -112,10 +112,10 @@ def main(what: str, count: int, seconds: float) -> None:
     _print()
 
 
-def _print() -> None:
+def _print(failed: int = 0) -> None:
     taken = {name: value - _begun[name] for name, value in _used().items()}
     sent = {kind: sum(to == kind for to, _ in _requests) for kind in ("prefect", "replicate")}
-    print(json.dumps(taken | sent), flush=True)
+    print(json.dumps(taken | sent | {"failed": failed}), flush=True)
 
 
 def _used() -> dict[str, float]:

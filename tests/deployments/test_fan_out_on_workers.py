@@ -149,8 +149,11 @@ def test_the_cancel_of_the_parent_ends_all_that_it_has_started(house: House, man
     until(lambda: len(campaign.processing()) == 4)
     campaign.api.set_flow_run_state(campaign.flow_run().id, Cancelling())
     script.process.wait(60)
-    until(lambda: campaign.child_states() == {StateType.CANCELLED: 3})
+    until(lambda: campaign.child_states().keys() <= {StateType.CANCELLED, StateType.FAILED})
 
+    # A run that has noticed the end of its parent before it was canceled itself has failed.
+    assert campaign.child_states().total() == 3
+    assert campaign.child_states()[StateType.CANCELLED] >= 1  # the one that had not begun
     assert campaign.live() == []
     assert len(campaign.predictions()) == 4
 
