@@ -337,11 +337,14 @@ class _HandingOut:
                 states = await _states_of(self._around)
                 if all(one.type is not StateType.CANCELLING for one in states.values()):
                     return  # a crash, which they notice, and then leave their predictions running
-            for part_run in self._open:
-                if part_run.runs:
-                    await _set_state(part_run.run_id, Cancelling())
         except LedgerError as exc:
             self._say("warning", str(exc))
+        for part_run in self._open:
+            if part_run.runs:
+                try:
+                    await _set_state(part_run.run_id, Cancelling())
+                except LedgerError as exc:  # which does not keep the others
+                    self._say("warning", str(exc))
 
     def _say(self, level: str, message: str) -> None:
         log = getattr(self._batch.logger, level)
