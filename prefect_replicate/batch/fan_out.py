@@ -337,8 +337,9 @@ class _HandingOut:
                 states = await _states_of(self._around)
                 if all(one.type is not StateType.CANCELLING for one in states.values()):
                     return  # a crash, which they notice, and then leave their predictions running
-        except LedgerError as exc:
+        except LedgerError as exc:  # it may be a crash
             self._say("warning", str(exc))
+            return
         for part_run in self._open:
             if part_run.runs:
                 try:
