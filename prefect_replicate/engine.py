@@ -292,7 +292,7 @@ async def _await_cleanup(inbox: asyncio.Queue[Notice | None], done: Future[Any])
 
 
 def _run_quietly(notice: Notice) -> None:
-    # Prefect's console handler exits the process when nobody reads its output any more, such as
+    # Prefect's console handler exits the process when nobody reads its output anymore, such as
     # after a worker's death. That must not happen during cleanup.
     with contextlib.suppress(Exception, SystemExit):
         if (rest := notice()) is not None:

@@ -203,17 +203,18 @@ async def show_end(
     }
     reply = await request(_ACTION, "POST", "/artifacts/filter", json={"artifacts": wanted})
     counts = dict[str, str]()
-    """The description of each batch: a progress bar has that of its table."""
+    """Of a run's table, for its progress bar, which comes later and has the same."""
     for one in sorted(reply.json(), key=lambda one: one["type"], reverse=True):
-        changes, about = dict[str, Any](), str(one.get("description") or "")
+        changes = dict[str, Any]()
+        run, about = one["flow_run_id"], str(one.get("description") or "")
         found = re.match(r".*: (prediction (\S+) of .*)", about)
         if found is not None and found[2] in ended and not about.startswith(_TERMINAL):
             changes["description"] = f"{_ended('canceled', ended[found[2]])}: {found[1]}"
         elif found is None and re.search(r"\d (running|waiting)\b", about):
             if one["type"] == "table":
-                rows, counts[about] = ended_table(json.loads(one["data"]), about, ended)
+                rows, counts[run] = ended_table(json.loads(one["data"]), about, ended)
                 changes["data"] = json.dumps(rows)
-            changes["description"] = f"{how}: {counts.get(about, about)}"
+            changes["description"] = f"{how}: {counts.get(run, about)}"
         if changes:
             await update_artifact(UUID(one["id"]), ArtifactUpdate(**changes), _ACTION)
 
@@ -231,8 +232,8 @@ def ended_table(
     # The table can be behind by the creates of its last seconds.
     is_complete = ended.keys() <= {row["prediction"] for row in rows}
     changed = list[dict[str, Any]]()
-    states = Counter({state: int(n) for n, state in re.findall(r"(\d+) ([a-z]+)\b", counts)})
-    states -= Counter({"item": states["item"], "items": states["items"]})
+    total, _, listed = counts.partition(": ")
+    states = Counter({state: int(n) for n, state in re.findall(r"(\d+) ([a-z]+)", listed)})
     for row in rows:
         new = dict(row)
         if row["state"] == "running" and row["prediction"] in ended:
@@ -245,7 +246,7 @@ def ended_table(
         states[new["state"]] += 1
         changed.append(new)
     listed = ", ".join(f"{number} {state}" for state, number in states.items() if number > 0)
-    return changed, f"{counts.partition(':')[0]}: {listed}"
+    return changed, f"{total}: {listed}"
 
 
 def _images(previews: Sequence[Preview]) -> Iterator[str]:

@@ -37,7 +37,7 @@ class Signatures(griffe.Extension):
 def _read_signature(shown: griffe.Function) -> None:
     """Take the parameters of a flow or task from the function that runs."""
     if any(str(one.value).startswith(("flow(", "task(")) for one in shown.decorators):
-        function = getattr(import_module(shown.module.path), shown.name).fn
+        function = _imported(shown).fn
         types = get_type_hints(function)
         shown.returns = _annotation(types["return"], shown)
         shown.parameters = griffe.Parameters(
@@ -53,6 +53,10 @@ def _read_signature(shown: griffe.Function) -> None:
         )
 
 
+def _imported(shown: griffe.Object) -> Any:
+    return getattr(import_module(shown.module.path), shown.name)
+
+
 def _documented(of: griffe.Module | griffe.Class) -> Iterator[griffe.Object]:
     for one in of.members.values():
         if not one.is_alias and not one.name.startswith("_"):
@@ -64,7 +68,7 @@ def _documented(of: griffe.Module | griffe.Class) -> Iterator[griffe.Object]:
 
 def _fields(shown: griffe.Object) -> Iterator[griffe.DocstringAttribute]:
     """Those of a Pydantic model, which may be described by `Field`, but for Prefect's own."""
-    model = getattr(import_module(shown.module.path), shown.name)
+    model = _imported(shown)
     if not issubclass(model, BaseModel):
         return
     types = get_type_hints(model)
@@ -84,7 +88,7 @@ def _parameters(
     shown: griffe.Object, described: list[griffe.DocstringParameter]
 ) -> Iterator[griffe.DocstringParameter]:
     """The fields of a dataclass, of which its docstring describes those that need it."""
-    kind = getattr(import_module(shown.module.path), shown.name)
+    kind = _imported(shown)
     types, about = get_type_hints(kind), {one.name: one.description for one in described}
     for name, parameter in inspect.signature(kind).parameters.items():
         yield griffe.DocstringParameter(
@@ -97,7 +101,7 @@ def _parameters(
 
 def _attributes(shown: griffe.Object) -> Iterator[griffe.DocstringAttribute]:
     """Properties and attributes that have a docstring, but for those computed from settings."""
-    kind = getattr(import_module(shown.module.path), shown.name)
+    kind = _imported(shown)
     fields = getattr(kind, "model_fields", ())
     if issubclass(kind, BaseSettings):
         return

@@ -22,7 +22,7 @@ from prefect_replicate.batch.rows import OWN_INPUT, Row, read_rows, refuse
 from prefect_replicate.blocks import ReplicateCredentials
 from prefect_replicate.exceptions import ReplicateError
 from prefect_replicate.values import ModelRequest, VideoRequest
-from prefect_replicate.values.model_schema import ModelSchema
+from prefect_replicate.values.model_schema import ModelSchema, did_you_mean
 
 MAX_ITEMS = 10_000
 _MOST_TOLD = 3
@@ -160,16 +160,12 @@ async def check_columns(
         if schema.is_known and unknown:
             prefix = "" if own else OWN_INPUT
             accepted = [*(prefix + one for one in schema.names), *own]
-            told = ", ".join(_with_hint(prefix + one, accepted) for one in unknown[:5])
+            wrong = [prefix + one for one in unknown[:5]]
+            told = ", ".join(f"{one!r}{did_you_mean(one, accepted)}" for one in wrong)
             refuse(
                 f"{path} has unknown columns: {told}; accepted for {model} are"
                 f" {', '.join(accepted)}."
             )
-
-
-def _with_hint(column: str, accepted: Sequence[str]) -> str:
-    close = difflib.get_close_matches(column, accepted, n=1)
-    return repr(column) + (f" (did you mean {close[0]!r}?)" if close else "")
 
 
 async def _schema_of(model: str, credentials: ReplicateCredentials | None) -> ModelSchema:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Coroutine
 from functools import lru_cache
 from typing import Annotated, Any, Concatenate, ParamSpec, TypeVar
 from urllib.parse import urlsplit
+from uuid import UUID
 
 from prefect.blocks.abstract import CredentialsBlock
 from prefect.blocks.core import Block, schema_extra
@@ -35,6 +36,11 @@ def _token_required(schema: dict[str, Any], model: type[Block]) -> None:
     # refused, so no deployment could be given a saved block. In Python, the token is optional.
     schema_extra(schema, model)
     schema["required"] = ["api_token"]
+
+
+def reference_to(block_id: UUID) -> dict[str, Any]:
+    """Return what Prefect takes in place of a saved block in the parameters of a run."""
+    return {"$ref": {"block_document_id": str(block_id)}}
 
 
 class ReplicateCredentials(CredentialsBlock):
@@ -113,7 +119,7 @@ class ReplicateCredentials(CredentialsBlock):
                 "The ReplicateCredentials block is not saved, and can't be passed to other"
                 " processes. Save it with `.save(NAME)`."
             )
-        return {"$ref": {"block_document_id": str(self._block_document_id)}}
+        return reference_to(self._block_document_id)
 
     def address(self) -> Address:
         """Return the current token and URL.

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from prefect.blocks.core import Block
 
-from prefect_replicate.blocks.credentials import ReplicateCredentials
+from prefect_replicate.blocks.credentials import ReplicateCredentials, reference_to
 from prefect_replicate.exceptions import ConfigurationError
 from prefect_replicate.ledger.prefect_api import as_ledger_error
 
@@ -77,7 +77,7 @@ class PortableCredentials:
                 " processes. Save it with `credentials.save(NAME)`, or leave `credentials` out and"
                 " set REPLICATE_API_TOKEN where the work is done. Nothing was paid."
             )
-        return {"$ref": {"block_document_id": str(self.block_id)}} if self.block_id else None
+        return reference_to(self.block_id) if self.block_id else None
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_here"}

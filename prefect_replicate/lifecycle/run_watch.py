@@ -154,7 +154,7 @@ class Standing(NamedTuple):
 
 
 def is_over(around: Sequence[Standing]) -> bool:
-    """Whether nobody wants what a flow run starts any more; pure.
+    """Whether nobody wants what a flow run starts anymore; pure.
 
     Args:
         around: The run itself and those around it, innermost first.

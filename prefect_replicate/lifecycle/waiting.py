@@ -272,7 +272,7 @@ async def wait(
     except ReplicateError:
         raise
     except BaseException as exc:
-        # Whatever the reason, nobody waits any more.
+        # Whatever the reason, nobody waits anymore.
         await stop_unless_kept(run, prediction_id, is_known=waiting.last is not None)
         if not isinstance(exc, Exception):
             raise

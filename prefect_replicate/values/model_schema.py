@@ -227,12 +227,12 @@ class ModelSchema(BaseModel):
             if name in known
             for text in self.inputs[name].problems(value)
         ]
-        unknown = [] if self.is_open else [self._unknown(n) for n in checked if n not in known]
+        unknown = [
+            f"{name!r} is unknown{did_you_mean(name, self.names)}"
+            for name in checked
+            if name not in known and not self.is_open
+        ]
         return [*missing, *wrong, *unknown]
-
-    def _unknown(self, name: str) -> str:
-        close = difflib.get_close_matches(name, self.names, n=1)
-        return f"{name!r} is unknown" + (f" (did you mean {close[0]!r}?)" if close else "")
 
     # Last in the class, because the name hides the decorator from here on.
     def property(self, name: str) -> InputProperty | None:
@@ -265,6 +265,12 @@ def validate_input(
         raise InvalidInputError(
             f"{model} cannot take this input: {'; '.join(found)}.{listing} Nothing was sent."
         )
+
+
+def did_you_mean(name: str, known: Sequence[str]) -> str:
+    """Return a hint that follows a name, if one of the known names is close; else an empty text."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def one_of(texts: Sequence[str]) -> str:
